@@ -1,0 +1,254 @@
+"""Every change of metadata, as a value. `machine.apply` carries them out in log order; nothing else writes.
+
+A command carries what apply may not look up for itself: the proposer's time and random ids. It touches at most
+`ROWS_PER_COMMAND_MAX` rows, so long work goes in pages (`StageContent`, `StageParts`) and the last command decides.
+"""
+
+import msgspec
+
+from consensus.core.ids import BucketId, ContentId, Digest, Generation, NodeId, SessionId, UploadId, VersionId
+from consensus.core.model import Attributes, Checksum, Holder, Slice, Value
+
+ROWS_PER_COMMAND_MAX = 1000
+"""Bounds the time of one apply (promise 8)."""
+
+CHUNKS_PER_COMMAND_MAX = 300
+"""New or referenced chunks in one command: each costs up to three rows (chunk, its generation's end, queue)."""
+
+PARTS_PER_PAGE_MAX = 400
+"""Parts checked by one StageParts: two rows each."""
+
+RESULTS_PER_SESSION_MAX = 4096
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=True):
+    """Base of all commands. Tagged by class name; new fields go last, with a default (docs/DISK_FORMAT.md)."""
+
+
+class NewChunk(Value):
+    """A chunk that this command's generation brings: stored on `holders` under (digest, the command's generation)."""
+
+    digest: Digest
+    size: int
+    holders: tuple[Holder, ...]
+
+
+class NewContent(Value):
+    """Bytes of an object or a part.
+
+    `slices` in order make up the bytes that follow those of `staged` (earlier pages, from StageContent). A slice whose
+    digest is in `chunks` is new; any other refers to a chunk that must be live already (a copy by reference).
+    """
+
+    size: int                     # of everything, staged pages included
+    etag: str                     # hex MD5, or md5-N of a multipart object
+    slices: tuple[Slice, ...] = ()
+    chunks: tuple[NewChunk, ...] = ()
+    staged: ContentId | None = None
+    checksum: Checksum | None = None
+
+
+class Condition(Value):
+    """Preconditions of a write, decided in apply so that check and write are one step."""
+
+    if_match: str | None = None   # an ETag without quotes, or "*"
+    if_none_match: str | None = None  # "*" (an ETag is allowed too)
+
+    def __bool__(self) -> bool:
+        return self.if_match is not None or self.if_none_match is not None
+
+
+# Sessions
+
+class OpenSession(Command):
+    """Answer: SessionOpened. `owner` is for people to read."""
+
+    owner: str
+
+
+class EndSession(Command):
+    """Nothing of that session can be committed any more; contents that it staged are released."""
+
+    session: SessionId
+
+
+# Storage nodes
+
+class RegisterNode(Command):
+    """A storage node has started. Ends the node's earlier sessions in the same step and answers SessionOpened.
+
+    Another incarnation than before means another (or an emptied) disk: its old locations are forgotten, in pages.
+    """
+
+    node: NodeId
+    incarnation: bytes
+    address: str
+    zone: str = ""
+    capacity_bytes: int = 0
+
+
+class Announce(Command):
+    """This node holds these copies durably. Counts only where the row's live generation is the same. At most 300."""
+
+    node: NodeId
+    incarnation: bytes
+    copies: tuple[tuple[Digest, Generation], ...]
+
+
+class Withdraw(Command):
+    """This node wants to give these copies up; refused one by one where too few would be left. At most 300."""
+
+    node: NodeId
+    copies: tuple[tuple[Digest, Generation], ...]
+
+
+# Buckets
+
+class CreateBucket(Command):
+    name: str
+    account: str
+    owner: str
+    region: str = ""
+    versioning: str = ""
+
+
+class DeleteBucket(Command):
+    bucket: BucketId
+
+
+class SetVersioning(Command):
+    bucket: BucketId
+    status: str                   # Enabled | Suspended
+
+
+# Objects
+
+class StageContent(Command):
+    """One page of a long content, before the command that decides. Answer: Staged(content).
+
+    The content belongs to the session until a command takes it over; if the session ends first, it is released.
+    `into` continues an earlier page.
+    """
+
+    slices: tuple[Slice, ...]
+    chunks: tuple[NewChunk, ...] = ()
+    into: ContentId | None = None
+
+
+class PutVersion(Command):
+    """The one moment at which an object exists. Exactly one of `content` and `content_of` is given.
+
+    `content_of` shares an existing content (a copy): refused with ContentMissing if it is gone meanwhile.
+    """
+
+    bucket: BucketId
+    key: str
+    version_id: VersionId         # used when the bucket is versioned
+    attributes: Attributes
+    owner: str
+    content: NewContent | None = None
+    content_of: ContentId | None = None
+    condition: Condition = Condition()
+    checksum: Checksum | None = None    # with content_of: the new version's own checksum, when it isn't the source's
+
+
+class DeleteVersion(Command):
+    """`version_id` None: the current version goes (or a marker named `marker_id` comes, when versioned)."""
+
+    bucket: BucketId
+    key: str
+    version_id: VersionId | None = None
+    marker_id: VersionId = VersionId("")
+    owner: str = ""
+    condition: Condition = Condition()
+
+
+# Multipart uploads
+
+class CreateUpload(Command):
+    bucket: BucketId
+    key: str
+    upload_id: UploadId
+    attributes: Attributes
+    owner: str
+    checksum_algorithm: str = ""
+    checksum_kind: str = ""
+
+
+class PutPart(Command):
+    """Store part `number` (1 to 10,000), in place of an earlier one with that number."""
+
+    bucket: BucketId
+    key: str
+    upload_id: UploadId
+    number: int
+    content: NewContent
+
+
+class ListedPart(Value):
+    """A part as the client lists it in Complete, already compared with what was stored: `content` is what the gateway
+    read. Apply refuses the page if the part has been replaced since."""
+
+    number: int
+    content: ContentId
+
+
+class StageParts(Command):
+    """One page of the part list of a Complete, in ascending order. Answer: Staged(content). At most 400 parts."""
+
+    bucket: BucketId
+    key: str
+    upload_id: UploadId
+    parts: tuple[ListedPart, ...]
+    into: ContentId | None = None
+
+
+class CompleteUpload(Command):
+    """Make the staged list (and `parts` after it) the new version. Decides; everything before it left no trace.
+
+    A repeated Complete of an upload that succeeded answers the first outcome again.
+    """
+
+    bucket: BucketId
+    key: str
+    upload_id: UploadId
+    version_id: VersionId
+    etag: str
+    size: int
+    parts: tuple[ListedPart, ...] = ()
+    staged: ContentId | None = None
+    checksum: Checksum | None = None
+    condition: Condition = Condition()
+
+
+class AbortUpload(Command):
+    bucket: BucketId
+    key: str
+    upload_id: UploadId
+
+
+# Housekeeping, proposed by the leader
+
+class Drain(Command):
+    """Release what nothing refers to any more: at most `limit` chunk references, parts and rows. Answer: Drained."""
+
+    limit: int = 300
+
+
+AnyCommand = (
+    OpenSession | EndSession | RegisterNode | Announce | Withdraw | CreateBucket | DeleteBucket | SetVersioning
+    | StageContent | PutVersion | DeleteVersion | CreateUpload | PutPart | StageParts | CompleteUpload | AbortUpload | Drain
+)
+
+
+class Envelope(Value):
+    """A command on its way through the log. Session 0 stands for the leader's own housekeeping and has no repeats.
+
+    `low` is the lowest sequence of this session that its owner has no answer for; results below it are dropped.
+    """
+
+    session: SessionId
+    sequence: int
+    low: int
+    now_ms: int
+    command: AnyCommand

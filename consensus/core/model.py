@@ -1,0 +1,168 @@
+"""The metadata as values: buckets, versions, contents, parts, uploads, chunks. Frozen; a change is a command.
+
+A *version* (bucket, key, order) points to a *content* (immutable). Only contents refer to *chunks*. Copies share the
+content; equal chunks share the row of their digest.
+"""
+
+from typing import NamedTuple
+
+import msgspec
+
+from consensus.core.ids import BucketId, ContentId, Digest, Generation, NodeId, UploadId, VersionId
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True, array_like=True, omit_defaults=False):
+    """Base of all values. On the wire and in SQLite a value is a msgpack array; new fields go last, with a default."""
+
+
+Pairs = tuple[tuple[str, str], ...]
+"""Headers, metadata or tags in their order. Header text is latin-1 decoded, so every byte survives."""
+
+
+class Checksum(NamedTuple):
+    """A stored checksum: `algorithm` CRC32 | CRC32C | CRC64NVME | SHA1 | SHA256; `value` base64, with ``-N`` when
+    composite; `kind` FULL_OBJECT | COMPOSITE."""
+
+    algorithm: str
+    value: str
+    kind: str
+
+
+class Holder(NamedTuple):
+    """A node that says it holds a copy durably, with the incarnation (16 random bytes) of the disk that does."""
+
+    node: NodeId
+    incarnation: bytes
+
+
+class Slice(NamedTuple):
+    """`length` bytes of a chunk from `start`."""
+
+    digest: Digest
+    start: int
+    length: int
+
+
+class LocatedSlice(NamedTuple):
+    """A slice, and where its chunk lies now: `nodes` hold `generation` of it; the whole chunk is `chunk_size` bytes."""
+
+    digest: Digest
+    start: int
+    length: int
+    generation: Generation
+    chunk_size: int
+    nodes: tuple[NodeId, ...]
+
+
+class Attributes(Value):
+    """What a client said about an object, kept exactly: fixed when the version (or the upload) is made."""
+
+    content_type: str = "binary/octet-stream"
+    headers: Pairs = ()          # cache-control, content-disposition, content-encoding, content-language, expires,
+    #                              x-amz-website-redirect-location: lower-case names
+    metadata: Pairs = ()         # x-amz-meta-*, names without the prefix
+    tags: Pairs = ()
+    storage_class: str = "STANDARD"
+
+
+class Bucket(Value):
+    id: BucketId
+    name: str
+    account: str                 # the owning account
+    owner: str                   # canonical id of the owner
+    created_ms: int
+    region: str                  # as the client asked: "" means the default
+    versioning: str = ""         # "" (never set) | "Enabled" | "Suspended"
+    object_count: int = 0        # current objects and older versions, delete markers not counted
+    byte_count: int = 0
+
+
+class ObjectVersion(Value):
+    """One version of a key, or a delete marker (then `content` is 0 and size, etag are empty)."""
+
+    key: str
+    version_id: VersionId        # "null" for the null version
+    order: int                   # position in the log; newest has the greatest
+    modified_ms: int
+    delete_marker: bool = False
+    latest: bool = True
+    content: ContentId = ContentId(0)
+    size: int = 0
+    etag: str = ""               # without quotes
+    checksum: Checksum | None = None
+    part_count: int = 0          # 0: not made by multipart
+    attributes: Attributes = Attributes()
+    owner: str = ""              # canonical id
+
+
+class Upload(Value):
+    bucket: BucketId
+    key: str
+    upload_id: UploadId
+    initiated_ms: int
+    order: int
+    attributes: Attributes
+    owner: str
+    checksum_algorithm: str = ""  # "" when the client named none
+    checksum_kind: str = ""
+    completed_version: VersionId | None = None   # set once Complete succeeded; kept for repeated Completes
+    completed_etag: str = ""
+    completed_checksum: Checksum | None = None
+
+
+class Part(Value):
+    """A finished part of an upload, or of a completed object (then `start` is its offset in the object)."""
+
+    number: int
+    size: int
+    etag: str
+    modified_ms: int
+    content: ContentId
+    checksum: Checksum | None = None
+    start: int = 0
+
+
+class NodeInfo(Value):
+    """A storage node as the cluster knows it."""
+
+    node: NodeId
+    incarnation: bytes
+    address: str                 # "unix:/path" or "host:port"
+    zone: str = ""
+    capacity_bytes: int = 0
+    state: str = "up"            # up | read-only | full | draining | down: as last recorded in the log
+
+
+class ListedObject(NamedTuple):
+    """An entry of a listing page: only what a listing shows."""
+
+    key: str
+    version_id: VersionId
+    order: int
+    modified_ms: int
+    size: int
+    etag: str
+    checksum: Checksum | None
+    storage_class: str
+    owner: str
+    delete_marker: bool
+    latest: bool
+
+
+class Page(NamedTuple):
+    """A page of a listing: entries and common prefixes, each in key order, together at most the limit asked for.
+
+    `next_after` is the key (or common prefix) after which the next page starts; None when this is the last page.
+    """
+
+    objects: tuple[ListedObject, ...]
+    common_prefixes: tuple[str, ...]
+    next_after: str | None
+    next_version: VersionId | None = None   # of listings by version
+
+
+class UploadPage(NamedTuple):
+    uploads: tuple[Upload, ...]
+    common_prefixes: tuple[str, ...]
+    next_key: str | None
+    next_upload: UploadId | None
