@@ -19,7 +19,7 @@ import secrets
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, cast
 
 from awscrt.checksums import crc32c
 
@@ -81,15 +81,14 @@ class Link(asyncio.BufferedProtocol):
     # Connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)     # uvloop's is no subclass
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
         asyncio.get_running_loop().call_later(HANDSHAKE_TIMEOUT_S, self._handshake_overdue)
         if self._server:
-            transport.write(_HELLO.pack(_MAGIC, PROTOCOL_VERSION, self._ours))
+            self._transport.write(_HELLO.pack(_MAGIC, PROTOCOL_VERSION, self._ours))
 
     def _handshake_overdue(self) -> None:
         if self._stage < 2:
