@@ -1,0 +1,56 @@
+# One command each. Everything installs itself into .venv (Python >= 3.11 and make are all that is needed).
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
+DATA   ?= data
+LISTEN ?= 127.0.0.1:9000
+
+.PHONY: run dev test unit check format docs clients bench crash million clean help
+
+help:                       ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
+
+$(BIN)/staddle: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt $(BIN)/staddle
+	$(PIP) install -c constraints.txt -e '.[test,check]'
+	@touch $@
+
+run: $(BIN)/staddle         ## install and serve on 127.0.0.1:9000 with data in ./data
+	$(BIN)/staddle serve --data $(DATA) --listen $(LISTEN)
+
+dev: $(VENV)/.test          ## install for development
+
+clients: $(VENV)/.test      ## install the real clients that tests use and PyPI does not have
+	$(BIN)/python tests/clients/install.py
+
+test: clients               ## all tests, under 10 minutes
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests
+
+unit: $(VENV)/.test         ## the fast tests, under one minute
+	$(BIN)/python -m pytest -n 2 -m "not slow and not clients" tests/unit tests/contract tests/spec
+
+check: $(VENV)/.test        ## lint, types, import contracts, docs current
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/test_tree.py
+
+format: $(VENV)/.test       ## let ruff fix what it can
+	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.test         ## print the pages that come from the code
+	$(BIN)/python -m gateway.docs
+
+bench: $(VENV)/.test        ## all benchmarks, each a report on the terminal
+	$(BIN)/python -m tests.bench
+
+crash: $(VENV)/.test        ## crash and power loss at every durable step, all seeds (long)
+	$(BIN)/python -m pytest -m slow tests/unit/consensus tests/unit/storage_node tests/cluster --crash-all
+
+clean:                      ## remove what was installed and cached, never data
+	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist build
