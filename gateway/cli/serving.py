@@ -1,0 +1,96 @@
+"""`staddle serve`: the whole store on this machine, in the foreground."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import anyio
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from consensus.core import logs
+from gateway.cli.options import ConfigFile, fail, settings
+from gateway.config import Config, parse_listen
+from gateway.folders import FolderError, Folders, cluster_secret, prepare, root_identity
+from gateway.identities import Identity
+from gateway.roles import EX_CONFIG, launches
+from gateway.supervisor import SetupError, Supervisor, reserve_port, stop_on_signals
+
+
+def serve(
+    data: Annotated[list[Path] | None, typer.Option(
+        "--data", metavar="DIR", help="Data folder; give one for each disk. [default: data]")] = None,
+    listen: Annotated[str | None, typer.Option(
+        "--listen", metavar="HOST:PORT", help="Where the S3 endpoint listens. [default: 127.0.0.1:9000]")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Serve S3 from this machine until Ctrl-C or SIGTERM.
+
+    The first start makes the data folder and a root key, which it shows once and keeps in DIR/root-key.
+    STADDLE_ROOT_ACCESS_KEY and STADDLE_ROOT_SECRET_KEY set the root key instead.
+
+    Example: staddle serve --data /srv/staddle --listen 0.0.0.0:9000
+    """
+    in_force = settings(config, {"data": [str(folder) for folder in data] if data else None, "listen": listen})
+    try:
+        folders = prepare(in_force.data)
+        secret = cluster_secret(folders.root)
+        root, made = root_identity(
+            folders.root, os.environ.get("STADDLE_ROOT_ACCESS_KEY"), os.environ.get("STADDLE_ROOT_SECRET_KEY"))
+    except FolderError as error:
+        fail(str(error), EX_CONFIG)
+    host, port = parse_listen(in_force.listen)
+    try:
+        reserved = reserve_port(host, port)
+    except OSError as error:
+        fail(f"cannot listen on {in_force.listen}: {error.strerror}. Another server there? Choose with --listen.", EX_CONFIG)
+    port = reserved.getsockname()[1]
+    logs.set_up(in_force.log_level, "supervisor")
+    supervisor = Supervisor(launches(in_force, folders, secret, root, host, port), shutdown_s=in_force.shutdown_seconds)
+
+    async def announce() -> None:
+        _welcome(in_force, folders, root, host, port, made)
+
+    async def run() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stop_on_signals, supervisor.stop)
+            await supervisor.run(announce)
+            tasks.cancel_scope.cancel()
+
+    try:
+        anyio.run(run)
+    except* SetupError as failures:
+        fail(str(failures.exceptions[0]), EX_CONFIG)
+    finally:
+        reserved.close()
+
+
+def _welcome(config: Config, folders: Folders, root: Identity, host: str, port: int, made: bool) -> None:
+    """One screen: where it is, where the keys are, and a line to try."""
+    scheme = "https" if config.tls_cert else "http"
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    endpoint = f"{scheme}://{reachable}:{port}"
+    text = Text()
+    text.append("\nStaddle is ready.\n\n", style="bold green")
+    rows = [("S3 endpoint", endpoint), ("Region", config.region),
+            ("Data", ", ".join(str(folder.absolute()) for folder in config.data))]
+    if made:
+        rows += [("Access key", root.access_key), ("Secret key", root.secret_key),
+                 ("", f"shown this once, kept in {folders.root / 'root-key'}")]
+    elif os.environ.get("STADDLE_ROOT_ACCESS_KEY"):
+        rows.append(("Root key", f"{root.access_key}, from STADDLE_ROOT_ACCESS_KEY"))
+    else:
+        rows.append(("Root key", f"in {folders.root / 'root-key'}"))
+    for name, value in rows:
+        text.append(f"  {name:<12}", style="cyan")
+        text.append(f"{value}\n")
+    secret = root.secret_key if made else "..."
+    text.append(f"""
+  Try it:
+    export AWS_ACCESS_KEY_ID={root.access_key} AWS_SECRET_ACCESS_KEY={secret} AWS_DEFAULT_REGION={config.region}
+    aws --endpoint-url {endpoint} s3 mb s3://first-bucket
+
+  Ctrl-C stops it; what was acknowledged is on disk.
+""")
+    Console(soft_wrap=True, highlight=False).print(text)

@@ -1,0 +1,133 @@
+"""All settings of `staddle serve`, with what each does: docs/CONFIGURATION.md is printed from this file."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from consensus.core.settings import Size, parse_size
+from gateway.identities import Identity
+
+CHUNK_BYTES_MIN = 1 << 20
+CHUNK_BYTES_MAX = 1 << 30
+"""Below, the list of a large object's chunks grows out of proportion; above, a repair moves too much at once."""
+
+ROOT_VARIABLES = frozenset({"STADDLE_ROOT_ACCESS_KEY", "STADDLE_ROOT_SECRET_KEY", "STADDLE_CONFIG"})
+"""Variables that are no settings: the root key is a secret and has no place in a file of settings."""
+
+
+def _about(text: str) -> msgspec.Meta:
+    return msgspec.Meta(description=text)
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """Raises ValueError, with a sentence, for settings that contradict each other."""
+
+    data: Annotated[tuple[Path, ...], _about(
+        "Data folders. The first holds the metadata too; each is a storage node, so give one for each disk.")] = (Path("data"),)
+    listen: Annotated[str, _about("HOST:PORT of the S3 endpoint. Port 0 takes a free one.")] = "127.0.0.1:9000"
+    region: Annotated[str, _about("The region that clients must sign for, and that buckets report.")] = "us-east-1"
+    any_region: Annotated[bool, _about("Accept signatures for any region, for clients that cannot be configured.")] = False
+    domains: Annotated[tuple[str, ...], _about(
+        "Host names under which buckets are sub-domains: with \"s3.example.com\", bucket.s3.example.com is a bucket.")] = ()
+    tls_cert: Annotated[Path | None, _about("PEM file with the certificate chain of the S3 endpoint.")] = None
+    tls_key: Annotated[Path | None, _about("PEM file with the certificate's private key.")] = None
+    workers: Annotated[int, _about("Gateway processes. 0: one for each core but one.")] = 0
+    chunk_bytes: Annotated[Size, _about(
+        "Objects are cut into chunks of this size, 1MiB to 1GiB. It may change at any time: what is stored stays readable.")] = Size(64 << 20)
+    replication: Annotated[Literal["sync", "async", "all"], _about(
+        "When a write is acknowledged: \"sync\" with a majority of its copies on disk, \"async\" with one, \"all\" with all.")] = "sync"
+    copies: Annotated[int, _about("Copies of each chunk, as far as there are storage nodes. 1 to 9.")] = 3
+    signature_v2: Annotated[bool, _about(
+        "Accept the old signature version 2, which boto3 still uses for presigned links.")] = True
+    object_ownership: Annotated[Literal["BucketOwnerEnforced", "ObjectWriter"], _about(
+        "What a bucket answers whose ownership controls were never set: AWS's default of today, or the classic one (none).")] = "BucketOwnerEnforced"
+    block_public_access: Annotated[bool, _about(
+        "What a bucket answers whose public access block was never set: all four true, or none.")] = True
+    default_encryption: Annotated[bool, _about(
+        "What a bucket answers whose encryption was never set: AES256 as AWS does today, or none.")] = True
+    connections_max: Annotated[int, _about("Client connections of one gateway process; more are closed at once.")] = 4096
+    requests_max: Annotated[int, _about(
+        "Requests under way in one gateway process; more are answered 503 SlowDown, which clients try again.")] = 1024
+    shutdown_seconds: Annotated[int, _about("How long requests under way may take to finish when the server is stopped.")] = 30
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _about("The least important lines that are logged.")] = "info"
+    identity: Annotated[tuple[Identity, ...], _about(
+        "Identities besides the root key, as [[identity]] tables: name, account, user_id (canonical id), display_name, email, access_key, secret_key, admin.")] = ()
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise ValueError("setting 'data': at least one data folder is needed")
+        if len({os.path.abspath(folder) for folder in self.data}) != len(self.data):
+            raise ValueError("setting 'data': the same folder is given twice; copies on it would be one copy")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("settings 'tls_cert' and 'tls_key' belong together: give both or none")
+        if not CHUNK_BYTES_MIN <= self.chunk_bytes <= CHUNK_BYTES_MAX:
+            raise ValueError(f"setting 'chunk_bytes': {self.chunk_bytes} is not between 1MiB and 1GiB")
+        if not 1 <= self.copies <= 9:
+            raise ValueError(f"setting 'copies': {self.copies} is not between 1 and 9")
+        for name in ("workers", "connections_max", "requests_max", "shutdown_seconds"):
+            if getattr(self, name) < (0 if name == "workers" else 1):
+                raise ValueError(f"setting {name!r}: {getattr(self, name)} is too small")
+        parse_listen(self.listen)
+        seen: set[str] = set()
+        for identity in self.identity:
+            if identity.access_key in seen:
+                raise ValueError(f"setting 'identity': the access key {identity.access_key!r} is given twice")
+            seen.add(identity.access_key)
+
+    @property
+    def gateway_workers(self) -> int:
+        return self.workers or max(1, (os.cpu_count() or 1) - 1)
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Host and port. Raises ValueError with a sentence."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"setting 'listen': {text!r} is not HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+class Described(NamedTuple):
+    """A setting as documentation shows it."""
+
+    name: str
+    kind: str
+    default: str
+    about: str
+
+
+def described() -> list[Described]:
+    """Every setting in order, from the struct itself."""
+    found = []
+    for field in msgspec.structs.fields(Config):
+        annotated = get_type_hints(Config, include_extras=True)[field.name]
+        kind, about = get_args(annotated)[0], get_args(annotated)[1].description
+        default = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+        found.append(Described(field.name, _kind_text(kind), _default_text(field.name, default), about))
+    return found
+
+
+def _kind_text(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return " or ".join(f'"{choice}"' for choice in get_args(kind))
+    if get_origin(kind) is tuple:
+        return "tables" if get_args(kind)[0] is Identity else "list"
+    for known, text in ((bool, "true or false"), (Size, "size"), (int, "number"), (str, "text")):
+        if kind is known:
+            return text
+    return "path"
+
+
+def _default_text(name: str, default: Any) -> str:
+    if isinstance(default, Size):
+        return f"{default >> 20}MiB"
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, tuple):
+        return ", ".join(map(str, default)) or "none"
+    return "none" if default is None else str(default)
+
+
+__all__ = ["CHUNK_BYTES_MAX", "CHUNK_BYTES_MIN", "ROOT_VARIABLES", "Config", "Described", "Size", "described", "parse_listen", "parse_size"]

@@ -1,0 +1,123 @@
+"""The data folder of a machine: where each role's files, sockets and secrets lie. The only place that knows."""
+
+import dataclasses
+import os
+import secrets
+import tomllib
+from pathlib import Path
+
+from consensus.disk import Disk, make_folder
+from gateway.identities import Identity
+
+ROOT_ACCOUNT = "000000000000"
+"""The account of the root key: AWS's form of twelve digits, as no real account has it."""
+
+ROOT_USER_ID = "0" * 64
+
+
+class FolderError(Exception):
+    """A sentence that says what is wrong with a data folder, or with the root key."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Folders:
+    """Paths below the first data folder."""
+
+    root: Path
+
+    @property
+    def meta(self) -> Path:
+        return self.root / "meta"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def meta_address(self) -> str:
+        return f"unix:{self.run / 'meta.sock'}"
+
+    def node_address(self, number: int) -> str:
+        return f"unix:{self.run / f'node-{number}.sock'}"
+
+
+def prepare(data: tuple[Path, ...]) -> Folders:
+    """Make the folders that are missing. Raises FolderError."""
+    disk = Disk()
+    for folder in data:
+        try:
+            if not folder.parent.is_dir():
+                raise FolderError(f"cannot make the data folder {folder}: {folder.parent} is not there")
+            make_folder(disk, str(folder), "data.mkdir")
+        except OSError as error:
+            raise FolderError(f"cannot make the data folder {folder}: {error.strerror}") from None
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            raise FolderError(f"the data folder {folder} is not readable and writable for this user")
+    folders = Folders(data[0].absolute())
+    try:
+        for folder in (folders.meta, folders.run):
+            make_folder(disk, str(folder), "data.mkdir")
+    except OSError as error:
+        raise FolderError(f"cannot prepare the data folder {data[0]}: {error.strerror}") from None
+    return folders
+
+
+def cluster_secret(root: Path) -> bytes:
+    """The secret that this cluster's processes know each other by; made at the first start. Raises FolderError."""
+    path = root / "secret"
+    if not path.exists():
+        _write_secret_file(path, secrets.token_hex(32) + "\n")
+    try:
+        secret = bytes.fromhex(path.read_text().strip())
+    except (OSError, ValueError) as error:
+        raise FolderError(f"the cluster's secret {path} cannot be read: {error}") from None
+    if len(secret) < 32:
+        raise FolderError(f"the cluster's secret {path} is shorter than 32 bytes")
+    return secret
+
+
+def root_identity(root: Path, access_key: str | None, secret_key: str | None) -> tuple[Identity, bool]:
+    """The root key, and whether it was made just now. From the environment if given there, else from the file
+    `root-key` (mode 0600), which the first start makes. Raises FolderError."""
+    path = root / "root-key"
+    made = False
+    if access_key or secret_key:
+        if not access_key or not secret_key:
+            raise FolderError("STADDLE_ROOT_ACCESS_KEY and STADDLE_ROOT_SECRET_KEY belong together: set both or none")
+    else:
+        if not path.exists():
+            made = True
+            _write_secret_file(path, f'access_key = "{new_access_key()}"\nsecret_key = "{new_secret_key()}"\n')
+        try:
+            values = tomllib.loads(path.read_text())
+            access_key, secret_key = str(values["access_key"]), str(values["secret_key"])
+        except (OSError, KeyError, tomllib.TOMLDecodeError) as error:
+            raise FolderError(f"the root key {path} cannot be read: {error!r}") from None
+    return Identity(
+        name="root", account=ROOT_ACCOUNT, user_id=ROOT_USER_ID, display_name="root", access_key=access_key,
+        secret_key=secret_key, admin=True,
+    ), made
+
+
+def new_access_key() -> str:
+    """20 characters, as AWS's."""
+    return "".join(secrets.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") for _ in range(20))
+
+
+def new_secret_key() -> str:
+    """40 characters without any that a shell or a URL minds: 238 bits."""
+    return "".join(secrets.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789") for _ in range(40))
+
+
+def _write_secret_file(path: Path, text: str) -> None:
+    """Durable and never readable by others, not even for a moment."""
+    disk = Disk()
+    temporary = str(path) + ".new"
+    fd = disk.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        disk.write(fd, text.encode(), "secret.write")
+        disk.fsync(fd, "secret.fsync")
+    finally:
+        disk.close(fd)
+    disk.rename(temporary, str(path), "secret.rename")
+    disk.fsync_dir(str(path.parent), "secret.fsync_dir")

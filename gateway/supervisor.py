@@ -1,0 +1,178 @@
+"""Starts, watches and stops the processes of one machine: metadata, a storage node for each data folder, gateways.
+
+Each process runs `python -P -m gateway.roles`, is told what to be through its standard input (so no secret is in an
+argument or the environment), and says `ready` on its standard output. The input stays open: when it ends, the supervisor
+is gone and the process stops by itself. A process that dies is started again, ever more slowly while it keeps dying; one
+that ends with EX_CONFIG cannot work as it is set up, and then everything stops.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import anyio
+import anyio.abc
+import msgspec
+
+from gateway.roles import EX_CONFIG, Launch
+
+log = logging.getLogger("staddle.supervisor")
+
+RESTART_DELAY_S_MIN = 0.1
+RESTART_DELAY_S_MAX = 5.0
+STEADY_S = 10.0
+"""A process that lived this long has recovered: its next restart is prompt again."""
+
+STOP_GRACE_S = 5.0
+"""On top of the time that requests get to finish; then a process is killed."""
+
+
+class SetupError(Exception):
+    """A role said that it cannot work as it is set up."""
+
+
+class Supervisor:
+    """Runs the launches until `stop` is called or a signal comes. `ready` is called once all have been ready."""
+
+    def __init__(self, launches: list[Launch], *, shutdown_s: float) -> None:
+        self._launches = launches
+        self._shutdown_s = shutdown_s
+        self._running: dict[str, anyio.abc.Process] = {}
+        self._waiting_for = {launch.name for launch in launches}
+        self._ready = anyio.Event()
+        self._stopping = anyio.Event()
+        self.failed: str | None = None
+
+    async def run(self, on_ready: Callable[[], Awaitable[None]]) -> None:
+        """Raises SetupError when a role cannot work as it is set up."""
+        async with anyio.create_task_group() as keepers:
+            for launch in self._launches:
+                keepers.start_soon(self._keep, launch)
+            keepers.start_soon(self._announce, on_ready)
+            await self._stopping.wait()
+            await self._stop_all()
+            keepers.cancel_scope.cancel()
+        if self.failed is not None:
+            raise SetupError(self.failed)
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def pids(self) -> dict[str, int]:
+        """Process ids by the names of the launches."""
+        return {name: process.pid for name, process in self._running.items()}
+
+    async def _announce(self, on_ready: Callable[[], Awaitable[None]]) -> None:
+        await self._ready.wait()
+        await on_ready()
+
+    async def _keep(self, launch: Launch) -> None:
+        delay_s = RESTART_DELAY_S_MIN
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            status = await self._run_once(launch)
+            if self._stopping.is_set():
+                return
+            if status == EX_CONFIG:
+                self.failed = f"{launch.name} cannot start as it is set up: see its message above"
+                self._stopping.set()
+                return
+            if time.monotonic() - started > STEADY_S:
+                delay_s = RESTART_DELAY_S_MIN
+            log.warning("%s ended with status %d; starting it again in %.1f s", launch.name, status, delay_s,
+                        extra={"process": launch.name, "status": status})
+            await anyio.sleep(delay_s)
+            delay_s = min(delay_s * 2, RESTART_DELAY_S_MAX)
+
+    async def _run_once(self, launch: Launch) -> int:
+        async with _process(launch) as process:
+            self._running[launch.name] = process
+            try:
+                assert process.stdin is not None
+                assert process.stdout is not None
+                with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+                    await process.stdin.send(msgspec.json.encode(launch) + b"\n")
+                async for said in process.stdout:
+                    if b"ready" in said:
+                        self._waiting_for.discard(launch.name)
+                        log.info("%s is ready", launch.name, extra={"process": launch.name, "pid": process.pid})
+                        if not self._waiting_for:
+                            self._ready.set()
+                return await process.wait()
+            finally:
+                self._running.pop(launch.name, None)
+
+    async def _stop_all(self) -> None:
+        """Gateways first, so that requests under way still find nodes and metadata; metadata last."""
+        for kind in ("gateway", "node", "meta"):
+            names = [launch.name for launch in self._launches if launch.role == kind and launch.name in self._running]
+            for name in names:
+                with contextlib.suppress(ProcessLookupError, KeyError):
+                    self._running[name].send_signal(signal.SIGTERM)
+            with anyio.move_on_after(self._shutdown_s + STOP_GRACE_S):
+                while any(name in self._running for name in names):
+                    await anyio.sleep(0.01)
+            for name in names:
+                if name in self._running:
+                    log.error("%s did not stop in time and is killed", name, extra={"process": name})
+                    with contextlib.suppress(ProcessLookupError):
+                        self._running[name].kill()
+
+
+@contextlib.asynccontextmanager
+async def _process(launch: Launch) -> AsyncIterator[anyio.abc.Process]:
+    process = await anyio.open_process(
+        [sys.executable, "-P", "-m", "gateway.roles", launch.name],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=None, start_new_session=True, env=_environment(),
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+        with anyio.CancelScope(shield=True):
+            await process.aclose()
+
+
+def _environment() -> dict[str, str]:
+    """The children's environment: without our settings and keys, which they get through the pipe."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("STADDLE_")}
+
+
+def reserve_port(host: str, port: int) -> socket.socket:
+    """A bound socket that does not listen: it keeps the port (and, for 0, chooses it) while gateway processes bind their
+    own with SO_REUSEPORT. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if port:
+            _refuse_taken(family, host, port)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _refuse_taken(family: int, host: str, port: int) -> None:
+    """SO_REUSEPORT would let two servers of one user share a port unnoticed; a bind without it does not."""
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
+
+
+async def stop_on_signals(stop: Callable[[], None]) -> None:
+    """Call `stop` at SIGTERM or SIGINT; a second one has nothing more to add."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for received in signals:
+            log.info("stopping at %s", signal.Signals(received).name)
+            stop()
