@@ -1,8 +1,9 @@
 """Every durable step of Staddle, in one small class: write, sync, rename, unlink, and the syncing of folders.
 
-Whoever must survive a crash (the journal, the chunk store, the metadata's files) calls these methods and nothing else to
-change files, and names each step (`"journal.fdatasync"`). So a test can stop the program before any step, fail any step,
-or work out what a power cut would leave, by passing another Disk; the real one adds one Python call to the system call.
+Whoever must survive a crash (the journal, the chunk store, the metadata's files) calls these methods and nothing else
+to change files, and names each step (`"journal.fdatasync"`). So a test can stop the program before any step, fail any
+step, or work out what a power cut would leave, by passing another Disk; the real one adds one Python call to the system
+call.
 
 Rules for callers:
 * bytes first, names second: write, fdatasync, rename, `fsync_dir`, and only then tell anyone;
@@ -14,6 +15,7 @@ Rules for callers:
 Methods may be called from any thread. Reads need no Disk.
 """
 
+import contextlib
 import errno
 import os
 from collections.abc import Sequence
@@ -112,11 +114,12 @@ class Disk:
 
 
 def make_folder(disk: Disk, path: str, step: str) -> None:
-    """Create a folder and its name durably, unless it is there. Its parent must exist."""
-    try:
+    """Have a folder whose name is durable. Its parent must exist.
+
+    The parent is synced even if the folder is there: an earlier run may have stopped between the two steps.
+    """
+    with contextlib.suppress(FileExistsError):
         disk.mkdir(path, step)
-    except FileExistsError:
-        return
     disk.fsync_dir(os.path.dirname(os.path.abspath(path)), step)
 
 
