@@ -1,0 +1,122 @@
+"""Prints the pages of docs/ that come from the code; tests/test_tree.py fails when a committed page differs.
+
+    python -m gateway.docs           write them
+    python -m gateway.docs --check   say which differ, with status 1
+"""
+
+import sys
+from pathlib import Path
+
+import click
+import typer
+
+from gateway.cli import app
+from gateway.config import described
+from gateway.ops import HANDLERS
+from gateway.s3.operations import OPERATIONS
+
+NOTE = "<!-- Printed from the code by `make docs`; edit the code, not this page. -->\n"
+
+
+def pages() -> dict[str, str]:
+    """File name in docs/ to its text."""
+    return {
+        "CONFIGURATION.md": configuration(), "S3_COVERAGE.md": coverage(), "CLI.md": command_line(),
+    }
+
+
+def configuration() -> str:
+    lines = [
+        "# Configuration", NOTE,
+        "Settings come from a TOML file (`staddle serve --config FILE` or `STADDLE_CONFIG`), from the environment as",
+        "`STADDLE_<SETTING>` in capitals, and from the command line; later ones win. A key that does not exist is an error that",
+        "names it. In the environment, lists are separated by commas. Sizes are bytes or text such as `64MiB`.", "",
+        "| setting | value | default | |", "|---|---|---|---|",
+    ]
+    lines += [f"| `{setting.name}` | {setting.kind} | {setting.default} | {setting.about} |" for setting in described()]
+    lines += [
+        "", "The root key is no setting: it is made at the first start and kept in `DIR/root-key` (mode 0600), or given by",
+        "`STADDLE_ROOT_ACCESS_KEY` and `STADDLE_ROOT_SECRET_KEY`.", "", "## Example", "", "```toml", EXAMPLE.strip(), "```", "",
+    ]
+    return "\n".join(lines)
+
+
+EXAMPLE = """
+data = ["/disk1/staddle", "/disk2/staddle"]
+listen = "0.0.0.0:9000"
+domains = ["s3.example.com"]
+tls_cert = "/etc/staddle/cert.pem"
+tls_key = "/etc/staddle/key.pem"
+
+[[identity]]
+name = "backup"
+account = "111122223333"
+user_id = "backup-canonical-id"
+display_name = "Backup"
+access_key = "BACKUPKEY"
+secret_key = "change+me/please="
+"""
+
+
+def coverage() -> str:
+    done = sum(operation.name in HANDLERS and operation.never is None for operation in OPERATIONS)
+    lines = [
+        "# S3 coverage", NOTE,
+        f"All {len(OPERATIONS)} operations of S3's service model have a row; {done} are implemented. The others give the answer",
+        "that S3 gives where the feature was never configured, or `501 NotImplemented` with the operation's name.", "",
+        "| operation | request | action | answer |", "|---|---|---|---|",
+    ]
+    for operation in sorted(OPERATIONS, key=lambda operation: operation.name):
+        where = {"service": "/", "bucket": "/bucket", "object": "/bucket/key"}[operation.scope]
+        query = "?" + "&".join(operation.query) if operation.query else ""
+        headers = "".join(f", `{header}`" for header in operation.headers)
+        lines.append(
+            f"| {operation.name} | `{operation.method} {where}{query}`{headers} | `{operation.action}` | {_answer(operation)} |")
+    return "\n".join([*lines, ""])
+
+
+def _answer(operation: object) -> str:
+    never = getattr(operation, "never", None)
+    if never is not None:
+        return f"never configured: {never}"
+    return "implemented" if getattr(operation, "name") in HANDLERS else "`NotImplemented`"  # noqa: B009
+
+
+def command_line() -> str:
+    root = typer.main.get_command(app)
+    parts = ["# Command line", NOTE]
+    context = click.Context(root, info_name="staddle")
+    parts += _command(root, context, "staddle")
+    return "\n".join(parts)
+
+
+def _command(command: click.Command, context: click.Context, name: str) -> list[str]:
+    lines = [f"## `{name}`", "", (command.help or "").strip(), ""]
+    options = [parameter for parameter in command.params if isinstance(parameter, click.Option) and parameter.name != "help"]
+    if options:
+        lines += ["| option | |", "|---|---|"]
+        lines += [f"| `{', '.join(option.opts)}` | {option.help or ''} |" for option in options]
+        lines.append("")
+    if isinstance(command, click.Group):
+        for child in command.list_commands(context):
+            found = command.get_command(context, child)
+            assert found is not None
+            lines += _command(found, click.Context(found, info_name=child, parent=context), f"{name} {child}")
+    return lines
+
+
+def main() -> int:
+    folder = Path(__file__).parent.parent / "docs"
+    differing = [name for name, text in pages().items()
+                 if not (folder / name).exists() or (folder / name).read_text() != text]
+    if "--check" in sys.argv:
+        for name in differing:
+            sys.stderr.write(f"docs/{name} is not what the code prints: run `make docs`\n")
+        return 1 if differing else 0
+    for name in differing:
+        (folder / name).write_text(pages()[name])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
