@@ -1,0 +1,67 @@
+"""Who may ask: identities, found by their access key.
+
+Identity   one access key with its secret, the account that owns what it makes, and how it is shown in owner elements.
+           Every field is an arbitrary string: account ids need not have 12 digits, canonical ids need not be hex, secrets
+           may hold ``/ + =``.
+Rules      a look-up never waits; the whole set is replaced at once, so a request sees one set. No identity exists unless
+           somebody made it (promise 7). Secrets stay out of ``repr``, so that no log line can hold one by accident.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """`user_id` is the canonical id shown as ``<Owner><ID>``; `policies` are names of policies, not yet evaluated."""
+
+    name: str
+    account: str
+    user_id: str
+    access_key: str
+    secret_key: str = dataclasses.field(repr=False)
+    display_name: str = ""
+    email: str = ""
+    admin: bool = False
+    policies: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for field in ("name", "account", "user_id", "access_key", "secret_key"):
+            if not getattr(self, field):
+                raise ValueError(f"identity {self.name!r}: {field} must not be empty")
+
+
+class IdentityStore:
+    """The identities in force. `replace` swaps all of them; readers hold no lock, since they read one reference."""
+
+    def __init__(self, identities: Iterable[Identity] = ()) -> None:
+        self._by_access_key: dict[str, Identity] = {}
+        self.replace(identities)
+
+    def replace(self, identities: Iterable[Identity]) -> None:
+        """ValueError names a key that two identities claim: which of them signed would be a matter of luck."""
+        by_access_key: dict[str, Identity] = {}
+        for identity in identities:
+            if identity.access_key in by_access_key:
+                other = by_access_key[identity.access_key].name
+                raise ValueError(f"identities {other!r} and {identity.name!r} have the same access key")
+            by_access_key[identity.access_key] = identity
+        self._by_access_key = by_access_key
+
+    def by_access_key(self, access_key: str) -> Identity | None:
+        return self._by_access_key.get(access_key)
+
+    def by_user_id(self, user_id: str) -> Identity | None:
+        """The first identity with this canonical id: grants and owner elements name people by it. Not for hot paths."""
+        return next((identity for identity in self if identity.user_id == user_id), None)
+
+    def by_email(self, email: str) -> Identity | None:
+        """For grants by ``AmazonCustomerByEmail``; letter case does not count. Not for hot paths."""
+        wanted = email.casefold()
+        return next((identity for identity in self if wanted and identity.email.casefold() == wanted), None)
+
+    def __iter__(self) -> Iterator[Identity]:
+        return iter(self._by_access_key.values())
+
+    def __len__(self) -> int:
+        return len(self._by_access_key)

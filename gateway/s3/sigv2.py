@@ -1,0 +1,81 @@
+"""Signature version 2, the arithmetic: what is signed, and the comparison. Pure functions.
+
+It is old, and alive: boto3 still presigns with it by default. It covers method, Content-MD5, Content-Type, date, every
+``x-amz-*`` header, the path, and those query parameters that choose an operation or change the answer; it does not cover the
+body nor the rest of the query.
+
+Source: "Signing and authenticating REST requests (AWS signature version 2)".
+"""
+
+import base64
+import hmac
+from collections.abc import Iterator, Mapping
+
+from gateway.s3.operations import SUBRESOURCES
+from gateway.s3.request import S3Request, decode_query
+
+_DOCUMENTED = frozenset((
+    # The documented sub-resources, with those that SDKs' version 2 signers add.
+    "accelerate", "acl", "analytics", "cors", "defaultObjectAcl", "delete", "inventory", "lifecycle", "location", "logging",
+    "metrics", "notification", "object-lock", "partNumber", "policy", "replication", "requestPayment", "restore", "select",
+    "select-type", "storageClass", "tagging", "torrent", "uploadId", "uploads", "versionId", "versioning", "versions",
+    "website",
+    # They replace headers of the answer.
+    "response-cache-control", "response-content-disposition", "response-content-encoding", "response-content-language",
+    "response-content-type", "response-expires",
+))
+
+SIGNED_PARAMETERS = _DOCUMENTED | SUBRESOURCES
+"""Every sub-resource we know has to be signed, the ones younger than version 2 too: were they left out, whoever holds a
+presigned PUT of an object could add ``&legal-hold`` to it and change another thing than the signer meant."""
+
+
+def strings_to_sign(request: S3Request, headers: Mapping[str, str], expires: str | None) -> Iterator[bytes]:
+    """What the signer may have signed: usually one text. Bucket URLs have two, since signers disagree on the last slash
+    of ``/bucket``; both mean the same resource.
+
+    `headers` are the effective ones; `expires` is the date line of a presigned URL, None for header authentication.
+    """
+    amz = sorted(name for name in headers if name.startswith("x-amz-"))
+    date = expires if expires is not None else "" if "x-amz-date" in headers else headers.get("date", "")
+    head = [request.method, headers.get("content-md5", "").strip(" "), headers.get("content-type", "").strip(" "), date]
+    head += [f"{name}:{headers[name].strip(' ')}" for name in amz]
+    prefix = "\n".join(head) + "\n"
+    parameters = _parameters(request.raw_query)
+    for resource in _resources(request):
+        yield (prefix + resource + parameters).encode("latin-1", "replace")
+
+
+def _resources(request: S3Request) -> Iterator[str]:
+    path = request.raw_path.decode("latin-1") or "/"
+    if request.host_style:
+        path = f"/{request.bucket}{path}"
+    yield path
+    if request.bucket and not request.key:
+        yield path[:-1] if path.endswith("/") else path + "/"
+
+
+def _parameters(raw_query: bytes) -> str:
+    """``?acl&versionId=…``: sorted by name, values decoded, a name without "=" without it."""
+    if not raw_query:
+        return ""
+    signed = []
+    for item in raw_query.split(b"&"):
+        for name, value in decode_query(item):
+            if name in SIGNED_PARAMETERS:
+                signed.append((name, f"{name}={value}" if b"=" in item else name))
+    signed.sort(key=lambda pair: pair[0])
+    if not signed:
+        return ""
+    return "?" + "&".join([text for _, text in signed]).encode("utf-8").decode("latin-1")
+
+
+def matches(secret: str, text: bytes, signature: str) -> bool:
+    """Constant time, on bytes."""
+    expected = base64.b64encode(hmac.digest(secret.encode(), text, "sha1"))
+    return hmac.compare_digest(expected, signature.encode("utf-8", "replace"))
+
+
+def verify_policy(secret: str, policy: str, signature: str) -> bool:
+    """A browser's POST form: the signature is over the base64 text of the policy, as sent."""
+    return matches(secret, policy.encode("utf-8", "replace"), signature)
