@@ -16,6 +16,7 @@ from consensus.core.clock import Clock
 from consensus.core.model import Bucket
 from gateway.s3.errors import S3Error
 from gateway.s3.request import S3Request
+from gateway.s3.xml_write import Owner
 
 if TYPE_CHECKING:
     from consensus.client import MetadataClient
@@ -74,6 +75,13 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     operation: "Operation"
     principal: "Principal"
     payload: "PayloadCheck"
+
+    def owner(self, user_id: str) -> Owner:
+        """How an owner is shown: the canonical id, and the display name while the identity exists."""
+        principal = self.principal.identity
+        if principal is None or principal.user_id != user_id:
+            principal = self.identities.by_user_id(user_id)
+        return Owner(user_id, principal.display_name if principal is not None else "")
 
     async def bucket(self, request: S3Request) -> Bucket:
         """The bucket of the request. Raises S3Error NoSuchBucket, AccessDenied."""

@@ -1,0 +1,77 @@
+"""Listings of objects, v1 and v2: parameters parsed, one page read, one document written (S3_SEMANTICS §13).
+
+A page costs what it returns: the query seeks, groups by delimiter as it goes, and stops at the limit.
+"""
+
+from collections.abc import Mapping
+
+from consensus.core.model import Page
+from gateway.ops import tokens
+from gateway.ops.context import Context
+from gateway.ops.replies import xml
+from gateway.s3 import xml_write
+from gateway.s3.errors import S3Error
+from gateway.s3.reply import Reply
+from gateway.s3.request import S3Request
+
+KEYS_MAX = 1000
+"""S3's greatest page; larger wishes are cut to it, and the answer says so."""
+
+_EMPTY = Page((), (), None)
+
+
+async def list_objects(ctx: Context, request: S3Request) -> Reply:
+    """Version 1: the marker is a key, and the next one is only told when a delimiter was given."""
+    bucket = await ctx.bucket(request)
+    query = request.query
+    limit = whole_number(query, "max-keys", default=KEYS_MAX, most=KEYS_MAX)
+    prefix, delimiter, marker = query.get("prefix", ""), query.get("delimiter", ""), query.get("marker", "")
+    encoded = url_encoded(query)
+    page = _EMPTY if limit == 0 else await ctx.metadata.list_objects(bucket.id, prefix, delimiter, marker, limit)
+    return xml(xml_write.list_objects_v1(
+        bucket=bucket.name, prefix=prefix, delimiter=delimiter, marker=marker, max_keys=limit, encoded=encoded,
+        objects=page.objects, common_prefixes=page.common_prefixes, truncated=page.next_after is not None,
+        next_marker=page.next_after if delimiter else None, owner=ctx.owner,
+    ))
+
+
+async def list_objects_v2(ctx: Context, request: S3Request) -> Reply:
+    """Version 2: the continuation token is opaque and wins over start-after."""
+    bucket = await ctx.bucket(request)
+    query = request.query
+    limit = whole_number(query, "max-keys", default=KEYS_MAX, most=KEYS_MAX)
+    prefix, delimiter, start_after = query.get("prefix", ""), query.get("delimiter", ""), query.get("start-after", "")
+    encoded = url_encoded(query)
+    token = query.get("continuation-token")
+    after = start_after if token is None else tokens.parse(token)
+    page = _EMPTY if limit == 0 else await ctx.metadata.list_objects(bucket.id, prefix, delimiter, after, limit)
+    return xml(xml_write.list_objects_v2(
+        bucket=bucket.name, prefix=prefix, delimiter=delimiter, start_after=start_after, max_keys=limit,
+        encoded=encoded, objects=page.objects, common_prefixes=page.common_prefixes, continuation_token=token,
+        next_token=None if page.next_after is None else tokens.make(page.next_after),
+        owner=ctx.owner if query.get("fetch-owner") == "true" else None,
+    ))
+
+
+def whole_number(query: Mapping[str, str], name: str, *, default: int, most: int, least: int = 0) -> int:
+    """A limit from the query, cut to `most`. S3Error InvalidArgument for what is no number or below `least`."""
+    text = query.get(name)
+    if not text:
+        return default
+    # int() takes signs, blanks, underscores and other scripts' digits; a limit is plain digits.
+    if not (text.isascii() and text.isdigit()) or len(text) > 10 or int(text) < least:
+        raise S3Error("InvalidArgument", f"Argument {name} must be an integer between {least} and 2147483647",
+                      ArgumentName=name, ArgumentValue=text)
+    return min(int(text), most)
+
+
+def url_encoded(query: Mapping[str, str]) -> bool:
+    """Whether keys in the answer are to be URL-encoded. S3Error InvalidArgument for any other encoding."""
+    encoding = query.get("encoding-type")
+    if encoding is None:
+        return False
+    if encoding != "url":
+        raise S3Error("InvalidArgument", "Invalid Encoding Method specified in Request",
+                      ArgumentName="encoding-type", ArgumentValue=encoding)
+    return True
+

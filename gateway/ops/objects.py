@@ -1,0 +1,132 @@
+"""Writing and deleting objects. The deciding step is always one command in the log, its conditions inside it."""
+
+import asyncio
+import logging
+import re
+import secrets
+from collections.abc import Mapping
+
+from consensus.core.commands import Condition, DeleteVersion, PutVersion
+from consensus.core.errors import ClusterError, Unavailable
+from consensus.core.ids import NULL_VERSION, VersionId
+from consensus.core.model import Attributes, Bucket
+from consensus.core.results import Committed, Deleted
+from gateway.ops.context import Context
+from gateway.ops.refusals import refusal
+from gateway.ops.replies import checksum_headers, written_version, xml
+from gateway.ops.upload import read_body, store
+from gateway.s3 import checksums, conditions, headers, names, xml_read, xml_write
+from gateway.s3.credentials import effective_headers
+from gateway.s3.errors import S3Error
+from gateway.s3.reply import Reply
+from gateway.s3.request import S3Request
+
+VERSION_ID_BYTES = 24
+"""Random bytes of a version id: 32 URL-safe characters, never used twice by any two gateways."""
+
+_VERSION_ID = re.compile(r"[A-Za-z0-9_-]{32}")
+
+log = logging.getLogger("staddle.ops")
+
+
+async def put_object(ctx: Context, request: S3Request) -> Reply:
+    """Store the body as the newest version of the key."""
+    bucket = await ctx.bucket(request)
+    given = effective_headers(request)
+    attributes = put_attributes(given)
+    condition = write_condition(request.headers)
+    expected = checksums.Expected.from_headers(given)
+    stored = await store(ctx, request, expected)
+    outcome = await ctx.metadata.commit(
+        PutVersion(
+            bucket=bucket.id, key=request.key, version_id=new_version_id(), attributes=attributes,
+            owner=ctx.principal.user_id, content=stored.content, condition=condition,
+        ),
+        stored.ticket,
+    )
+    if not isinstance(outcome, Committed):
+        raise refusal(outcome, request)
+    return Reply(headers=[
+        ("etag", f'"{outcome.etag}"'), *checksum_headers(outcome.checksum), *written_version(outcome.version_id)
+    ])
+
+
+async def delete_object(ctx: Context, request: S3Request) -> Reply:
+    """Remove a version, or put a delete marker in a versioned bucket. Deleting what isn't there succeeds."""
+    bucket = await ctx.bucket(request)
+    command = DeleteVersion(
+        bucket=bucket.id, key=request.key, version_id=parse_version_id(request.query.get("versionId")),
+        marker_id=new_version_id(), owner=ctx.principal.user_id,
+        condition=Condition(if_match=conditions.for_delete(request.headers)),
+    )
+    outcome = await ctx.metadata.commit(command)
+    if not isinstance(outcome, Deleted):
+        raise refusal(outcome, request)
+    reply = Reply(status=204)
+    if outcome.delete_marker:
+        reply.headers.append(("x-amz-delete-marker", "true"))
+    if outcome.version_id is not None:
+        reply.headers.append(("x-amz-version-id", outcome.version_id))
+    return reply
+
+
+async def delete_objects(ctx: Context, request: S3Request) -> Reply:
+    """Up to 1,000 keys. Each is its own command with its own outcome; the status is 200 whatever they are."""
+    bucket = await ctx.bucket(request)
+    body = await read_body(ctx, request, xml_read.DELETE_BYTES_MAX, digest_required=True)
+    wanted = xml_read.delete(body)
+    # All at once: the commands travel together in a few log entries.
+    results = await asyncio.gather(*(_delete_one(ctx, request, bucket, entry) for entry in wanted.objects))
+    return xml(xml_write.delete_result(results, quiet=wanted.quiet))
+
+
+async def _delete_one(
+    ctx: Context, request: S3Request, bucket: Bucket, entry: xml_read.ObjectToDelete
+) -> xml_write.Deleted | xml_write.NotDeleted:
+    try:
+        names.check_key(entry.key)
+        if entry.size is not None or entry.last_modified is not None:
+            raise S3Error("NotImplemented", "Deleting under a condition on size or time is not implemented.")
+        outcome = await ctx.metadata.commit(DeleteVersion(
+            bucket=bucket.id, key=entry.key, version_id=parse_version_id(entry.version_id),
+            marker_id=new_version_id(), owner=ctx.principal.user_id, condition=Condition(if_match=entry.etag),
+        ))
+        if not isinstance(outcome, Deleted):
+            raise refusal(outcome, request, key=entry.key)
+    except S3Error as error:
+        return xml_write.NotDeleted(entry.key, error.code, error.message, entry.version_id)
+    except ClusterError as error:
+        # Says nothing about the other keys. Clients try these again.
+        log.warning("DeleteObjects %s: %r: %s", request.id, entry.key, error)
+        known = S3Error("SlowDown" if isinstance(error, Unavailable) else "InternalError")
+        return xml_write.NotDeleted(entry.key, known.code, known.message, entry.version_id)
+    return xml_write.Deleted(
+        entry.key, entry.version_id, outcome.delete_marker, outcome.version_id if outcome.delete_marker else None
+    )
+
+
+def put_attributes(given: Mapping[str, str]) -> Attributes:
+    """What the request says about the object. S3Error for what S3 refuses, and for what would be silently lost."""
+    stored = headers.stored(given)
+    return Attributes(
+        content_type=stored.content_type, headers=stored.headers, metadata=stored.metadata, tags=stored.tags,
+        storage_class=stored.storage_class,
+    )
+
+
+def write_condition(given: Mapping[str, str]) -> Condition:
+    wanted = conditions.for_write(given)
+    return Condition(if_match=wanted.if_match, if_none_match=wanted.if_none_match)
+
+
+def new_version_id() -> VersionId:
+    return VersionId(secrets.token_urlsafe(VERSION_ID_BYTES))
+
+
+def parse_version_id(text: str | None) -> VersionId | None:
+    """S3Error InvalidArgument for what can't be one of ours."""
+    if text is None or text == NULL_VERSION:
+        return None if text is None else NULL_VERSION
+    if _VERSION_ID.fullmatch(text) is None:
+        raise S3Error("InvalidArgument", "Invalid version id specified", ArgumentName="versionId", ArgumentValue=text)
+    return VersionId(text)

@@ -1,0 +1,29 @@
+"""What several operations say in the same way: documents, checksums, version ids."""
+
+from consensus.core.ids import NULL_VERSION, VersionId
+from consensus.core.model import Bucket, Checksum
+from gateway.s3.reply import XML, Reply
+
+Headers = list[tuple[str, str]]
+
+
+def xml(body: bytes, headers: Headers | None = None) -> Reply:
+    return Reply(headers=[("content-type", XML), *(headers or ())], body=body)
+
+
+def checksum_headers(checksum: Checksum | None, *, kind: bool = True) -> Headers:
+    """`kind`: with x-amz-checksum-type, which parts don't have."""
+    if checksum is None:
+        return []
+    value = (f"x-amz-checksum-{checksum.algorithm.lower()}", checksum.value)
+    return [value, ("x-amz-checksum-type", checksum.kind)] if kind else [value]
+
+
+def written_version(version_id: VersionId | None) -> Headers:
+    """After a write: no version id in a bucket never versioned, and none while versioning is suspended (recorded)."""
+    return [] if version_id is None or version_id == NULL_VERSION else [("x-amz-version-id", version_id)]
+
+
+def read_version(bucket: Bucket, version_id: VersionId) -> Headers:
+    """On a read: "null" too, once the bucket was ever versioned."""
+    return [("x-amz-version-id", version_id)] if bucket.versioning else []

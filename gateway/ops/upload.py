@@ -1,0 +1,161 @@
+"""The one way from a request's body to stored bytes: decode, verify, cut, make durable. Nothing is visible yet.
+
+    body -> aws-chunked decoded, if it is -> MD5, SHA-256, checksums -> chunks on the write quorum -> NewContent, ticket
+
+A small body is read whole, hashed in place and written in one go. A larger one is a pipeline: while one batch of buffers
+is hashed in threads and sent to the nodes, the next one arrives; the body is pulled, so a slow disk slows the sender.
+Everything that the client said about the body is verified before the caller may commit. If anything fails, the ticket is
+given back: then nothing can bring these chunks any more, and the nodes collect them.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+from consensus.core.commands import NewChunk, NewContent
+from consensus.core.ids import Digest, Generation
+from consensus.core.model import Checksum, Slice
+from gateway.ops.context import Context
+from gateway.ops.cutting import Cutter
+from gateway.s3 import checksums
+from gateway.s3.checksums import Expected, Hasher
+from gateway.s3.chunked import Decoder
+from gateway.s3.errors import S3Error
+from gateway.s3.request import S3Request
+
+SMALL_BYTES_MAX = 256 << 10
+"""Bodies up to this are handled in one piece: hashing that much takes half a millisecond, less than a stream's overhead."""
+
+BATCH_BYTES = 1 << 20
+"""Buffers are hashed and sent in batches of about this size: threads pay from there on."""
+
+
+class Stored(NamedTuple):
+    """What the deciding command takes: commit it with the ticket, at once."""
+
+    content: NewContent
+    ticket: Generation | None
+    checksum: Checksum | None     # what the client is told, if it is not the content's
+
+
+async def store(ctx: Context, request: S3Request, expected: Expected) -> Stored:
+    """Make the body durable. S3Error for a body that isn't what the client said; ClusterError when it can't be stored."""
+    length = body_length(ctx, request)
+    hasher = expected.hasher()
+    if length is not None and length <= SMALL_BYTES_MAX:
+        data, trailers = await _whole_body(ctx, request, length)
+        return await _store_small(ctx, data, hasher, trailers)
+    return await _store_stream(ctx, request, hasher)
+
+
+def body_length(ctx: Context, request: S3Request) -> int | None:
+    """Decoded length as announced; None for HTTP chunks of unknown sum. S3Error EntityTooLarge, MissingContentLength."""
+    framing = ctx.payload.framing
+    length = request.body.length if framing is None else framing.decoded_length
+    if length is None:
+        if "transfer-encoding" not in request.headers:
+            raise S3Error("MissingContentLength")
+    elif length > ctx.settings.single_put_bytes_max:
+        raise too_large(ctx, length)
+    return length
+
+
+def too_large(ctx: Context, length: int) -> S3Error:
+    return S3Error("EntityTooLarge", ProposedSize=length, MaxSizeAllowed=ctx.settings.single_put_bytes_max)
+
+
+async def read_body(ctx: Context, request: S3Request, limit: int, *, digest_required: bool = False) -> bytes:
+    """A document: the whole body, verified. S3Error MaxMessageLengthExceeded above `limit` bytes.
+
+    `digest_required`: without Content-MD5 or a checksum the client could not know what was understood (InvalidRequest).
+    """
+
+
+async def _whole_body(ctx: Context, request: S3Request, limit: int) -> tuple[bytes, dict[str, str]]:
+    """Decoded, and the trailers. At most `limit` bytes."""
+    framing = ctx.payload.framing
+    if framing is None:
+        return await request.body.read(limit), {}
+    decoder = framing.decoder()
+    data = bytearray()
+    async for piece in request.body:
+        for view in decoder.feed(piece):
+            data += view
+    return bytes(data), decoder.finish()
+
+
+async def _store_small(ctx: Context, data: bytes, hasher: Hasher, trailers: dict[str, str]) -> Stored:
+    sha256 = hashlib.sha256(data)
+    ctx.payload.verify_sha256(sha256.hexdigest())
+    hasher.update(data)
+    digests = hasher.finish(trailers)
+    if not data:
+        return Stored(NewContent(size=0, etag=digests.md5, checksum=digests.checksum), None, None)
+    digest = Digest(sha256.digest())
+    ticket = await ctx.metadata.reserve()
+    stored = False
+    try:
+        holders = await ctx.replicas.write(data, digest, ticket)
+        stored = True
+    finally:
+        if not stored:
+            ctx.metadata.release(ticket)
+    size = len(data)
+    content = NewContent(
+        size=size, etag=digests.md5, checksum=digests.checksum, slices=(Slice(digest, 0, size),),
+        chunks=(NewChunk(digest=digest, size=size, holders=holders),),
+    )
+    return Stored(content, ticket, None)
+
+
+async def _store_stream(ctx: Context, request: S3Request, hasher: Hasher) -> Stored:
+    cutter = Cutter(ctx, request, whole_sha256=ctx.payload.sha256 is not None)
+    decoder = ctx.payload.framing.decoder() if ctx.payload.framing is not None else None
+    limit = ctx.settings.single_put_bytes_max
+    size = 0
+    under_way: asyncio.Task[None] | None = None
+    finished = False
+    try:
+        async for batch in _batches(request, decoder):
+            size += sum(len(view) for view in batch)
+            if size > limit:
+                raise too_large(ctx, size)
+            if under_way is not None:
+                await under_way
+            under_way = asyncio.create_task(cutter.add(batch, hasher.update))
+        if under_way is not None:
+            await under_way
+        digests = hasher.finish(decoder.finish() if decoder is not None else {})
+        if ctx.payload.sha256 is not None:
+            ctx.payload.verify_sha256(cutter.sha256_hex())
+        cut = await cutter.finish()
+        finished = True
+    finally:
+        if not finished:
+            if under_way is not None:
+                under_way.cancel()
+                await asyncio.wait([under_way])
+            await cutter.abort()
+    content = NewContent(
+        size=size, etag=digests.md5, checksum=digests.checksum, slices=cut.slices, chunks=cut.chunks, staged=cut.staged
+    )
+    return Stored(content, cut.ticket, None)
+
+
+async def _batches(request: S3Request, decoder: Decoder | None) -> AsyncIterator[list[memoryview]]:
+    """The decoded body in lists of buffers of about `BATCH_BYTES`."""
+    batch: list[memoryview] = []
+    size = 0
+    async for piece in request.body:
+        # A view keeps the buffer from being used again while it is hashed and sent.
+        views = [memoryview(piece)[:]] if decoder is None else decoder.feed(piece)
+        for view in views:
+            if view:
+                batch.append(view)
+                size += len(view)
+        if size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
