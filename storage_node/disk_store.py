@@ -1,0 +1,299 @@
+"""The chunk store on a disk: one data folder, put together from segments, files, index and reader.
+
+One process at a time has the folder (flock). Starting makes what is missing, recovers what a crash left behind, and
+opens the writers; stopping leaves a mark that spares the next start the recovery.
+"""
+
+import asyncio
+import fcntl
+import logging
+import os
+import secrets
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from consensus.core.clock import Clock, SystemClock
+from consensus.core.errors import Corrupt, NoSpace, Refused, Unavailable
+from consensus.core.ids import Digest, Generation
+from consensus.disk import Disk, make_folder, replace_file
+from storage_node.chunk import SMALL_BYTES_MAX, block_table, file_name
+from storage_node.errors import NotHere
+from storage_node.files import INCOMING, Files, IncomingFile
+from storage_node.index import INDEX_NAME, Copy, Index
+from storage_node.local import PIECE_BYTES, LocalReader, Located
+from storage_node.recovery import Recovered, recover
+from storage_node.segments import SEGMENT_BYTES, SEGMENTS, Record, Segments, remove_segment
+from storage_node.store import StoreStatistics
+
+log = logging.getLogger("staddle.node")
+
+RESERVE_BYTES = 64 << 20
+"""Kept free by refusing new chunks, so that deletions, the index and the metadata's journal can go on on a full disk."""
+
+ROOM_CHECK_S = 0.5
+"""How long the last look at the free space is believed. At 1 GB/s a disk loses 0.5 GB meanwhile; then ENOSPC says it."""
+
+WORKERS = 8
+"""Threads for streams and reads: they wait for the disk, hardly for the processor."""
+
+
+class _Incoming:
+    """IncomingFile with the store's clock."""
+
+    def __init__(self, store: "DiskStore", file: IncomingFile) -> None:
+        self._store, self._file = store, file
+
+    @property
+    def size(self) -> int:
+        return self._file.size
+
+    async def write(self, blocks: list[bytes]) -> None:
+        try:
+            self._store.check_room()
+        except NoSpace:
+            await self._file.abort()
+            raise
+        await self._file.write(blocks)
+
+    async def finish(self, digest: Digest, table: bytes | None) -> None:
+        await self._file.finish(digest, table, self._store.clock.now_ms())
+
+    async def abort(self) -> None:
+        await self._file.abort()
+
+
+class DiskStore:
+    """ChunkStore in `folder` (the `chunks` folder of a data folder, made if it isn't there)."""
+
+    def __init__(self, folder: str, *, disk: Disk | None = None, clock: Clock | None = None,
+                 segment_bytes: int = SEGMENT_BYTES, reserve_bytes: int = RESERVE_BYTES) -> None:
+        self.folder = os.path.abspath(folder)
+        self.disk, self.clock = disk or Disk(), clock or SystemClock()
+        self._segment_bytes, self._reserve_bytes = segment_bytes, reserve_bytes
+        self.incarnation = b""
+        self.recovered = Recovered(0, 0, 0)
+        self._lock = -1
+        self._room_until = 0.0
+        self._room = True
+        self._damaged = 0
+
+    # Life
+
+    async def start(self) -> None:
+        """Raises Refused (another process has the folder, or it has lost its incarnation), OSError, NoSpace, Unavailable."""
+        self._workers = ThreadPoolExecutor(WORKERS, "chunks")
+        try:
+            await self._run(self._open)
+        except BaseException:
+            self._workers.shutdown(wait=False)
+            self._release()
+            raise
+        self._reader = LocalReader(self.folder)
+        self._segments.start()
+        self._files.start()
+
+    def _open(self) -> None:
+        folder, disk = self.folder, self.disk
+        os.makedirs(os.path.dirname(folder), exist_ok=True)
+        make_folder(disk, folder, "store.mkdir")
+        self._take_lock()
+        self.incarnation = self._read_incarnation()
+        self._make_folders()
+        self._index = self._open_index()
+        try:
+            self._segments = Segments(folder, disk, self._index, self.incarnation, self._segment_bytes)
+            self._files = Files(folder, disk, self._index, self._workers)
+            self.recovered = recover(folder, disk, self._index, self._segments)
+        except BaseException:
+            self._index.close()
+            raise
+
+    def _take_lock(self) -> None:
+        self._lock = os.open(f"{self.folder}/lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refused(f"{self.folder} is in use by another process") from None
+
+    def _release(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _read_incarnation(self) -> bytes:
+        path = f"{self.folder}/incarnation"
+        try:
+            with open(path, "rb") as file:
+                incarnation = bytes.fromhex(file.read().decode("ascii").strip())
+            if len(incarnation) == 16:
+                return incarnation
+        except FileNotFoundError:
+            # Made before anything else, so chunks without it mean that somebody took it away. A new one would be a lie:
+            # the cluster would forget every copy that is here.
+            if not os.path.exists(f"{self.folder}/{INDEX_NAME}") and not os.path.isdir(f"{self.folder}/{SEGMENTS}"):
+                incarnation = secrets.token_bytes(16)
+                replace_file(self.disk, path, incarnation.hex().encode() + b"\n", "store.incarnation")
+                return incarnation
+        except ValueError:
+            pass
+        raise Refused(f"{path} is missing or damaged, but the folder holds chunks: restore it (the cluster's node list shows it)")
+
+    def _make_folders(self) -> None:
+        made = False
+        for name in (*(f"{byte:02x}" for byte in range(256)), INCOMING, SEGMENTS):
+            try:
+                self.disk.mkdir(f"{self.folder}/{name}", "store.mkdir")
+                made = True
+            except FileExistsError:
+                continue
+        if made:
+            self.disk.fsync_dir(self.folder, "store.fsync_dir")
+
+    def _open_index(self) -> Index:
+        try:
+            return Index(self.folder, self.disk)
+        except Corrupt as error:
+            aside = f"{self.folder}/{INDEX_NAME}.damaged-{self.clock.now_ms()}"
+            log.error("%s; it is kept as %s and built again from the disk", error, aside)
+            for end in ("-wal", "-shm", ""):
+                if os.path.exists(f"{self.folder}/{INDEX_NAME}{end}"):
+                    self.disk.rename(f"{self.folder}/{INDEX_NAME}{end}", aside + end, "store.index_aside")
+            return Index(self.folder, self.disk)
+
+    async def stop(self) -> None:
+        await self._segments.stop()
+        await self._files.stop()
+        self._reader.close()
+        await self._run(self._close)
+        self._workers.shutdown()
+        self._release()
+
+    def _close(self) -> None:
+        try:
+            self._index.set_clean(True)
+        except (NoSpace, Unavailable):
+            log.warning("%s: no mark of a clean stop, the next start will recover", self.folder, exc_info=True)
+        self._index.close()
+
+    async def _run(self, function, *arguments):  # type: ignore[no-untyped-def]  # passes anything through to a thread
+        return await asyncio.get_running_loop().run_in_executor(self._workers, function, *arguments)
+
+    # Writing
+
+    def check_room(self) -> None:
+        """Raises NoSpace when only the reserve is left, Unavailable when the disk doesn't answer."""
+        now = time.monotonic()
+        if now >= self._room_until:
+            try:
+                free = os.statvfs(self.folder)
+            except OSError as error:
+                raise Unavailable(f"{self.folder}: {error.strerror}") from error
+            self._room = free.f_bavail * free.f_frsize > self._reserve_bytes
+            self._room_until = now + ROOM_CHECK_S
+        if not self._room:
+            raise NoSpace(f"{self.folder}: only the reserve of {self._reserve_bytes} bytes is free")
+
+    async def put(self, digest: Digest, generation: Generation, data: bytes, table: bytes) -> None:
+        assert 0 < len(data) <= SMALL_BYTES_MAX
+        self.check_room()
+        if table != block_table(data):
+            raise Corrupt(f"chunk {digest.hex()} was changed on its way")
+        await self._segments.put(Record(digest, generation.pack(), data, table, self.clock.now_ms()))
+
+    async def create(self, generation: Generation) -> _Incoming:
+        self.check_room()
+        return _Incoming(self, await self._files.create(generation.pack()))
+
+    # Reading
+
+    async def read(self, digest: Digest, generation: Generation, start: int, length: int) -> bytes:
+        packed = generation.pack()
+        try:
+            data = self._reader.read_now(digest, packed, start, length)
+            if data is not None and len(data) == length:
+                return data
+            located = self._reader.locate(digest, packed)
+            if not 0 <= start < start + length <= located.size or length > PIECE_BYTES:
+                raise ValueError(f"chunk {digest.hex()} has {located.size} bytes, not {start} + {length}")
+            return await self._reader.read(located, start, length, self._workers)
+        except Corrupt as error:
+            await self._remember(digest, packed, str(error))
+            raise
+
+    async def _remember(self, digest: Digest, generation: bytes, reason: str) -> None:
+        self._damaged += 1
+        log.error("%s", reason)
+        try:
+            await self._run(self._index.damaged, digest, generation, reason, self.clock.now_ms())
+        except (NoSpace, Unavailable):
+            log.warning("could not note the damage", exc_info=True)
+
+    async def find(self, digest: Digest, generation: Generation) -> Copy | None:
+        copy: Copy | None = await self._run(self._index.find, digest, generation.pack())
+        return copy
+
+    async def generations(self, digest: Digest) -> list[Copy]:
+        copies: list[Copy] = await self._run(self._index.generations, digest)
+        return copies
+
+    async def inventory(self, after: tuple[bytes, bytes] | None, limit: int) -> list[Copy]:
+        copies: list[Copy] = await self._run(self._index.page, after, limit)
+        return copies
+
+    # Keeping house
+
+    async def due(self, now_ms: int, limit: int) -> list[Copy]:
+        copies: list[Copy] = await self._run(self._index.due, now_ms, limit)
+        return copies
+
+    async def mark(self, marks: Iterable[tuple[Copy, int, int]]) -> None:
+        await self._run(self._index.mark, [(state, due, copy.digest, copy.generation) for copy, state, due in marks])
+
+    async def remove(self, copies: list[Copy]) -> None:
+        await self._run(self._remove, copies)
+
+    def _remove(self, copies: list[Copy]) -> None:
+        """Files first, then rows: a crash between leaves a row without a file, which is asked about and removed again."""
+        gone = []
+        for copy in copies:
+            try:
+                if not copy.segment:
+                    self.disk.unlink(f"{self.folder}/{file_name(copy.digest, copy.generation)}", "store.unlink")
+            except FileNotFoundError:
+                log.debug("chunk %s was gone already", copy.digest.hex())
+            except OSError:
+                log.warning("chunk %s could not be removed, it will be tried again", copy.digest.hex(), exc_info=True)
+                continue
+            gone.append(copy)
+        for number in self._index.remove(gone):
+            remove_segment(self.disk, self._index, self.folder, number)
+
+    async def verify(self, copy: Copy) -> bool:
+        try:
+            located = Located(copy.digest, copy.generation, copy.size, copy.segment, copy.place)
+            for start in range(0, copy.size, PIECE_BYTES):
+                await self._reader.read(located, start, min(PIECE_BYTES, copy.size - start), self._workers)
+        except Corrupt as error:
+            await self._remember(copy.digest, copy.generation, str(error))
+            return False
+        except NotHere as error:
+            await self._remember(copy.digest, copy.generation, str(error))
+            return False
+        return True
+
+    async def damage(self, limit: int) -> list[tuple[Digest, bytes, str]]:
+        damage: list[tuple[Digest, bytes, str]] = await self._run(self._index.damage, limit)
+        return damage
+
+    async def statistics(self) -> StoreStatistics:
+        totals = await self._run(self._index.totals)
+        disk = os.statvfs(self.folder)
+        figures = self._segments.statistics
+        return StoreStatistics(
+            capacity_bytes=disk.f_blocks * disk.f_frsize, free_bytes=disk.f_bavail * disk.f_frsize,
+            chunks=totals.chunks, chunk_bytes=totals.byte_count, unsettled=totals.unsettled, damaged=totals.damaged,
+            segments=totals.segments, segment_bytes=totals.segment_bytes, dead_bytes=totals.dead_bytes,
+            puts=figures.puts, put_bytes=figures.byte_count, files_finished=self._files.finished, syncs=figures.syncs,
+            sync_s=figures.sync_s, longest_sync_s=figures.longest_sync_s, disk_errors=figures.failures, writable=self._room,
+        )

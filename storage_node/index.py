@@ -1,0 +1,353 @@
+"""What is where on this disk: an SQLite file with a row for each stored copy. Written by one process, read by several.
+
+Rules:
+* a row is added only after its bytes are on the disk, and before anybody is told (segments.py, files.py);
+* nothing here is the only truth: rows lost in a power cut are found again from the files (recovery.py), so commits
+  need no sync of their own (WAL, synchronous=NORMAL);
+* readers in other processes see a row as soon as its put is acknowledged, so a put's commit comes before its answer.
+
+A copy's `state`: NEW (nobody has said yet that it counts), SETTLED (metadata lists it), CONDEMNED (no longer listed; kept for
+a while for readers that have begun). `due` is when to ask about it again, in ms since 1970; SETTLED rows have none.
+"""
+
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from consensus.core.errors import Corrupt, NoSpace, Unavailable
+from consensus.core.ids import Digest
+from consensus.disk import Disk
+from storage_node.chunk import SEGMENT_HEADER_BYTES, record_bytes
+
+log = logging.getLogger("staddle.node")
+
+INDEX_NAME = "index.sqlite"
+INDEX_VERSION = 1
+NEW, SETTLED, CONDEMNED = range(3)
+FILE = 0
+"""The segment number of a chunk in a file of its own."""
+
+CHECKPOINT_PAGES = 4096
+"""About so many pages (16 MiB) in the write-ahead log, and it is folded into the database: readers slow down with its
+length. Each row of a random digest dirties a page of its own, each transaction a few more."""
+
+READER_CACHE_KIB = 8 << 10
+MMAP_BYTES = 1 << 30
+
+_SCHEMA = """
+CREATE TABLE chunk(
+    digest BLOB NOT NULL, generation BLOB NOT NULL, size INTEGER NOT NULL, segment INTEGER NOT NULL,
+    place INTEGER NOT NULL, state INTEGER NOT NULL, due INTEGER NOT NULL, PRIMARY KEY(digest, generation)) WITHOUT ROWID;
+CREATE INDEX chunk_due ON chunk(due) WHERE state <> 1;
+CREATE INDEX chunk_segment ON chunk(segment) WHERE segment <> 0;
+CREATE TABLE segment(number INTEGER PRIMARY KEY, home BLOB NOT NULL, sealed INTEGER NOT NULL, used INTEGER NOT NULL,
+    dead INTEGER NOT NULL);
+CREATE TABLE damage(digest BLOB NOT NULL, generation BLOB NOT NULL, reason TEXT NOT NULL, found INTEGER NOT NULL,
+    PRIMARY KEY(digest, generation)) WITHOUT ROWID;
+CREATE TABLE state(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+_FIND = "SELECT size, segment, place, state FROM chunk WHERE digest=? AND generation=?"
+_ADD = "INSERT OR IGNORE INTO chunk VALUES(?,?,?,?,?,0,?)"
+
+
+class Row(NamedTuple):
+    """A copy that has just become durable."""
+
+    digest: Digest
+    generation: bytes
+    size: int
+    segment: int
+    place: int
+    due: int
+
+
+class Copy(NamedTuple):
+    """A copy as the index knows it."""
+
+    digest: Digest
+    generation: bytes
+    size: int
+    segment: int
+    place: int
+    state: int
+    due: int
+
+
+class SegmentRow(NamedTuple):
+    number: int
+    home: bytes
+    sealed: bool
+    used: int
+    dead: int
+
+
+class Totals(NamedTuple):
+    chunks: int
+    byte_count: int
+    unsettled: int
+    damaged: int
+    segments: int
+    segment_bytes: int
+    dead_bytes: int
+
+
+class Index:
+    """The one writer. Methods may be called from any thread; each is one transaction."""
+
+    def __init__(self, folder: str, disk: Disk) -> None:
+        """Opens or creates. Raises Corrupt if the file is none of ours or damaged."""
+        self.path = os.path.join(folder, INDEX_NAME)
+        self._disk = disk
+        self._lock = threading.Lock()
+        self._pages = 0
+        self._long = threading.Event()
+        self._closed = False
+        try:
+            self._db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None, cached_statements=64)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute("PRAGMA wal_autocheckpoint=0")
+            self._db.execute("PRAGMA cache_size=-65536")
+            self._db.execute("PRAGMA busy_timeout=10000")
+            if not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                self._db.executescript(f"BEGIN;{_SCHEMA}INSERT INTO state VALUES('version',{INDEX_VERSION}),('clean',1);COMMIT")
+            version = self._db.execute("SELECT value FROM state WHERE name='version'").fetchone()
+        except sqlite3.DatabaseError as error:
+            raise Corrupt(f"{self.path}: {error}") from error
+        if version is None or version[0] != INDEX_VERSION:
+            raise Corrupt(f"{self.path}: tables of version {version and version[0]}, this Staddle reads {INDEX_VERSION}")
+        self._keeper = threading.Thread(target=self._keep_short, name="index-checkpoint", daemon=True)
+        self._keeper.start()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Raises NoSpace or Unavailable when SQLite can't write; then nothing of it happened."""
+        with self._lock:
+            before = self._db.total_changes
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield self._db
+                self._disk.step("index.commit", self.path)
+                self._db.execute("COMMIT")
+                self._pages += self._db.total_changes - before + 3
+                if self._pages > CHECKPOINT_PAGES:
+                    self._long.set()
+            except sqlite3.Error as error:
+                self._rollback()
+                if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
+                    raise NoSpace(f"{self.path}: {error}") from error
+                raise Unavailable(f"{self.path}: {error}") from error
+            except BaseException:
+                self._rollback()
+                raise
+
+    def _rollback(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    # Copies
+
+    def add(self, rows: list[Row], segment: int = FILE, used: int = 0) -> None:
+        """Record copies that are durable; `used` is the new durable end of `segment`. A name that is there already keeps
+        its first place, unless that one is damaged; the other place counts as dead."""
+        with self._transaction() as db:
+            added = db.executemany(_ADD, rows).rowcount
+            if segment:
+                db.execute("UPDATE segment SET used=? WHERE number=?", (used, segment))
+            if added != len(rows):
+                for row in rows:
+                    self._again(db, row)
+
+    def _again(self, db: sqlite3.Connection, row: Row) -> None:
+        size, segment, place, _ = db.execute(_FIND, row[:2]).fetchone()
+        if (segment, place) == (row.segment, row.place) and segment != FILE:
+            return
+        fresh = row.segment == FILE or db.execute("DELETE FROM damage WHERE digest=? AND generation=?", row[:2]).rowcount
+        if fresh:
+            db.execute("DELETE FROM damage WHERE digest=? AND generation=?", row[:2])
+            db.execute("UPDATE chunk SET size=?, segment=?, place=? WHERE digest=? AND generation=?",
+                       (row.size, row.segment, row.place, *row[:2]))
+        dead, number = (size, segment) if fresh else (row.size, row.segment)
+        if number != FILE:
+            db.execute("UPDATE segment SET dead=dead+? WHERE number=?", (record_bytes(dead), number))
+
+    def find(self, digest: Digest, generation: bytes) -> Copy | None:
+        with self._lock:
+            row = self._db.execute("SELECT * FROM chunk WHERE digest=? AND generation=?", (digest, generation)).fetchone()
+        return Copy(*row) if row else None
+
+    def generations(self, digest: Digest) -> list[Copy]:
+        """All copies of these bytes."""
+        with self._lock:
+            return [Copy(*row) for row in self._db.execute("SELECT * FROM chunk WHERE digest=?", (digest,))]
+
+    def page(self, after: tuple[bytes, bytes] | None, limit: int) -> list[Copy]:
+        """Copies in the order of (digest, generation)."""
+        with self._lock:
+            return [Copy(*row) for row in self._db.execute(
+                "SELECT * FROM chunk WHERE (digest, generation) > (?,?) ORDER BY digest, generation LIMIT ?",
+                (*(after or (b"", b"")), limit))]
+
+    def due(self, now_ms: int, limit: int) -> list[Copy]:
+        """Copies that aren't settled and whose time to be asked about has come, longest waiting first."""
+        with self._lock:
+            return [Copy(*row) for row in self._db.execute(
+                "SELECT * FROM chunk WHERE state <> 1 AND due <= ? ORDER BY due LIMIT ?", (now_ms, limit))]
+
+    def mark(self, copies: Iterable[tuple[int, int, bytes, bytes]]) -> None:
+        """Set (state, due) of (digest, generation)."""
+        with self._transaction() as db:
+            db.executemany("UPDATE chunk SET state=?, due=? WHERE digest=? AND generation=?", copies)
+
+    def remove(self, copies: list[Copy]) -> list[int]:
+        """Forget copies; files are unlinked before. Returns the numbers of segments in which nothing lives any more."""
+        touched = set()
+        with self._transaction() as db:
+            for copy in copies:
+                gone = db.execute("DELETE FROM chunk WHERE digest=? AND generation=? AND segment=? AND place=?",
+                                  (copy.digest, copy.generation, copy.segment, copy.place)).rowcount
+                db.execute("DELETE FROM damage WHERE digest=? AND generation=?", copy[:2])
+                if gone and copy.segment != FILE:
+                    db.execute("UPDATE segment SET dead=dead+? WHERE number=?", (record_bytes(copy.size), copy.segment))
+                    touched.add(copy.segment)
+            return [number for number in sorted(touched) if self._is_dead(db, number)]
+
+    def _is_dead(self, db: sqlite3.Connection, number: int) -> bool:
+        sealed = db.execute("SELECT sealed FROM segment WHERE number=?", (number,)).fetchone()
+        return bool(sealed and sealed[0]) and db.execute("SELECT 1 FROM chunk WHERE segment=? LIMIT 1",
+                                                         (number,)).fetchone() is None
+
+    # Damage
+
+    def damaged(self, digest: Digest, generation: bytes, reason: str, now_ms: int) -> None:
+        with self._transaction() as db:
+            db.execute("INSERT OR IGNORE INTO damage VALUES(?,?,?,?)", (digest, generation, reason, now_ms))
+
+    def damage(self, limit: int) -> list[tuple[Digest, bytes, str]]:
+        with self._lock:
+            return self._db.execute("SELECT digest, generation, reason FROM damage LIMIT ?", (limit,)).fetchall()
+
+    # Segments
+
+    def segments(self) -> list[SegmentRow]:
+        with self._lock:
+            return [SegmentRow(number, home, bool(sealed), used, dead) for number, home, sealed, used, dead
+                    in self._db.execute("SELECT number, home, sealed, used, dead FROM segment ORDER BY number")]
+
+    def open_segment(self, number: int, home: bytes) -> None:
+        with self._transaction() as db:
+            db.execute("INSERT OR IGNORE INTO segment VALUES(?,?,0,?,0)", (number, home, SEGMENT_HEADER_BYTES))
+
+    def seal_segment(self, number: int) -> bool:
+        """True if nothing lives in it."""
+        with self._transaction() as db:
+            db.execute("UPDATE segment SET sealed=1 WHERE number=?", (number,))
+            return self._is_dead(db, number)
+
+    def drop_segment(self, number: int) -> None:
+        """Its file is gone, and nothing in it lives."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM segment WHERE number=?", (number,))
+
+    def copies_in(self, number: int) -> list[Copy]:
+        with self._lock:
+            return [Copy(*row) for row in self._db.execute(
+                "SELECT * FROM chunk WHERE segment=? AND segment <> 0 ORDER BY place", (number,))]
+
+    def files(self, first_byte: int) -> list[Copy]:
+        """Large chunks whose digest begins with this byte."""
+        low = bytes((first_byte,))
+        high = bytes((first_byte + 1,)) if first_byte < 255 else b"\xff" * 33
+        with self._lock:
+            return [Copy(*row) for row in self._db.execute(
+                "SELECT * FROM chunk WHERE digest >= ? AND digest < ? AND segment = 0", (low, high))]
+
+    # The whole
+
+    def totals(self) -> Totals:
+        """Walks the table: for statistics pages, not for hot paths."""
+        with self._lock:
+            chunks, byte_count, unsettled = self._db.execute(
+                "SELECT count(*), coalesce(sum(size),0), coalesce(sum(state<>1),0) FROM chunk").fetchone()
+            damaged = self._db.execute("SELECT count(*) FROM damage").fetchone()[0]
+            segments, used, dead = self._db.execute(
+                "SELECT count(*), coalesce(sum(used),0), coalesce(sum(dead),0) FROM segment").fetchone()
+        return Totals(chunks, byte_count, unsettled, damaged, segments, used, dead)
+
+    @property
+    def clean(self) -> bool:
+        with self._lock:
+            return bool(self._db.execute("SELECT value FROM state WHERE name='clean'").fetchone()[0])
+
+    def set_clean(self, clean: bool) -> None:
+        """Durable on return: a node that believed a stale mark would skip the tails of its segments."""
+        with self._lock:
+            self._db.execute("PRAGMA synchronous=FULL")
+        try:
+            with self._transaction() as db:
+                db.execute("UPDATE state SET value=? WHERE name='clean'", (clean,))
+        finally:
+            with self._lock:
+                self._db.execute("PRAGMA synchronous=NORMAL")
+
+    def _keep_short(self) -> None:
+        """The thread that folds the write-ahead log into the database. Slow (it syncs); readers and the writer go on."""
+        while True:
+            self._long.wait()
+            if self._closed:
+                return
+            self._long.clear()
+            self._pages = 0
+            try:
+                self.checkpoint()
+            except sqlite3.Error:
+                log.warning("%s: checkpoint failed, it will be tried again", self.path, exc_info=True)
+
+    def checkpoint(self, mode: str = "PASSIVE") -> None:
+        db = sqlite3.connect(self.path, isolation_level=None)
+        try:
+            self._disk.step("index.checkpoint", self.path)
+            db.execute(f"PRAGMA wal_checkpoint({mode})")
+        finally:
+            db.close()
+
+    def close(self) -> None:
+        self._closed = True
+        self._long.set()
+        self._keeper.join()
+        with self._lock:
+            self._db.close()
+
+
+class IndexReader:
+    """Look-ups for one thread, also in other processes than the node's own. Raises sqlite3.Error when the index can't be
+    read (not there, being replaced): its owner opens another."""
+
+    __slots__ = ("_db", "_execute", "inode")
+
+    def __init__(self, folder: str) -> None:
+        path = os.path.join(folder, INDEX_NAME)
+        self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA query_only=1")
+        self._db.execute(f"PRAGMA cache_size=-{READER_CACHE_KIB}")
+        self._db.execute(f"PRAGMA mmap_size={MMAP_BYTES}")
+        self._db.execute(_FIND, (b"", b"")).fetchone()        # opens the file now, not at the first request
+        self._execute = self._db.cursor().execute
+        self.inode = os.stat(path).st_ino
+
+    def find(self, digest: bytes, generation: bytes) -> tuple[int, int, int, int] | None:
+        """(size, segment, place, state) of this copy."""
+        row: tuple[int, int, int, int] | None = self._execute(_FIND, (digest, generation)).fetchone()
+        return row
+
+    def others(self, digest: bytes) -> list[tuple[bytes, int, int, int]]:
+        """(generation, size, segment, place) of every copy of these bytes."""
+        return self._execute("SELECT generation, size, segment, place FROM chunk WHERE digest=?", (digest,)).fetchall()
+
+    def close(self) -> None:
+        self._db.close()

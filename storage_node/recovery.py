@@ -1,0 +1,222 @@
+"""What a store does before it serves: finds what the index has lost, and believes nothing that the disk may not hold.
+
+After a crash the index lacks at most what was written last. It is found in the tails of segments that were not sealed, and
+among the large files. A tail is copied to a new segment and synced before it is vouched for: if the last sync failed, the
+page cache shows bytes that are not on the disk, and a second sync of the same file would not tell.
+
+Without an index (lost or damaged: it was moved aside) everything is found this way. All but the newest segment are taken as
+they are then, for a segment is left only after its last sync succeeded or its end was cut off.
+
+Copies found are NEW: the node asks the metadata about each, as about one that has just been written.
+"""
+
+import contextlib
+import logging
+import os
+import time
+from typing import NamedTuple
+
+from consensus.core.errors import Corrupt
+from consensus.disk import Disk
+from storage_node.chunk import (
+    HEADER_BYTES,
+    SEGMENT_HEADER_BYTES,
+    block_table,
+    decode_header,
+    decode_segment_header,
+    parse_file_name,
+    record_bytes,
+)
+from storage_node.files import INCOMING
+from storage_node.index import FILE, SETTLED, Index, Row, SegmentRow
+from storage_node.scan import Found, Gap, read_record, records
+from storage_node.segments import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, SEGMENTS, Record, Segments, remove_segment, segment_path
+
+log = logging.getLogger("staddle.node")
+
+_UPDATE = os.O_RDWR | os.O_CLOEXEC
+
+
+class Recovered(NamedTuple):
+    """What a start has found beside what the index knew."""
+
+    records: int
+    files: int
+    damaged: int
+
+
+def recover(folder: str, disk: Disk, index: Index, segments: Segments) -> Recovered:
+    """Before `segments` is started. Raises OSError, NoSpace, Unavailable: the folder can't be served then."""
+    for name in os.listdir(f"{folder}/{INCOMING}"):
+        disk.unlink(f"{folder}/{INCOMING}/{name}", "recover.incoming")
+    was_clean = index.clean
+    index.set_clean(False)
+    found, damaged = _segments(folder, disk, index, segments)
+    files = 0
+    if not was_clean:
+        files, missing = _files(folder, disk, index)
+        damaged += missing
+        log.info("recovered after an unclean stop: %d records, %d files, %d damaged", found, files, damaged)
+    return Recovered(found, files, damaged)
+
+
+def _segments(folder: str, disk: Disk, index: Index, segments: Segments) -> tuple[int, int]:
+    known = {row.number: row for row in index.segments()}
+    numbers = sorted(int(name[:-4], 16) for name in os.listdir(f"{folder}/{SEGMENTS}") if name.endswith(".seg"))
+    segments.skip_to(1 + max([0, *numbers, *known]))
+    found = damaged = 0
+    for number in known.keys() - set(numbers):
+        damaged += _missing(index, number)
+    for number in numbers:
+        row = known.get(number)
+        if row is None or not row.sealed:
+            more, bad = _tail(folder, disk, index, segments, number, row, in_place=row is None and number != numbers[-1])
+            found += more
+            damaged += bad
+    return found, damaged
+
+
+def _missing(index: Index, number: int) -> int:
+    """A segment of which the file is gone. Expected when its last removal was interrupted by a power cut."""
+    lost = [copy for copy in index.copies_in(number) if copy.state == SETTLED]
+    for copy in lost:
+        index.damaged(copy.digest, copy.generation, "its segment is missing", _now_ms())
+    if not lost:
+        index.remove(index.copies_in(number))
+        index.drop_segment(number)
+    return len(lost)
+
+
+def _tail(folder: str, disk: Disk, index: Index, segments: Segments, number: int, row: SegmentRow | None,
+          in_place: bool) -> tuple[int, int]:
+    """Take in the records that the index lacks; then the segment is sealed."""
+    path = segment_path(folder, number)
+    fd = disk.open(path, _UPDATE)
+    try:
+        home = row.home if row else _home(fd)
+        if home is None:
+            disk.unlink(path, "recover.unlink")       # a crash before its header was synced: it has held nothing
+            return 0, 0
+        start = row.used if row else SEGMENT_HEADER_BYTES
+        if row is None:
+            index.open_segment(number, home)
+        reader = _Tail(index, segments, fd, number, home, start)
+        if in_place:
+            reader.adopt()
+        else:
+            reader.copy()
+            disk.truncate(fd, start, "recover.truncate")
+    finally:
+        disk.close(fd)
+    if index.seal_segment(number):
+        remove_segment(disk, index, folder, number)
+    return reader.found, reader.damaged
+
+
+def _home(fd: int) -> bytes | None:
+    try:
+        return decode_segment_header(os.pread(fd, SEGMENT_HEADER_BYTES, 0)).home
+    except Corrupt:
+        # A damaged header must not cost the records: they say the home too.
+        raw = os.pread(fd, HEADER_BYTES, SEGMENT_HEADER_BYTES)
+        with contextlib.suppress(Corrupt):
+            return decode_header(raw).home
+        return None
+
+
+class _Tail:
+    def __init__(self, index: Index, segments: Segments, fd: int, number: int, home: bytes, start: int) -> None:
+        self._index, self._segments, self._fd, self._number = index, segments, fd, number
+        self._records = records(fd, home, start)
+        self.found = self.damaged = 0
+
+    def copy(self) -> None:
+        batch: list[Record] = []
+        size = 0
+        torn: list[Found] = []
+        for item in self._records:
+            self._judge(torn)                         # something follows, so what looked torn is damage
+            if isinstance(item, Gap):
+                log.error("segment %d is damaged from %d to %d", self._number, item.start, item.end)
+                self.damaged += 1
+                continue
+            data, table = read_record(self._fd, item)
+            if len(data) != item.header.size or table != block_table(data):
+                torn.append(item)
+                continue
+            batch.append(Record(item.header.digest, item.header.generation.pack(), data, table, _now_ms()))
+            size += len(data)
+            self.found += 1
+            if len(batch) == BATCH_RECORDS_MAX or size > BATCH_BYTES_MAX:
+                self._segments.write(batch)
+                batch, size = [], 0
+        if batch:
+            self._segments.write(batch)
+
+    def _judge(self, torn: list[Found]) -> None:
+        for item in torn:
+            self._index.damaged(item.header.digest, item.header.generation.pack(), "damaged in its segment", _now_ms())
+            self.damaged += 1
+        torn.clear()
+
+    def adopt(self) -> None:
+        rows: list[Row] = []
+        end = SEGMENT_HEADER_BYTES
+        for item in self._records:
+            if isinstance(item, Gap):
+                log.error("segment %d is damaged from %d to %d", self._number, item.start, item.end)
+                self.damaged += 1
+                continue
+            header = item.header
+            rows.append(Row(header.digest, header.generation.pack(), header.size, self._number, item.place, _now_ms()))
+            end = item.place + record_bytes(header.size)
+            self.found += 1
+            if len(rows) == 1000:
+                self._index.add(rows, self._number, end)
+                rows = []
+        self._index.add(rows, self._number, end)
+
+
+def _files(folder: str, disk: Disk, index: Index) -> tuple[int, int]:
+    """Compare the large chunks' folders with the index."""
+    found = missing = 0
+    for first in range(256):
+        path = f"{folder}/{first:02x}"
+        names = {parse_file_name(name): name for name in os.listdir(path)}
+        known = {(copy.digest, copy.generation): copy for copy in index.files(first)}
+        rows = []
+        for name, text in names.items():
+            if name is not None and name not in known:
+                size = _size(f"{path}/{text}", name)
+                if size is None:
+                    index.damaged(*name, "its file is damaged", _now_ms())
+                    missing += 1
+                else:
+                    rows.append(Row(*name, size, FILE, 0, _now_ms()))
+        if rows:
+            disk.fsync_dir(path, "recover.fsync_dir")   # they were named; whether durably, the crash has not told
+            index.add(rows)
+            found += len(rows)
+        for name, copy in known.items():
+            if name not in names:
+                if copy.state == SETTLED:
+                    index.damaged(*name, "its file is missing", _now_ms())
+                    missing += 1
+                else:
+                    index.remove([copy])
+    return found, missing
+
+
+def _size(path: str, name: tuple[bytes, bytes]) -> int | None:
+    """Of the chunk in this file; None if its header isn't what the name says."""
+    with open(path, "rb") as file:
+        raw = file.read(HEADER_BYTES)
+    try:
+        header = decode_header(raw)
+    except Corrupt:
+        return None
+    return header.size if (header.digest, header.generation.pack()) == name else None
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,271 @@
+"""Small chunks, appended to segment files with group commit.
+
+One thread writes. Whatever has queued while it synced is the next batch: one write, one fdatasync, one transaction of the
+index, then all waiters are woken by one call into their event loop. So a put costs a fraction of a sync.
+
+Rules:
+* a segment is written by one thread, at its end only; what lies before `used` (in the index) is durable and never changes;
+* after a failed write or sync the segment is sealed at its last good end and never synced again: a second sync would
+  succeed over lost pages. The next batch goes to a new segment, so a disk that recovers is used again unaided;
+* a segment found unsealed after an unclean stop is recovery.py's to judge.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+import threading
+import time
+from typing import NamedTuple
+
+from consensus.core.errors import ClusterError, Unavailable
+from consensus.core.ids import Digest
+from consensus.disk import CREATE, IOV_MAX, Disk
+from storage_node.chunk import (
+    HEADER_BYTES,
+    SEGMENT_HEADER_BYTES,
+    Buffer,
+    encode_header,
+    encode_segment_header,
+    record_bytes,
+)
+from storage_node.errors import from_os
+from storage_node.index import Index, Row
+
+log = logging.getLogger("staddle.node")
+
+SEGMENTS = "segments"
+SEGMENT_BYTES = 128 << 20
+"""A new segment is begun beyond this. Large enough that creating one (two syncs) is rare, small enough to compact one at a
+time; and after an unclean stop at most so much is read again."""
+
+BATCH_BYTES_MAX = 8 << 20
+"""Of one sync: bounds how long the first put of a batch waits for the last one's bytes."""
+
+BATCH_RECORDS_MAX = (IOV_MAX - 1) // 3
+"""Three buffers a record in one writev."""
+
+QUEUE_BYTES_MAX = 64 << 20
+"""Bodies waiting for the disk (promise 8). A put beyond is refused, and its gateway tells the client to slow down."""
+
+_PAD = bytes(8)
+
+
+class Record(NamedTuple):
+    """A chunk to be appended. `due` as in the index."""
+
+    digest: Digest
+    generation: bytes
+    data: Buffer
+    table: bytes
+    due: int
+
+
+class Waiting(NamedTuple):
+    record: Record
+    answer: "asyncio.Future[None]"
+
+
+class SegmentStatistics:
+    """Counted since the start; read without a lock, so slightly out of step with each other."""
+
+    __slots__ = ("byte_count", "failures", "last_sync_s", "longest_sync_s", "puts", "sync_s", "syncs")
+
+    def __init__(self) -> None:
+        self.puts = self.byte_count = self.syncs = self.failures = 0
+        self.sync_s = self.last_sync_s = self.longest_sync_s = 0.0
+
+
+def segment_path(folder: str, number: int) -> str:
+    return f"{folder}/{SEGMENTS}/{number:010x}.seg"
+
+
+class Segments:
+    """The writer. `put` from one event loop; the rest happens in its thread."""
+
+    def __init__(self, folder: str, disk: Disk, index: Index, incarnation: bytes, segment_bytes: int = SEGMENT_BYTES) -> None:
+        self._folder, self._disk, self._index, self._incarnation = folder, disk, index, incarnation
+        self._segment_bytes = segment_bytes
+        self._wake = threading.Condition()
+        self._queue: list[Waiting] = []
+        self._queued_bytes = 0
+        self._stopping = False
+        self._fd = -1
+        self._number = 0
+        self._home = b""
+        self._end = 0
+        self._next_number = 1 + max((row.number for row in index.segments()), default=0)
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.statistics = SegmentStatistics()
+
+    @property
+    def current(self) -> tuple[int, int]:
+        """Number and end of the segment being written; (0, 0) when there is none."""
+        return self._number, self._end
+
+    def skip_to(self, number: int) -> None:
+        """Numbers below have been used, whether or not the index knows."""
+        self._next_number = max(self._next_number, number)
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run, name="segments", daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Write what is queued, then seal the segment: an open one is the sign of an unclean stop."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
+            self._thread = None
+        with self._wake:
+            left, self._queue = self._queue, []
+        for waiting in left:
+            if not waiting.answer.done():
+                waiting.answer.set_exception(Unavailable("the node is stopping"))
+
+    def put(self, record: Record) -> "asyncio.Future[None]":
+        """Done when the chunk is durable and in the index. Its data must not change until then. Raises NoSpace, Unavailable."""
+        assert self._loop is not None
+        answer = self._loop.create_future()
+        with self._wake:
+            if self._stopping or self._queued_bytes > QUEUE_BYTES_MAX:
+                answer.set_exception(Unavailable("the node is stopping" if self._stopping else "the disk can't keep up"))
+                return answer
+            self._queue.append(Waiting(record, answer))
+            self._queued_bytes += len(record.data)
+            if len(self._queue) == 1:
+                self._wake.notify()
+        return answer
+
+    # The thread
+
+    def _run(self) -> None:
+        while batch := self._take():
+            error: ClusterError | None = None
+            try:
+                self.write([waiting.record for waiting in batch])
+            except OSError as failure:
+                error = from_os(failure, f"writing {len(batch)} chunks to segment {self._number}")
+            except ClusterError as failure:
+                error = failure                       # the index could not be written
+            if error is not None:
+                self.statistics.failures += 1
+                log.error("%s", error)
+                self._give_up()
+            assert self._loop is not None
+            try:
+                self._loop.call_soon_threadsafe(_answer, batch, error)
+            except RuntimeError:                      # the loop was closed: nobody waits any more
+                break
+        self._seal()
+
+    def _take(self) -> list[Waiting]:
+        """The next batch; empty when the writer stops."""
+        with self._wake:
+            while not self._queue and not self._stopping:
+                self._wake.wait()
+            size = count = 0
+            for waiting in self._queue[:BATCH_RECORDS_MAX]:
+                size += len(waiting.record.data)
+                if count and size > BATCH_BYTES_MAX:
+                    size -= len(waiting.record.data)
+                    break
+                count += 1
+            batch, self._queue = self._queue[:count], self._queue[count:]
+            self._queued_bytes -= size
+            return batch
+
+    def write(self, batch: list[Record]) -> None:
+        """Append at most BATCH_RECORDS_MAX records and sync them. The thread's own step; recovery uses it before `start`.
+
+        Raises OSError, NoSpace, Unavailable."""
+        if self._fd < 0 or self._end >= self._segment_bytes:
+            self._seal()
+            self._open()
+        buffers: list[Buffer] = []
+        rows = []
+        place, number, home = self._end, self._number, self._home
+        for digest, generation, data, table, due in batch:
+            size = len(data)
+            buffers.append(encode_header(digest, generation, size, table, home, place))
+            buffers.append(data)
+            buffers.append(table + _PAD[:-(HEADER_BYTES + size + len(table)) % 8])
+            rows.append(Row(digest, generation, size, number, place, due))
+            place += record_bytes(size)
+        self._disk.writev(self._fd, buffers, "segment.write")
+        started = time.perf_counter()
+        self._disk.fdatasync(self._fd, "segment.fdatasync")
+        took = time.perf_counter() - started
+        # The bytes are durable from here on, the end moves even if the index then fails: nothing is ever overwritten.
+        self._end = place
+        self._index.add(rows, number, place)
+        figures = self.statistics
+        figures.puts += len(batch)
+        figures.byte_count += sum(len(record.data) for record in batch)
+        figures.syncs += 1
+        figures.sync_s += took
+        figures.last_sync_s = took
+        figures.longest_sync_s = max(figures.longest_sync_s, took)
+
+    def _open(self) -> None:
+        """A new segment: its header synced, its name synced, then its row."""
+        number, home = self._next_number, secrets.token_bytes(8)
+        self._next_number += 1                       # never used twice, also when this fails half-way
+        path = segment_path(self._folder, number)
+        fd = self._disk.open(path, CREATE)
+        try:
+            self._disk.write(fd, encode_segment_header(home, self._incarnation, number), "segment.header")
+            self._disk.fdatasync(fd, "segment.header_fdatasync")
+            self._disk.fsync_dir(os.path.dirname(path), "segment.fsync_dir")
+            self._index.open_segment(number, home)
+        except BaseException:
+            self._disk.close(fd)
+            raise
+        self._fd, self._number, self._home, self._end = fd, number, home, SEGMENT_HEADER_BYTES
+
+    def _give_up(self) -> None:
+        """After an error: cut the segment at its last good end, so that nothing half-written is ever taken for a chunk."""
+        if self._fd >= 0:
+            try:
+                self._disk.truncate(self._fd, self._end, "segment.truncate")
+            except OSError:
+                log.warning("segment %d could not be cut at %d", self._number, self._end, exc_info=True)
+        self._seal()
+
+    def _seal(self) -> None:
+        if self._fd < 0:
+            return
+        fd, number = self._fd, self._number
+        self._fd, self._number, self._end = -1, 0, 0
+        try:
+            self._disk.close(fd)
+            if self._index.seal_segment(number):
+                remove_segment(self._disk, self._index, self._folder, number)
+        except (OSError, ClusterError):
+            # It stays unsealed: the next start reads its tail once more.
+            log.warning("segment %d could not be sealed", number, exc_info=True)
+
+
+def _answer(batch: list[Waiting], error: ClusterError | None) -> None:
+    for waiting in batch:
+        answer = waiting.answer
+        if not answer.done():
+            if error is None:
+                answer.set_result(None)
+            else:
+                answer.set_exception(error)
+
+
+def remove_segment(disk: Disk, index: Index, folder: str, number: int) -> None:
+    """Give back a sealed segment in which nothing lives."""
+    try:
+        disk.unlink(segment_path(folder, number), "segment.unlink")
+    except FileNotFoundError:
+        log.debug("segment %d was gone already", number)
+    index.drop_segment(number)
+
+

@@ -1,0 +1,104 @@
+"""What a place for chunks must do: the contract that the disk, the memory store and their tests share.
+
+Obligations:
+* after `put` or `finish` has returned, the copy survives a crash and a power cut, and every reader finds it; when one raises,
+  nothing is promised, and the same may be tried again;
+* a second put of the same (digest, generation) changes nothing and succeeds;
+* a read gives the bytes that were put, or raises: Corrupt for damage (which is also remembered), NotHere, Unavailable;
+* a copy starts as NEW and due; only `mark` changes that, only `remove` takes it away;
+* with a full or failing disk, writes raise NoSpace or Unavailable, reads and removals go on, and writes work again by
+  themselves once the disk does.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+from consensus.core.ids import Digest, Generation
+from storage_node.chunk import Buffer
+from storage_node.index import CONDEMNED, NEW, SETTLED, Copy
+
+__all__ = ["CONDEMNED", "NEW", "SETTLED", "ChunkStore", "Copy", "IncomingChunk", "StoreStatistics"]
+
+
+class StoreStatistics(NamedTuple):
+    """Figures for operators. Bytes and seconds; counters run since the start."""
+
+    capacity_bytes: int = 0
+    free_bytes: int = 0
+    chunks: int = 0
+    chunk_bytes: int = 0
+    unsettled: int = 0
+    damaged: int = 0
+    segments: int = 0
+    segment_bytes: int = 0
+    dead_bytes: int = 0
+    puts: int = 0
+    put_bytes: int = 0
+    files_finished: int = 0
+    syncs: int = 0
+    sync_s: float = 0.0
+    longest_sync_s: float = 0.0
+    disk_errors: int = 0
+    writable: bool = True
+
+
+class IncomingChunk(Protocol):
+    """A large chunk on its way. Each call is awaited before the next; after an error it is gone."""
+
+    size: int
+
+    async def write(self, blocks: list[bytes]) -> None:
+        """Append blocks of BLOCK_BYTES; only the last of the chunk may be shorter. Raises NoSpace, Unavailable."""
+
+    async def finish(self, digest: Digest, table: bytes | None) -> None:
+        """Make it durable under this name. `table` holds the sender's block CRCs: Corrupt if ours differ."""
+
+    async def abort(self) -> None:
+        """Forget it. Never raises."""
+
+
+class ChunkStore(Protocol):
+    """One data folder. Used from one event loop."""
+
+    incarnation: bytes
+    """16 random bytes: which disk this is. An emptied folder is another one."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def put(self, digest: Digest, generation: Generation, data: bytes, table: bytes) -> None:
+        """Store a small chunk (1 to SMALL_BYTES_MAX bytes) whole. Raises Corrupt if `table` doesn't fit `data`, NoSpace,
+        Unavailable."""
+
+    async def create(self, generation: Generation) -> IncomingChunk:
+        """Begin a large chunk. Raises NoSpace, Unavailable."""
+
+    async def read(self, digest: Digest, generation: Generation, start: int, length: int) -> bytes:
+        """At most PIECE_BYTES, verified; of another copy of the same bytes if this one isn't here. Raises NotHere, Corrupt,
+        Unavailable, and ValueError for a range outside the chunk."""
+
+    async def find(self, digest: Digest, generation: Generation) -> Copy | None: ...
+
+    async def generations(self, digest: Digest) -> list[Copy]:
+        """All copies of these bytes here."""
+
+    async def inventory(self, after: tuple[bytes, bytes] | None, limit: int) -> list[Copy]:
+        """Copies in order of (digest, packed generation)."""
+
+    async def due(self, now_ms: int, limit: int) -> list[Copy]:
+        """Copies that aren't SETTLED and should be asked about, longest waiting first."""
+
+    async def mark(self, marks: Iterable[tuple[Copy, int, int]]) -> None:
+        """Set the state and the due time (ms) of copies."""
+
+    async def remove(self, copies: list[Copy]) -> None:
+        """Take copies away for good and give back their space (of a segment: when nothing in it lives any more)."""
+
+    async def verify(self, copy: Copy) -> bool:
+        """Read all of it. False for damage, which is remembered."""
+
+    async def damage(self, limit: int) -> list[tuple[Digest, bytes, str]]:
+        """Copies known to be damaged: digest, packed generation, reason."""
+
+    async def statistics(self) -> StoreStatistics: ...
