@@ -249,8 +249,9 @@ class StaddleProcess:
 
 
 def role_of(process: processes.Process) -> str | None:
-    """Which role a process plays, by its command line."""
-    return next((word for word in process.command if word in ROLES), None)
+    """Which role a process plays: its command line ends with the role's name, as in `gateway-1`."""
+    last = process.command[-1].partition("-")[0] if process.command else ""
+    return last if last in ROLES else None
 
 
 @contextlib.contextmanager
