@@ -1,10 +1,10 @@
 """Who may ask: identities, found by their access key.
 
-Identity   one access key with its secret, the account that owns what it makes, and how it is shown in owner elements.
-           Every field is an arbitrary string: account ids need not have 12 digits, canonical ids need not be hex, secrets
-           may hold ``/ + =``.
-Rules      a look-up never waits; the whole set is replaced at once, so a request sees one set. No identity exists unless
-           somebody made it (promise 7). Secrets stay out of ``repr``, so that no log line can hold one by accident.
+Identity   one access key with its secret, the account that owns what it makes, and how owner elements show it.
+           Every field is an arbitrary string: account ids need not have 12 digits, canonical ids need not be hex,
+           secrets may hold ``/ + =``.
+Rules      a look-up never waits; the whole set is replaced at once, so a request sees one set. No identity exists
+           unless somebody made it (promise 7). Secrets stay out of ``repr``, so no log line holds one by accident.
 """
 
 import dataclasses

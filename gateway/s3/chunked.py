@@ -6,11 +6,12 @@
 Framing   what the headers announced: length of the decoded data, names of trailers, and the signatures, if signed
 Decoder   `feed` gives the data as it comes, `finish` says whether all of it was in order
 
-Rules     Data leaves before its chunk's signature could be checked (a chunk has no size limit, our memory has): so nothing
-          that came out of `feed` may become visible before `finish` has returned. Errors are S3Error, and final.
+Rules     Data leaves before its chunk's signature could be checked (a chunk has no size limit, our memory has): so
+          nothing that came out of `feed` may become visible before `finish` has returned. Errors are S3Error and final.
           Data pieces are views of what was fed: nothing is copied.
 
-Sources: "Signature Calculations … Transferring Payload in Multiple Chunks", "… Including Trailing Headers (Chunked Upload)".
+Sources: "Signature Calculations … Transferring Payload in Multiple Chunks (Chunked Upload)", and "… Including Trailing
+Headers (Chunked Upload)".
 """
 
 import enum
@@ -36,7 +37,7 @@ SIZE_DIGITS_MAX = 16
 TRAILER_SIGNATURE = "x-amz-trailer-signature"
 
 _HEX = b"0123456789abcdefABCDEF"
-_CHUNK_SIGNATURE = b"chunk-signature="
+_CHUNK_SIGNATURE = b"chunk-signature"
 _CRLF = b"\r\n"
 
 
@@ -50,7 +51,7 @@ class Signing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Framing(msgspec.Struct, frozen=True, kw_only=True):
-    """`trailers` are the lower-case names that x-amz-trailer declares; `may_trail` is False for the kind without any."""
+    """`trailers` are the lower-case names that x-amz-trailer declares; `may_trail` is False for the kind without."""
 
     decoded_length: int
     may_trail: bool
@@ -135,10 +136,8 @@ class Decoder:
         Only after this returned may the data become visible.
         """
         # AWS's own example ends after the line of the trailer signature; everything has been checked by then.
-        complete = self._state is _State.DONE or (self._state is _State.TRAILERS and self._trailers_signed and not self._line)
-        if not complete:
-            raise S3Error("IncompleteBody")
-        if self._decoded != self._framing.decoded_length:
+        ended_early = self._state is _State.TRAILERS and self._trailers_signed and not self._line
+        if not (self._state is _State.DONE or ended_early) or self._decoded != self._framing.decoded_length:
             raise S3Error("IncompleteBody")
         if self._signatures and self._framing.may_trail and not self._trailers_signed:
             raise S3Error("SignatureDoesNotMatch" if self._trailers else "MalformedTrailerError")
@@ -218,9 +217,9 @@ class Decoder:
         self._chunk_left = size
         if self._signatures:
             self._check_chunk_size(size)
-            extension = extension.strip(b" \t")
+            name, _, claimed = extension.strip(b" \t").partition(b"=")
             # A chunk without a signature fails as one with a wrong signature: the empty one.
-            self._signatures.begin(extension.removeprefix(_CHUNK_SIGNATURE) if extension.startswith(_CHUNK_SIGNATURE) else b"")
+            self._signatures.begin(claimed if name == _CHUNK_SIGNATURE else b"")
         if size:
             self._state = _State.DATA
             return

@@ -1,15 +1,17 @@
-"""What a request says about who signed it: the Authorization header or the query of a presigned URL, as frozen values.
+"""What a request says about who signed it: the Authorization header or a presigned URL's query, as frozen values.
 
-V4, V4Query, V2, V2Query   one for each way to sign; `presented` finds which one a request uses, at most one
-Claims                     the part of a V4 signature that repeats from request to request: credential and signed names
-Rules                      nothing here knows a secret or the time, and nothing here says that a claim is true.
+V4, V4Query, V2, V2Query   one for each way to sign; `presented` finds the one that a request uses, at most one
+Claims                     the part of a version 4 signature that repeats: credential and names of signed headers
+Rules                      nothing here knows a secret or the time; nothing here says that a claim is true.
 
 Sources: "Authenticating Requests (AWS Signature Version 4)", "Signing and authenticating REST requests (version 2)".
 """
 
+# ruff: noqa: E501  (AWS's messages stay in one piece, so that they can be searched for)
+
+import enum
 import functools
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import msgspec
 
@@ -21,20 +23,28 @@ ALGORITHM_V4A = "AWS4-ECDSA-P256-SHA256"
 TERMINATOR = "aws4_request"
 
 EXPIRES_MAX_S = 604_800
-"""AWS: a presigned URL lives for a week at most, since its signing key does."""
+"""AWS: a presigned URL lives for a week at most."""
 
-CLAIMS_CACHED = 1024
-"""A client repeats the same claims all day; so many different clients are served without parsing again. A claim is at most
-as long as the header section, so the cache is bounded in bytes too."""
+CLAIMS_CACHED = 256
+CLAIMS_CHARS_MAX = 768
+"""A client repeats the same claims all day, so that many clients are served without parsing. Longer claims are parsed
+each time: everybody may send claims, so the cache must stay small however many names they hold."""
 
-_HEADER_PREFIX = "The authorization header is malformed; "
-_QUERY_PREFIX = "Error parsing the X-Amz-Credential parameter; "
+_PREFIX = "AWS4-HMAC-SHA256 "
+_HEADER_ENDING = "Signature="
+_SIGNATURE_DIGITS = 64
 _QUERY_NAMES = ("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature", "X-Amz-Date", "X-Amz-SignedHeaders", "X-Amz-Expires")
-_QUERY_AUTH_NAMES = frozenset(name.lower() for name in (*_QUERY_NAMES, "X-Amz-Security-Token"))
-_QUERY_MISSING = (
-    "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, X-Amz-Signature, X-Amz-Date, "
-    "X-Amz-SignedHeaders, and X-Amz-Expires parameters."
-)
+
+
+class Scheme(enum.Enum):
+    """Where a version 4 signature stands. AWS says the same things about both, with another code and beginning."""
+
+    HEADER = ("AuthorizationHeaderMalformed", "The authorization header is malformed; ")
+    QUERY = ("AuthorizationQueryParametersError", "Error parsing the X-Amz-Credential parameter; ")
+
+    def malformed(self, what: str) -> S3Error:
+        code, beginning = self.value
+        return S3Error(code, beginning + what)
 
 
 class Credential(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,8 +58,10 @@ class Credential(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Claims(msgspec.Struct, frozen=True, kw_only=True):
+    """`signed_headers` as sent, since it is part of what was signed; `names` in that order, `signed` for look-ups."""
+
     credential: Credential
-    signed_headers: str           # as sent: it is part of what was signed
+    signed_headers: str
     names: tuple[str, ...]
     signed: frozenset[str]
 
@@ -62,7 +74,7 @@ class V4(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class V4Query(msgspec.Struct, frozen=True, kw_only=True):
-    """A presigned URL of version 4. `date` is basic ISO 8601, its form checked."""
+    """A presigned URL of version 4. `date` as sent, its form checked; `date_s` the Unix time it means."""
 
     claims: Claims
     signature: str
@@ -79,7 +91,7 @@ class V2(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class V2Query(msgspec.Struct, frozen=True, kw_only=True):
-    """A presigned URL of version 2. `expires` is as sent (it is signed), `expires_s` the Unix time it means."""
+    """A presigned URL of version 2. `expires` as sent (it is signed); `expires_s` the Unix time it means."""
 
     access_key: str
     signature: str
@@ -93,51 +105,38 @@ Presented = V4 | V4Query | V2 | V2Query
 def presented(request: S3Request) -> Presented | None:
     """The signature that the request carries, not yet verified; None for an anonymous one.
 
-    S3Error if it carries two, or one that can't be understood. Naming any parameter of a mechanism chooses it: a damaged
+    S3Error if it carries two, or one that can't be understood. Any one parameter of a mechanism chooses it: a damaged
     signature must never turn into an anonymous request that a public bucket then serves.
     """
     authorization = request.headers.get("authorization")
     query = request.query
-    by_v4_query = by_v2_query = False
+    by_v4 = by_v2 = False
     if query:
-        by_v4_query = "X-Amz-Algorithm" in query or "X-Amz-Signature" in query or "X-Amz-Credential" in query
-        by_v2_query = "AWSAccessKeyId" in query or "Signature" in query
-    if authorization is None:
-        if by_v4_query and by_v2_query:
-            raise _two_mechanisms()
-        if by_v4_query:
-            return _v4_query(request)
-        return _v2_query(request) if by_v2_query else None
-    if by_v4_query or by_v2_query:
-        raise _two_mechanisms()
-    return _authorization(authorization)
+        by_v4 = "X-Amz-Signature" in query or "X-Amz-Algorithm" in query or "X-Amz-Credential" in query
+        by_v2 = "AWSAccessKeyId" in query or "Signature" in query
+    if (authorization is not None) + by_v4 + by_v2 > 1:
+        raise S3Error(
+            "InvalidArgument",
+            "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string parameter or the Authorization header should be specified",
+            ArgumentName="Authorization",
+        )
+    if authorization is not None:
+        return _authorization(authorization)
+    if by_v4:
+        return _v4_query(request)
+    return _v2_query(query) if by_v2 else None
 
 
-def effective_headers(request: S3Request) -> dict[str, str]:
-    """The headers, and for a presigned URL also the ``x-amz-*`` headers that the signer moved into the query.
-
-    Only presigned requests: there the query is covered by the signature in the place of headers. A header wins over the
-    parameter. Checksums found only in the query stay out, since the JavaScript SDK puts the checksum of an *empty* body there.
-    """
-    query = request.query
-    if not query or not ("X-Amz-Signature" in query or "Signature" in query):
-        return request.headers
-    hoisted: dict[str, str] = {}
-    for name, value in query.items():
-        lower = name.lower()
-        if lower.startswith("x-amz-") and lower not in _QUERY_AUTH_NAMES and not _is_checksum(lower):
-            hoisted.setdefault(lower, _as_header(value))
-        elif lower in ("content-type", "content-md5") and "Signature" in query:
-            hoisted.setdefault(lower, _as_header(value))  # version 2 signers move these two as well
-    return {**hoisted, **request.headers} if hoisted else request.headers
+def basic_date_s(text: str) -> int | None:
+    """Unix seconds of ``yyyymmddThhmmssZ``; None if it isn't one."""
+    return _basic_date_s(text) if len(text) == 16 else None
 
 
 @functools.lru_cache(maxsize=1024)
-def basic_date_s(text: str) -> int | None:
-    """Unix seconds of ``yyyymmddThhmmssZ``; None if it isn't one. Cached: most requests of one second share it."""
-    if len(text) != 16 or text[8] != "T" or text[15] != "Z" or not text.isascii():
-        return None
-    if not (text[:8].isdigit() and text[9:15].isdigit()):
+def _basic_date_s(text: str) -> int | None:
+    """Cached: the requests of one second share it."""
+    digits = text[:8] + text[9:15]
+    if text[8] != "T" or text[15] != "Z" or not (digits.isascii() and digits.isdigit()):
         return None
     try:
         return int(datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp())
@@ -145,97 +144,83 @@ def basic_date_s(text: str) -> int | None:
         return None
 
 
-def http_date_s(text: str) -> int | None:
-    """Unix seconds of an RFC 1123, RFC 850, asctime or basic ISO date; None if it is none of them."""
-    basic = basic_date_s(text)
-    if basic is not None:
-        return basic
-    for form in ("%A, %d-%b-%y %H:%M:%S %Z", "%a %b %d %H:%M:%S %Y"):
-        try:
-            return int(datetime.strptime(text, form).replace(tzinfo=UTC).timestamp())
-        except ValueError:
-            continue
-    try:
-        parsed = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError, OverflowError):  # the standard parser lets some of these out on garbage
-        return None
-    return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp())
-
-
-def parse_credential(text: str, prefix: str, code: str) -> Credential:
-    """`prefix` opens the message and `code` is the error: AWS says the same things about the header and the query."""
+def parse_credential(text: str, scheme: Scheme) -> Credential:
     parts = text.rsplit("/", 4)  # from the right: an access key may hold slashes
     if len(parts) != 5:
-        raise S3Error(code, f'{prefix}the Credential is mal-formed; expecting "<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request".')
+        raise scheme.malformed('the Credential is mal-formed; expecting "<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request".')
     access_key, date, region, service, terminator = parts
     if not access_key:
-        raise S3Error(code, f"{prefix}a non-empty Access Key (AKID) must be provided in the credential.")
+        raise scheme.malformed("a non-empty Access Key (AKID) must be provided in the credential.")
     if len(date) != 8 or not (date.isascii() and date.isdigit()):
-        raise S3Error(code, f'{prefix}incorrect date format "{date}". This date in the credential must be in the format "yyyyMMdd".')
+        raise scheme.malformed(f'incorrect date format "{date}". This date in the credential must be in the format "yyyyMMdd".')
     if terminator != TERMINATOR:
-        raise S3Error(code, f'{prefix}incorrect terminal "{terminator}". This endpoint uses "{TERMINATOR}".')
-    return Credential(access_key=access_key, date=date, region=region, service=service, scope=f"{date}/{region}/{service}/{terminator}")
-
-
-def malformed(by_query: bool) -> tuple[str, str]:
-    """Error code and how its message begins, for a fault in the credential of a V4 signature."""
-    if by_query:
-        return "AuthorizationQueryParametersError", _QUERY_PREFIX
-    return "AuthorizationHeaderMalformed", _HEADER_PREFIX
+        raise scheme.malformed(f'incorrect terminal "{terminator}". This endpoint uses "{TERMINATOR}".')
+    scope = f"{date}/{region}/{service}/{terminator}"
+    return Credential(access_key=access_key, date=date, region=region, service=service, scope=scope)
 
 
 def _authorization(header: str) -> V4 | V2:
-    # The common form ends in "Signature=" and 64 hex digits, and all before them repeats: parsed once, then looked up.
-    if header.endswith("Signature=", 0, -64) and header.startswith("AWS4-HMAC-SHA256 "):
-        return V4(claims=_claims(header[17:-74]), signature=header[-64:])
+    # The common form ends in "Signature=" and 64 digits, and what stands before repeats: parsed once, then looked up.
+    if header.endswith(_HEADER_ENDING, 0, -_SIGNATURE_DIGITS) and header.startswith(_PREFIX):
+        head = header[len(_PREFIX) : -_SIGNATURE_DIGITS - len(_HEADER_ENDING)]
+        claims = _claims(head) if len(head) <= CLAIMS_CHARS_MAX else _claims.__wrapped__(head)
+        return V4(claims=claims, signature=header[-_SIGNATURE_DIGITS:])
     scheme, space, rest = header.partition(" ")
     if not space:
-        raise S3Error("InvalidArgument", "Authorization header is invalid -- one and only one ' ' (space) required",
-                      ArgumentName="Authorization", ArgumentValue=header)
+        raise _invalid_header("Authorization header is invalid -- one and only one ' ' (space) required", header)
     if scheme == ALGORITHM:
         fields = _fields(rest)
-        head = ",".join(f"{name}={value}" for name, value in fields.items() if name != "Signature")
-        return V4(claims=_claims(head), signature=fields.get("Signature", ""))
+        return V4(claims=_header_claims(fields), signature=fields["Signature"])
     if scheme == "AWS":
         return _v2_header(header, rest)
     if scheme == ALGORITHM_V4A:
         raise S3Error("NotImplemented", Header="Authorization")
-    raise S3Error("InvalidArgument", "Unsupported Authorization Type", ArgumentName="Authorization", ArgumentValue=header)
+    raise _invalid_header("Unsupported Authorization Type", header)
 
 
 def _v2_header(header: str, rest: str) -> V2:
-    if " " in rest.strip():
-        raise S3Error("InvalidArgument", "Authorization header is invalid -- one and only one ' ' (space) required",
-                      ArgumentName="Authorization", ArgumentValue=header)
-    access_key, colon, signature = rest.strip().rpartition(":")
+    rest = rest.strip(" ")
+    if " " in rest:
+        raise _invalid_header("Authorization header is invalid -- one and only one ' ' (space) required", header)
+    access_key, colon, signature = rest.rpartition(":")
     if not colon or not access_key or not signature:
-        raise S3Error("InvalidArgument", "AWS authorization header is invalid.  Expected AwsAccessKeyId:signature",
-                      ArgumentName="Authorization", ArgumentValue=header)
+        raise _invalid_header("AWS authorization header is invalid.  Expected AwsAccessKeyId:signature", header)
     return V2(access_key=_from_header(access_key), signature=signature)
 
 
+def _invalid_header(message: str, header: str) -> S3Error:
+    return S3Error("InvalidArgument", message, ArgumentName="Authorization", ArgumentValue=header)
+
+
 def _fields(text: str) -> dict[str, str]:
-    code, prefix = malformed(by_query=False)
+    """Credential, SignedHeaders and Signature, in any order."""
     fields: dict[str, str] = {}
     for item in text.split(","):
-        name, equals, value = item.strip().partition("=")
-        if not equals and not name:
+        name, equals, value = item.strip(" ").partition("=")
+        if not name and not equals:
             continue
         if not equals or name in fields:
-            raise S3Error(code, f"{prefix}the authorization component \"{item.strip()}\" is malformed.")
+            raise Scheme.HEADER.malformed(f'the authorization component "{item.strip(" ")}" is malformed.')
         fields[name] = value
     for name in ("Credential", "SignedHeaders", "Signature"):
         if not fields.get(name):
-            raise S3Error(code, f"{prefix}the authorization header requires three components: Credential, SignedHeaders, and Signature.")
+            raise Scheme.HEADER.malformed("the authorization header requires three components: Credential, SignedHeaders, and Signature.")
     return fields
 
 
 @functools.lru_cache(maxsize=CLAIMS_CACHED)
 def _claims(head: str) -> Claims:
-    """From the header's ``Credential=…, SignedHeaders=…,``; errors are not cached."""
-    fields = _fields(head.rstrip().removesuffix(",") + ",Signature=-")
-    code, prefix = malformed(by_query=False)
-    return _make_claims(parse_credential(_from_header(fields["Credential"]), prefix, code), fields["SignedHeaders"])
+    """From ``Credential=…, SignedHeaders=…,``; errors are not cached."""
+    return _header_claims(_fields(head + "Signature=elsewhere"))
+
+
+def _header_claims(fields: dict[str, str]) -> Claims:
+    return _make_claims(parse_credential(_from_header(fields["Credential"]), Scheme.HEADER), fields["SignedHeaders"])
+
+
+@functools.lru_cache(maxsize=CLAIMS_CACHED)
+def _query_claims(credential: str, signed_headers: str) -> Claims:
+    return _make_claims(parse_credential(credential, Scheme.QUERY), signed_headers)
 
 
 def _make_claims(credential: Credential, signed_headers: str) -> Claims:
@@ -243,47 +228,55 @@ def _make_claims(credential: Credential, signed_headers: str) -> Claims:
     return Claims(credential=credential, signed_headers=signed_headers, names=names, signed=frozenset(names))
 
 
-@functools.lru_cache(maxsize=CLAIMS_CACHED)
-def _query_claims(credential: str, signed_headers: str) -> Claims:
-    code, prefix = malformed(by_query=True)
-    return _make_claims(parse_credential(credential, prefix, code), signed_headers)
-
-
 def _v4_query(request: S3Request) -> V4Query:
     query = request.query
     for name in _QUERY_NAMES:
         if not query.get(name):
-            raise S3Error("AuthorizationQueryParametersError", _QUERY_MISSING)
+            raise _query_error("Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, X-Amz-Signature, X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters.")
+    _check_no_repeats(request)
     algorithm = query["X-Amz-Algorithm"]
-    if algorithm == ALGORITHM_V4A:
-        raise S3Error("NotImplemented", Header="X-Amz-Algorithm")
     if algorithm != ALGORITHM:
-        raise S3Error("AuthorizationQueryParametersError", f'X-Amz-Algorithm only supports "{ALGORITHM}"')
-    claims = _query_claims(query["X-Amz-Credential"], query["X-Amz-SignedHeaders"])
+        if algorithm == ALGORITHM_V4A:
+            raise S3Error("NotImplemented", Header="X-Amz-Algorithm")
+        raise _query_error(f'X-Amz-Algorithm only supports "{ALGORITHM}"')
+    credential, signed_headers = query["X-Amz-Credential"], query["X-Amz-SignedHeaders"]
+    short = len(credential) + len(signed_headers) <= CLAIMS_CHARS_MAX
+    claims = (_query_claims if short else _query_claims.__wrapped__)(credential, signed_headers)
     date = query["X-Amz-Date"]
     date_s = basic_date_s(date)
     if date_s is None:
-        raise S3Error("AuthorizationQueryParametersError", 'X-Amz-Date must be in the ISO8601 Long Format "yyyyMMdd\'T\'HHmmss\'Z\'"')
-    return V4Query(claims=claims, signature=query["X-Amz-Signature"], date=date, date_s=date_s, expires_s=_expires_s(query["X-Amz-Expires"]))
+        raise _query_error('X-Amz-Date must be in the ISO8601 Long Format "yyyyMMdd\'T\'HHmmss\'Z\'"')
+    expires_s = _expires_s(query["X-Amz-Expires"])
+    return V4Query(claims=claims, signature=query["X-Amz-Signature"], date=date, date_s=date_s, expires_s=expires_s)
+
+
+def _check_no_repeats(request: S3Request) -> None:
+    """A parameter of the signature that is given twice leaves open which of the two was meant."""
+    raw = request.raw_query
+    if len(request.query) == raw.count(b"&") + 1:
+        return                                # as many names as items: none is repeated
+    names = [item.partition(b"=")[0] for item in raw.split(b"&") if item[:6] == b"X-Amz-"]
+    if len(set(names)) != len(names):
+        raise _query_error("A query-string authentication parameter was given more than once.")
 
 
 def _expires_s(text: str) -> int:
     digits = text.removeprefix("-")
     if not (digits.isascii() and digits.isdigit()):
-        raise S3Error("AuthorizationQueryParametersError", "X-Amz-Expires should be a number")
-    if digits is not text and digits.strip("0"):
-        raise S3Error("AuthorizationQueryParametersError", "X-Amz-Expires must be non-negative")
-    # By length first: a number of thousands of digits must not be converted.
+        raise _query_error("X-Amz-Expires should be a number")
+    if len(digits) != len(text) and digits.strip("0"):
+        raise _query_error("X-Amz-Expires must be non-negative")
+    # The number of digits first: a number of thousands of digits must not be converted.
     if len(digits.lstrip("0")) > 6 or int(digits) > EXPIRES_MAX_S:
-        raise S3Error(
-            "AuthorizationQueryParametersError",
-            "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds",
-        )
+        raise _query_error("X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds")
     return int(digits)
 
 
-def _v2_query(request: S3Request) -> V2Query:
-    query = request.query
+def _query_error(message: str) -> S3Error:
+    return S3Error("AuthorizationQueryParametersError", message)
+
+
+def _v2_query(query: dict[str, str]) -> V2Query:
     access_key, signature, expires = query.get("AWSAccessKeyId"), query.get("Signature"), query.get("Expires")
     if not access_key or not signature or not expires:
         raise S3Error("AccessDenied", "Query-string authentication requires the Signature, Expires and AWSAccessKeyId parameters")
@@ -292,24 +285,6 @@ def _v2_query(request: S3Request) -> V2Query:
     return V2Query(access_key=access_key, signature=signature, expires=expires, expires_s=int(expires))
 
 
-def _two_mechanisms() -> S3Error:
-    return S3Error(
-        "InvalidArgument",
-        "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string parameter or the "
-        "Authorization header should be specified",
-        ArgumentName="Authorization",
-    )
-
-
-def _is_checksum(name: str) -> bool:
-    return name.startswith("x-amz-checksum-") or name == "x-amz-sdk-checksum-algorithm"
-
-
 def _from_header(text: str) -> str:
     """Header text is latin-1 by decoding only; what people typed was UTF-8."""
     return text if text.isascii() else text.encode("latin-1").decode("utf-8", "replace")
-
-
-def _as_header(value: str) -> str:
-    """A decoded query value in the form in which headers come: UTF-8 bytes seen as latin-1."""
-    return value if value.isascii() else value.encode("utf-8").decode("latin-1")

@@ -1,25 +1,25 @@
 """Signature version 2, the arithmetic: what is signed, and the comparison. Pure functions.
 
 It is old, and alive: boto3 still presigns with it by default. It covers method, Content-MD5, Content-Type, date, every
-``x-amz-*`` header, the path, and those query parameters that choose an operation or change the answer; it does not cover the
-body nor the rest of the query.
+``x-amz-*`` header, the path, and those query parameters that choose an operation or change the answer; it covers
+neither the body nor the rest of the query.
 
 Source: "Signing and authenticating REST requests (AWS signature version 2)".
 """
 
 import base64
 import hmac
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from gateway.s3.operations import SUBRESOURCES
 from gateway.s3.request import S3Request, decode_query
 
 _DOCUMENTED = frozenset((
     # The documented sub-resources, with those that SDKs' version 2 signers add.
-    "accelerate", "acl", "analytics", "cors", "defaultObjectAcl", "delete", "inventory", "lifecycle", "location", "logging",
-    "metrics", "notification", "object-lock", "partNumber", "policy", "replication", "requestPayment", "restore", "select",
-    "select-type", "storageClass", "tagging", "torrent", "uploadId", "uploads", "versionId", "versioning", "versions",
-    "website",
+    "accelerate", "acl", "analytics", "cors", "defaultObjectAcl", "delete", "inventory", "lifecycle", "location",
+    "logging", "metrics", "notification", "object-lock", "partNumber", "policy", "replication", "requestPayment",
+    "restore", "select", "select-type", "storageClass", "tagging", "torrent", "uploadId", "uploads", "versionId",
+    "versioning", "versions", "website",
     # They replace headers of the answer.
     "response-cache-control", "response-content-disposition", "response-content-encoding", "response-content-language",
     "response-content-type", "response-expires",
@@ -30,29 +30,27 @@ SIGNED_PARAMETERS = _DOCUMENTED | SUBRESOURCES
 presigned PUT of an object could add ``&legal-hold`` to it and change another thing than the signer meant."""
 
 
-def strings_to_sign(request: S3Request, headers: Mapping[str, str], expires: str | None) -> Iterator[bytes]:
+def strings_to_sign(request: S3Request, headers: Mapping[str, str], expires: str | None) -> list[bytes]:
     """What the signer may have signed: usually one text. Bucket URLs have two, since signers disagree on the last slash
-    of ``/bucket``; both mean the same resource.
+    of ``/bucket``, and both mean the same resource.
 
-    `headers` are the effective ones; `expires` is the date line of a presigned URL, None for header authentication.
+    `headers` with those moved into a presigned URL's query; `expires` is that URL's, None for header authentication.
     """
-    amz = sorted(name for name in headers if name.startswith("x-amz-"))
+    amz = sorted([name for name in headers if name[:6] == "x-amz-"])
     date = expires if expires is not None else "" if "x-amz-date" in headers else headers.get("date", "")
-    head = [request.method, headers.get("content-md5", "").strip(" "), headers.get("content-type", "").strip(" "), date]
-    head += [f"{name}:{headers[name].strip(' ')}" for name in amz]
-    prefix = "\n".join(head) + "\n"
+    positional = [headers.get(name, "").strip(" ") for name in ("content-md5", "content-type")]
+    prefix = "\n".join([request.method, *positional, date, *[f"{name}:{headers[name].strip(' ')}" for name in amz]])
     parameters = _parameters(request.raw_query)
-    for resource in _resources(request):
-        yield (prefix + resource + parameters).encode("latin-1", "replace")
+    return [f"{prefix}\n{path}{parameters}".encode("latin-1", "replace") for path in _paths(request)]
 
 
-def _resources(request: S3Request) -> Iterator[str]:
+def _paths(request: S3Request) -> list[str]:
     path = request.raw_path.decode("latin-1") or "/"
     if request.host_style:
         path = f"/{request.bucket}{path}"
-    yield path
     if request.bucket and not request.key:
-        yield path[:-1] if path.endswith("/") else path + "/"
+        return [path, path[:-1] if path.endswith("/") else path + "/"]
+    return [path]
 
 
 def _parameters(raw_query: bytes) -> str:

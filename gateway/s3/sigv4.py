@@ -1,7 +1,7 @@
 """Signature version 4, the arithmetic: canonical request, string to sign, derived keys, comparison. Pure functions.
 
-Text is bytes seen as latin-1, as the wire gave them, so nothing is decoded that the signer did not decode. The path and the
-query are percent-decoded once and encoded once, without any normalisation: ``//``, ``.`` and ``..`` are parts of keys.
+Text is bytes seen as latin-1, as the wire gave them, so nothing is decoded that the signer did not decode. The path and
+the query are percent-decoded once and encoded once, and not normalised: ``//``, ``.`` and ``..`` are parts of keys.
 
 Source: "Signature Calculations for the Authorization Header: Transferring Payload in a Single Chunk".
 """
@@ -17,22 +17,22 @@ from gateway.s3.credentials import ALGORITHM, Claims, Credential
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 KEYS_CACHED = 4096
-"""Derived keys: one for each (secret, day, region), so this serves as many identities without deriving again."""
-
-RECODED_CACHED = 1024
-RECODED_BYTES_MAX = 256
-"""Parts of queries whose encoding was checked. Credentials repeat all day; longer parts are not worth the memory."""
+"""Derived keys, one for each (secret, day, region): as many identities are served without deriving again."""
 
 _UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 _PATH_PLAIN = _UNRESERVED + b"/"
-_QUERY_PLAIN = _UNRESERVED + b"=&"
+_QUERY_PLAIN = _UNRESERVED + b"=&%"
+_ESCAPES = frozenset(b"%02X" % byte for byte in range(256) if byte not in _UNRESERVED)
+"""The two digits after each % that a canonical query may hold: upper-case hex of bytes that need escaping."""
+
+_SIGNATURE = b"X-Amz-Signature"
 
 
 @functools.lru_cache(maxsize=KEYS_CACHED)
 def signing_key(secret: str, date: str, region: str, service: str) -> bytes:
-    """The key of a day: four HMACs, about 6 µs, hence the cache."""
-    key = hmac.digest(b"AWS4" + secret.encode(), date.encode("latin-1", "replace"), "sha256")
-    for part in (region, service, "aws4_request"):
+    """The key of a day: four HMACs, about as long as all the rest, hence the cache."""
+    key = ("AWS4" + secret).encode()
+    for part in (date, region, service, "aws4_request"):
         key = hmac.digest(key, part.encode("utf-8", "replace"), "sha256")
     return key
 
@@ -44,48 +44,58 @@ def canonical_path(raw: bytes) -> str:
     return quote_from_bytes(unquote_to_bytes(raw), safe="/-._~")
 
 
-def canonical_query(raw: bytes, *, without_signature: bool = False) -> str:
-    """Sorted by encoded name, then by encoded value. `without_signature` leaves X-Amz-Signature out (presigned URLs)."""
+def canonical_query(raw: bytes) -> str:
+    """Sorted by encoded name, then by encoded value."""
     if not raw:
         return ""
-    pairs = []
-    for item in raw.split(b"&"):
-        if not item:
-            continue
-        if item.translate(None, _QUERY_PLAIN) or item.count(b"=") > 1:
-            item = _recode(item) if len(item) <= RECODED_BYTES_MAX else _recode.__wrapped__(item)
-        name, _, value = item.partition(b"=")
-        if not (without_signature and name == b"X-Amz-Signature"):
-            pairs.append((name, value))
-    pairs.sort()
-    return b"&".join([name + b"=" + value for name, value in pairs]).decode("ascii")
+    # "=" becomes NUL while sorting: it has to come before every other character, so that "a=" precedes "a-b=".
+    items = raw.replace(b"=", b"\0").split(b"&")
+    if not _is_canonical(raw, items):
+        items = [_recoded(item) for item in raw.split(b"&") if item]
+    items.sort()
+    return b"&".join(items).replace(b"\0", b"=").decode("ascii")
 
 
-@functools.lru_cache(maxsize=RECODED_CACHED)
-def _recode(item: bytes) -> bytes:
+def without_signature(raw_query: bytes) -> bytes:
+    """A presigned URL's query as it was before its signature was added."""
+    if raw_query.count(b"&" + _SIGNATURE + b"=") == 1:
+        before, _, after = raw_query.partition(b"&" + _SIGNATURE + b"=")
+        return before + after[after.find(b"&") :] if b"&" in after else before
+    kept = [item for item in raw_query.split(b"&") if unquote_to_bytes(item.partition(b"=")[0]) != _SIGNATURE]
+    return b"&".join(kept)
+
+
+def _is_canonical(raw: bytes, items: list[bytes]) -> bool:
+    """All but the order: most signers send what they signed, so encoding it again would only cost time."""
+    if raw.translate(None, _QUERY_PLAIN):
+        return False
+    if b"%" in raw and not _ESCAPES.issuperset([part[:2] for part in raw.split(b"%")[1:]]):
+        return False
+    return raw.count(b"=") == len(items) and not [item for item in items if b"\0" not in item]
+
+
+def _recoded(item: bytes) -> bytes:
     # "+" is a space here, as it is where the value is used (request.decode_query): one reading for both.
     name, _, value = item.replace(b"+", b" ").partition(b"=")
-    return b"=".join([quote_from_bytes(unquote_to_bytes(part), safe="-._~").encode("ascii") for part in (name, value)])
+    return b"\0".join([quote_from_bytes(unquote_to_bytes(part), safe="-._~").encode("ascii") for part in (name, value)])
 
 
 def canonical_request(
-    method: str, raw_path: bytes, raw_query: bytes, headers: Mapping[str, str], claims: Claims, payload_hash: str, *,
-    by_query: bool = False,
+    method: str, raw_path: bytes, raw_query: bytes, headers: Mapping[str, str], claims: Claims, payload_hash: str
 ) -> bytes | None:
-    """The text whose hash is signed. None if a header that is claimed to be signed was not sent."""
+    """The text whose hash is signed. None if a header that the signature covers was not sent."""
     try:
-        lines = [f"{name}:{headers[name]}\n" for name in claims.names]
+        block = "".join([f"{name}:{headers[name]}\n" for name in claims.names])
     except KeyError:
         return None
-    block = "".join(lines)
-    if "  " in block or ": " in block or " \n" in block or "\t" in block or ":\t" in block:
+    if "  " in block or ": " in block or " \n" in block or "\t" in block:
         block = "".join([f"{name}:{_folded(headers[name])}\n" for name in claims.names])
-    path, query = canonical_path(raw_path), canonical_query(raw_query, without_signature=by_query)
+    path, query = canonical_path(raw_path), canonical_query(raw_query)
     return f"{method}\n{path}\n{query}\n{block}\n{claims.signed_headers}\n{payload_hash}".encode("latin-1", "replace")
 
 
 def _folded(value: str) -> str:
-    # Not str.split(): in text that is UTF-8 seen as latin-1 it would take the second byte of "à" for a space.
+    # Not str.split(): in UTF-8 seen as latin-1 it would take the second byte of "à" for a space.
     return " ".join([word for word in value.replace("\t", " ").split(" ") if word])
 
 
@@ -94,7 +104,7 @@ def string_to_sign(date: str, scope: str, canonical: bytes) -> bytes:
 
 
 def matches(key: bytes, text: bytes, signature: str) -> bool:
-    """Constant time, and on bytes: text that isn't ASCII would make the comparison raise."""
+    """Constant time, and on bytes: with text that isn't ASCII the comparison would raise."""
     expected = hmac.digest(key, text, "sha256").hex().encode()
     return hmac.compare_digest(expected, signature.encode("utf-8", "replace"))
 
