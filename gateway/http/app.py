@@ -1,0 +1,48 @@
+"""One application: Starlette's routes under `/-/`, and S3 for everything else.
+
+No bucket can be called `-`, so the first bytes of the path decide; with a bucket in the Host header the path is a key,
+whatever it looks like. The S3 path is asked first and never enters Starlette: its router costs more than all of ours.
+"""
+
+from collections.abc import Sequence
+
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute
+
+from gateway.http import asgi
+from gateway.http.asgi import AsgiExchange, Receive, Scope, Send
+from gateway.http.dispatcher import Dispatcher
+from gateway.http.exchange import Exchange
+from gateway.s3.names import bucket_of_host
+
+OURS = b"/-/"
+
+
+class Application:
+    """An ASGI application; our own connections call `serve`, which saves building a scope. `routes` lie under `/-/`:
+    health now, metrics, admin and console later."""
+
+    def __init__(self, dispatcher: Dispatcher, routes: Sequence[BaseRoute], domains: tuple[str, ...] = ()) -> None:
+        self._dispatcher = dispatcher
+        self._domains = domains
+        self._starlette = Starlette(routes=list(routes))
+        self._serve_ours = asgi.serving(self._starlette)
+
+    async def serve(self, exchange: Exchange) -> None:
+        if exchange.target.startswith(OURS) and not self._names_bucket(exchange.headers["host"]):
+            await self._serve_ours(exchange)
+        else:
+            await self._dispatcher.serve(exchange)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._starlette(scope, receive, send)
+            return
+        exchange = AsgiExchange(scope, receive, send)
+        if exchange.target.startswith(OURS) and not self._names_bucket(exchange.headers["host"]):
+            await self._starlette(scope, receive, send)
+        else:
+            await self._dispatcher.serve(exchange)
+
+    def _names_bucket(self, host: str) -> bool:
+        return bool(self._domains) and bool(bucket_of_host(host, self._domains))

@@ -1,0 +1,139 @@
+"""S3's steps, in the order in which a request meets them: name, target, operation, signature, handler, answer.
+
+A client's mistake (S3Error) and the world's faults (ClusterError) become error documents here and nowhere else. A fault
+of ours is InternalError to the client and a traceback in the log, found by the request id that the client got. An
+answer that fails after it has begun is cut off, so that nobody takes part of an object for all of it.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING
+
+from consensus.core.errors import ClusterError, Corrupt, NoSpace, Refused, Unavailable, UnknownOutcome
+from gateway.auth import Settings as AuthSettings
+from gateway.auth import authenticate
+from gateway.http.access_log import AccessLog
+from gateway.http.exchange import ClientGone
+from gateway.http.reply import error_answer, new_request_id, reply_head
+from gateway.http.request import s3_request
+from gateway.ops import Handler
+from gateway.ops.context import Services
+from gateway.s3.hoisting import effective_headers
+from gateway.s3.errors import S3Error
+from gateway.s3.operations import Scope, route
+from gateway.s3.reply import Reply
+
+if TYPE_CHECKING:
+    from gateway.http.asgi import AsgiExchange
+    from gateway.http.exchange import Exchange
+
+log = logging.getLogger("staddle.http")
+
+
+class Dispatcher:
+    """`domains`: host names whose sub-domains are buckets. `requests_max`: more in flight are told to slow down."""
+
+    def __init__(
+        self, services: Services, handlers: Mapping[str, Handler], *, auth: AuthSettings, domains: tuple[str, ...] = (),
+        requests_max: int = 1024,
+    ) -> None:
+        self._services = services
+        self._handlers = handlers
+        self._identities = services.identities
+        self._clock = services.clock
+        self._auth = auth
+        self._domains = domains
+        self._requests_max = requests_max
+        self._access_log = AccessLog()
+        self.in_flight = 0
+
+    async def serve(self, exchange: "Exchange | AsgiExchange") -> None:
+        """Answer the exchange. Raises only what nobody could answer."""
+        request_id = new_request_id()
+        now_ms = self._clock.now_ms()
+        name, status = "", 0
+        self.in_flight += 1
+        try:
+            try:
+                if self.in_flight > self._requests_max:
+                    raise S3Error("SlowDown")
+                request = s3_request(exchange, request_id, self._domains, now_ms)
+                query = request.query
+                headers = effective_headers(request) if "X-Amz-Algorithm" in query else request.headers
+                scope: Scope = "object" if request.key else "bucket" if request.bucket else "service"
+                operation = route(request.method, scope, query, headers)
+                who = authenticate(request, self._identities, self._auth, now_ms)
+                if operation is None:
+                    raise S3Error("NotImplemented", "Staddle does not implement this sub-resource with this method.")
+                name = operation.name
+                context = self._services.context(operation, who.principal, who.payload)
+                reply = await self._handlers[name](context, request)
+                status = reply.status
+                body = reply.body
+                if isinstance(body, bytes):
+                    await exchange.reply(status, reply_head(request_id, reply), body)
+                else:
+                    await _stream(exchange, request_id, reply, body)
+            except S3Error as error:
+                status = await _refuse(exchange, request_id, error)
+            except ClientGone:
+                status = 499       # as nginx logs it: there was nobody to answer
+            except ClusterError as error:
+                log.warning("%s: %s", type(error).__name__, error, extra={"request_id": request_id, "operation": name})
+                status = await _refuse(exchange, request_id, _as_s3(error))
+            except Exception:      # the outermost edge for requests: one fault of ours is one request's 500
+                log.exception("internal error", extra={"request_id": request_id, "operation": name})
+                status = await _refuse(exchange, request_id, S3Error("InternalError"))
+        finally:
+            self.in_flight -= 1
+            if self._access_log.wanted:
+                self._access_log.add(exchange, request_id, name, status, now_ms, self._clock.now_ms())
+
+
+async def _stream(
+    exchange: "Exchange | AsgiExchange", request_id: str, reply: Reply, pieces: AsyncIterator[bytes],
+) -> None:
+    """The first piece is fetched before the head goes out: a fault that shows at once is still a proper error."""
+    try:
+        if exchange.method == "HEAD":
+            await exchange.reply(reply.status, reply_head(request_id, reply))
+            return
+        first = await anext(pieces, b"")
+        await exchange.begin(reply.status, reply_head(request_id, reply), reply.length, first)
+        async for piece in pieces:
+            await exchange.write(piece)
+        await exchange.end()
+    finally:
+        close = getattr(pieces, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def _refuse(exchange: "Exchange | AsgiExchange", request_id: str, error: S3Error) -> int:
+    """Answer with an error, or cut the answer that has begun. The status for the log."""
+    if exchange.started:
+        if not exchange.complete:
+            log.warning("an answer was cut off: %s", error, extra={"request_id": request_id})
+            exchange.abort()
+        return error.status
+    resource = exchange.target.decode("latin-1")
+    head, body = error_answer(error, request_id, resource, with_body=exchange.method != "HEAD")
+    await exchange.reply(error.status, head, body)
+    return error.status
+
+
+def _as_s3(fault: ClusterError) -> S3Error:
+    """What S3 calls the world's faults. An unknown outcome is neither done nor not done (promise 6): SDKs repeat it."""
+    match fault:
+        case Unavailable():
+            return S3Error("ServiceUnavailable")
+        case NoSpace():
+            return S3Error("ServiceUnavailable", "There is no space left to store this.")
+        case UnknownOutcome():
+            return S3Error("InternalError", "The outcome of this request is unknown: it may or may not have been done.")
+        case Corrupt():
+            return S3Error("InternalError", "Stored data is damaged; it has not been sent.")
+        case Refused():
+            return S3Error("InternalError", "The server's parts do not accept each other. See its log.")
+        case _:
+            return S3Error("InternalError")

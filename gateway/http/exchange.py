@@ -1,0 +1,161 @@
+"""One request and its answer on our own connections: what the dispatcher works with.
+
+An exchange is answered once: `reply` for a whole answer (head and body in one write), or `begin`, `write`..., `end`
+for a stream. It knows whether the connection may be used again: not when the client is still sending a body that nobody
+will read, and not when it holds back a body until a 100 that never came.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from gateway.http.body import NO_BODY, RequestBody
+from gateway.http.reply import STATUS_LINE
+
+if TYPE_CHECKING:
+    from gateway.http.protocol import Connection
+
+JOIN_BYTES_MAX = 64 * 1024
+"""Head and body up to this go out as one copy; above, copying costs more than a second buffer in the same write."""
+
+BODILESS = frozenset({204, 304})
+
+
+class ClientGone(Exception):
+    """Nobody is there to take the answer."""
+
+
+class Exchange:
+    """`headers` have lower-case names; repeated ones are joined by ",". `complete`: answered, or given up."""
+
+    __slots__ = (
+        "_connection", "_left", "body", "complete", "expects", "headers", "http_10", "keep_alive", "method", "query",
+        "request_body", "started", "target",
+    )
+
+    def __init__(
+        self, connection: "Connection", *, method: str, target: bytes, query: bytes, headers: dict[str, str],
+        http_10: bool, keep_alive: bool, body: RequestBody | None, expects: bool,
+    ) -> None:
+        self._connection = connection
+        self.method = method
+        self.target = target
+        """The raw path: neither decoded nor normalised."""
+        self.query = query
+        self.headers = headers
+        self.http_10 = http_10
+        self.keep_alive = keep_alive
+        self.request_body = body
+        self.body = body if body is not None else NO_BODY
+        self.expects = expects
+        """The client waits for 100 Continue before it sends the body."""
+        self.started = False
+        self.complete = False
+        self._left: int | None = 0
+
+    @property
+    def secure(self) -> bool:
+        return self._connection.secure
+
+    @property
+    def remote(self) -> str:
+        return self._connection.remote
+
+    @property
+    def gone(self) -> bool:
+        return self._connection.lost
+
+    async def reply(self, status: int, head: str, body: bytes = b"") -> None:
+        """The whole answer. `head` are lines with their CRLF. Never raises for a client that has gone."""
+        connection = self._connection
+        if not connection.lost:
+            if self.method == "HEAD" or status in BODILESS:
+                body = b""
+            out = self._head(status, head)
+            if len(body) <= JOIN_BYTES_MAX:
+                connection.transport.write(out + body if body else out)
+            else:
+                connection.transport.writelines((out, body))
+        self.started = True
+        self._finish()
+
+    async def begin(self, status: int, head: str, length: int | None, first: bytes = b"") -> None:
+        """Start a stream of `length` bytes, of which `first` are the first; None: as long as the connection lives
+        (HTTP/1.0 without a length). Raises ClientGone."""
+        connection = self._connection
+        if connection.lost:
+            raise ClientGone
+        out = self._head(status, head)
+        self.started = True
+        self._left = length
+        if not first or self.method == "HEAD":
+            connection.transport.write(out)
+            return
+        if length is not None:
+            self._left = length - len(first)
+            assert self._left >= 0, "more bytes than were announced"
+        connection.transport.writelines((out, first))
+        if connection.write_paused:
+            await connection.drained()
+
+    async def write(self, piece: bytes) -> None:
+        """Hand out a piece; returns when the client has taken most of what was given. Raises ClientGone."""
+        connection = self._connection
+        if connection.lost:
+            raise ClientGone
+        if self.method == "HEAD":
+            return
+        if self._left is not None:
+            self._left -= len(piece)
+            assert self._left >= 0, "more bytes than were announced"
+        connection.transport.write(piece)
+        if connection.write_paused:
+            await connection.drained()
+
+    async def end(self) -> None:
+        """The stream is complete."""
+        assert not self._left or self.method == "HEAD", f"{self._left} bytes fewer than were announced"
+        self._finish()
+
+    def abort(self) -> None:
+        """Cut the connection, so that the client sees that the answer is not whole."""
+        self.keep_alive = False
+        if not self.complete:
+            self.complete = True
+            self._connection.transport.abort()
+            if self.request_body is not None:
+                self.request_body.close()
+            self._connection.exchange_done(self)
+
+    def _head(self, status: int, head: str) -> bytes:
+        assert not self.started, "answered twice"
+        body = self.request_body
+        if body is not None and not body.ended and self.keep_alive:
+            self.keep_alive = self._connection.can_drain(self)
+        text = STATUS_LINE[status] + head
+        return (text + ("\r\n" if self.keep_alive else "connection: close\r\n\r\n")).encode("latin-1", "replace")
+
+    def _finish(self) -> None:
+        assert not self.complete
+        self.complete = True
+        if self.request_body is not None:
+            self.request_body.close()
+        self._connection.exchange_done(self)
+
+
+class FirstStep:
+    """Stands for the task of an exchange while its first step runs without one: most small GETs have no second step,
+    and a task costs µs. Whoever remembers it (asyncio.timeout does) reaches the task that was made for the rest."""
+
+    __slots__ = ("__weakref__", "task")
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+
+    def cancel(self, msg: object = None) -> bool:
+        return self.task is not None and self.task.cancel(msg)
+
+    def cancelling(self) -> int:
+        return 0 if self.task is None else self.task.cancelling()
+
+    def uncancel(self) -> int:
+        return 0 if self.task is None else self.task.uncancel()

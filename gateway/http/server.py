@@ -1,0 +1,144 @@
+"""The gateway's listener as a role: uvicorn with our connections, on sockets of its own.
+
+Several gateway processes share a port by SO_REUSEPORT; the kernel spreads new connections over them. Signals are the
+process's business, not uvicorn's. TLS needs 1.2 or newer.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from gateway.http.limits import Limits
+from gateway.http.protocol import protocol_class
+
+log = logging.getLogger("staddle.http")
+
+BACKLOG = 2048
+"""Connections that the kernel accepts for us while we are busy."""
+
+TLS_HANDSHAKE_S = 15.0
+"""As long as a head may take: before the handshake ends a connection is nobody's."""
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """Bound, not yet listening; shares its port with other gateways of this user. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((host, port))
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """Raises OSError, ssl.SSLError for files that are not a certificate chain and its key."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, key)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class GatewayServer:
+    """`application` is ASGI; ours is `gateway.http.app.Application`. `stock` uses uvicorn's own HTTP in place of ours."""
+
+    def __init__(
+        self, application: Any, *, host: str = "127.0.0.1", port: int = 0, tls_cert: Path | None = None,
+        tls_key: Path | None = None, limits: Limits | None = None, stock: bool = False,
+    ) -> None:
+        self._application = application
+        self._host = host
+        self._port = port
+        self._tls = (tls_cert, tls_key)
+        self._limits = limits or Limits()
+        self._stock = stock
+        self._server: _Server | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on; chosen by the system if 0 was asked for."""
+        return self._port
+
+    async def start(self) -> None:
+        """Listen. Raises OSError for an address that can't be had, or a certificate that can't be read."""
+        context = None
+        certificate, key = self._tls
+        if certificate is not None and key is not None:
+            context = tls_context(certificate, key)
+        sock = listening_socket(self._host, self._port)
+        self._port = sock.getsockname()[1]
+        config = uvicorn.Config(
+            self._application, http="httptools" if self._stock else protocol_class(self._limits), ws="none",
+            lifespan="off", interface="asgi3", proxy_headers=False, server_header=False, date_header=False,
+            access_log=False, log_config=None, timeout_keep_alive=int(self._limits.idle_s),
+            timeout_graceful_shutdown=int(self._limits.shutdown_s),
+        )
+        self._server = _Server(config, context)
+        try:
+            await self._server.startup([sock])
+        except BaseException:
+            sock.close()
+            raise
+
+    async def stop(self) -> None:
+        """Accept no more, finish what is being served (at most `shutdown_s`), then cut the rest."""
+        server, self._server = self._server, None
+        if server is not None:
+            await server.shutdown()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server with a TLS context of ours and an end that waits for connections instead of polling them."""
+
+    def __init__(self, config: uvicorn.Config, context: ssl.SSLContext | None) -> None:
+        super().__init__(config)
+        self._context = context
+        config.load()
+        self.lifespan = config.lifespan_class(config)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+
+        def connection() -> asyncio.Protocol:
+            made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+                config=self.config, server_state=self.server_state, app_state={}, _loop=loop)
+            return made
+
+        context = self._context
+        timeout = TLS_HANDSHAKE_S if context is not None else None
+        self.servers = [
+            await loop.create_server(connection, sock=sock, ssl=context, backlog=BACKLOG, ssl_handshake_timeout=timeout)
+            for sock in sockets or ()
+        ]
+        self.started = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        state = self.server_state
+        for connection in list(state.connections):
+            connection.shutdown()
+        try:
+            async with asyncio.timeout(self.config.timeout_graceful_shutdown):
+                while state.connections or state.tasks:      # noqa: ASYNC110  (once in a process's life)
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            log.warning("%d requests did not end in time and are cut off", len(state.tasks))
+        for task in list(state.tasks):
+            task.cancel()
+        for connection in list(state.connections):
+            connection.transport.abort()
+        if state.tasks:
+            await asyncio.wait(list(state.tasks), timeout=1.0)
+        for server in self.servers:
+            await server.wait_closed()
