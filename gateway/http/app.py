@@ -4,18 +4,32 @@ No bucket can be called `-`, so the first bytes of the path decide; with a bucke
 whatever it looks like. The S3 path is asked first and never enters Starlette: its router costs more than all of ours.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
-from gateway.http import asgi
+from gateway.auth import Settings as AuthSettings
+from gateway.http import asgi, health
 from gateway.http.asgi import AsgiExchange, Receive, Scope, Send
 from gateway.http.dispatcher import Dispatcher
 from gateway.http.exchange import Exchange
+from gateway.http.health import Ready
+from gateway.ops import Handler
+from gateway.ops.context import Services
 from gateway.s3.names import bucket_of_host
 
 OURS = b"/-/"
+
+
+def build(
+    services: Services, handlers: Mapping[str, Handler], *, auth: AuthSettings, ready: Ready,
+    domains: tuple[str, ...] = (),
+    requests_max: int = 1024,
+) -> "Application":
+    """The application of a gateway process. `ready`: whether it can read and write now."""
+    dispatcher = Dispatcher(services, handlers, auth=auth, domains=domains, requests_max=requests_max)
+    return Application(dispatcher, health.routes(ready), domains)
 
 
 class Application:

@@ -18,8 +18,8 @@ from gateway.http.reply import error_answer, new_request_id, reply_head
 from gateway.http.request import s3_request
 from gateway.ops import Handler
 from gateway.ops.context import Services
-from gateway.s3.hoisting import effective_headers
 from gateway.s3.errors import S3Error
+from gateway.s3.hoisting import effective_headers
 from gateway.s3.operations import Scope, route
 from gateway.s3.reply import Reply
 
@@ -58,10 +58,8 @@ class Dispatcher:
                 if self.in_flight > self._requests_max:
                     raise S3Error("SlowDown")
                 request = s3_request(exchange, request_id, self._domains, now_ms)
-                query = request.query
-                headers = effective_headers(request) if "X-Amz-Algorithm" in query else request.headers
                 scope: Scope = "object" if request.key else "bucket" if request.bucket else "service"
-                operation = route(request.method, scope, query, headers)
+                operation = route(request.method, scope, request.query, effective_headers(request))
                 who = authenticate(request, self._identities, self._auth, now_ms)
                 if operation is None:
                     raise S3Error("NotImplemented", "Staddle does not implement this sub-resource with this method.")

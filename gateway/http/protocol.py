@@ -78,7 +78,7 @@ def protocol_class(limits: Limits) -> type["Connection"]:
     """A class for uvicorn's `http=`, with its own limits and buffers. Raises RuntimeError for an uvicorn that we
     don't know."""
     if not uvicorn.__version__.startswith(UVICORN_VERSION):
-        raise RuntimeError(f"uvicorn {uvicorn.__version__} is not {UVICORN_VERSION}x, for which gateway.http was written")
+        raise RuntimeError(f"uvicorn {uvicorn.__version__}: gateway.http was written for {UVICORN_VERSION}x")
     return type("StaddleConnection", (Connection,), {"shared": Shared(limits)})
 
 
@@ -148,7 +148,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
-        self._state.connections.discard(self)  # type: ignore[arg-type]  # as above
+        self._state.connections.discard(self)
         self.shared.forget(self)
         for exchange in (self._current, self._arriving):
             if exchange is not None and exchange.request_body is not None:

@@ -47,7 +47,7 @@ def date_lines() -> str:
 
 
 def head(request_id: str, headers: Iterable[tuple[str, str]], length: int | None) -> str:
-    """The header lines of an answer, each with its CRLF, without status line and Connection. `length` None: not said."""
+    """The header lines of an answer, each with its CRLF, without status line and Connection. `length` None: unsaid."""
     lines = [f"{name}: {value}\r\n" for name, value in headers]
     text = "".join(lines)
     if text.count("\n") != len(lines) or text.count("\r") != len(lines) or "\0" in text:

@@ -50,7 +50,7 @@ def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
 
 
 class GatewayServer:
-    """`application` is ASGI; ours is `gateway.http.app.Application`. `stock` uses uvicorn's own HTTP in place of ours."""
+    """`application` is ASGI; ours is `gateway.http.app.Application`. `stock` uses uvicorn's HTTP in place of ours."""
 
     def __init__(
         self, application: Any, *, host: str = "127.0.0.1", port: int = 0, tls_cert: Path | None = None,
