@@ -172,7 +172,7 @@ def _verify_v4(
         )
     text = sigv4.string_to_sign(date, credential.scope, canonical)
     key = sigv4.signing_key(identity.secret_key, credential.date, credential.region, credential.service)
-    if not sigv4.matches(key, text, signature):
+    if not key.matches(text, signature):
         raise _mismatch(identity, signature, text, canonical)
     return Signing(key=key, date=date, scope=credential.scope, seed=signature)
 

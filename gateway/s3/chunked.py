@@ -21,7 +21,7 @@ import hmac
 import msgspec
 
 from gateway.s3.errors import S3Error
-from gateway.s3.sigv4 import EMPTY_SHA256
+from gateway.s3.sigv4 import EMPTY_SHA256, SigningKey
 
 CHUNK_HEADER_BYTES_MAX = 1024
 """A size, a signature and their names take 87 bytes; extensions that somebody adds get the rest."""
@@ -44,7 +44,7 @@ _CRLF = b"\r\n"
 class Signing(msgspec.Struct, frozen=True, kw_only=True):
     """What chunk signatures are made of; `seed` is the verified signature of the request."""
 
-    key: bytes
+    key: SigningKey
     date: str
     scope: str
     seed: str
@@ -98,7 +98,7 @@ class _Signatures:
         self._check(head + b"\n" + hashlib.sha256(canonical).hexdigest().encode(), claimed)
 
     def _check(self, text: bytes, claimed: bytes) -> None:
-        expected = hmac.digest(self._key, text, "sha256").hex().encode()
+        expected = self._key.sign(text)
         if not hmac.compare_digest(expected, claimed):
             raise S3Error("SignatureDoesNotMatch")
         self._previous = expected

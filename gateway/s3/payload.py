@@ -13,6 +13,7 @@ import msgspec
 
 from gateway.s3.chunked import TRAILERS_MAX, Framing, Signing
 from gateway.s3.errors import S3Error
+from gateway.s3.sigv4 import EMPTY_SHA256
 
 DECODED_BYTES_MAX = 50 << 40
 """Only to refuse nonsense early: ten times the largest object. The operation knows the limit that counts."""
@@ -25,6 +26,8 @@ SIGNED_KINDS = frozenset((SIGNED_CHUNKS, SIGNED_CHUNKS_TRAILER))
 
 _CHUNKED = SIGNED_KINDS | {UNSIGNED_TRAILER}
 _V4A = frozenset(("STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD", "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD-TRAILER"))
+_COMMON = _CHUNKED | {UNSIGNED, EMPTY_SHA256}
+_SHA256_DIGITS = 64
 _HEX = "0123456789abcdefABCDEF"
 
 
@@ -49,7 +52,7 @@ UNCHECKED = PayloadCheck()
 
 def known_kind(text: str) -> str:
     """The value of x-amz-content-sha256 if it is one that S3 has. S3Error InvalidArgument, NotImplemented."""
-    if (len(text) == 64 and not text.strip(_HEX)) or text == UNSIGNED or text in _CHUNKED:
+    if text in _COMMON or (len(text) == _SHA256_DIGITS and not text.strip(_HEX)):
         return text
     if text in _V4A:
         raise S3Error("NotImplemented", Header="x-amz-content-sha256")
