@@ -1,0 +1,66 @@
+"""Buckets: made, removed when nothing is in them, and their versioning."""
+
+from consensus.apply import queue
+from consensus.apply.state import BucketState, State, count_fits, texts_fit
+from consensus.core.commands import CreateBucket, DeleteBucket, SetVersioning
+from consensus.core.ids import BucketId
+from consensus.core.results import AnyResult, BucketCreated, BucketExists, BucketNotEmpty, Done, Malformed, NoBucket
+
+STATUSES = ("Enabled", "Suspended")
+"""What versioning may be set to. "" (never set) can't be returned to."""
+
+
+def find(state: State, id: BucketId) -> BucketState | None:
+    bucket = state.buckets.get(id)
+    if bucket is None and count_fits(id):
+        row = state.execute(
+            "SELECT id, name, account, versioning, objects, bytes FROM bucket WHERE id = ?", (id,)
+        ).fetchone()
+        if row is not None:
+            bucket = state.buckets[id] = BucketState(*row)
+    return bucket
+
+
+def create_bucket(state: State, command: CreateBucket) -> AnyResult:
+    if not command.name or not texts_fit(command.name, command.account, command.owner, command.region):
+        return Malformed(reason="a bucket has a name, and short texts")
+    if command.versioning and command.versioning not in STATUSES:
+        return Malformed(reason=f"versioning is one of {STATUSES}")
+    owner = state.execute("SELECT account FROM bucket WHERE name = ?", (command.name,)).fetchone()
+    if owner is not None:
+        return BucketExists(account=owner[0])
+    id = BucketId(state.position)
+    state.touch()
+    state.execute(
+        "INSERT INTO bucket (id, name, account, owner, created, region, versioning, objects, bytes)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0)",
+        (id, command.name, command.account, command.owner, state.now, command.region, command.versioning),
+    )
+    return BucketCreated(bucket=id)
+
+
+def delete_bucket(state: State, command: DeleteBucket) -> AnyResult:
+    """Refused while any version or delete marker is in it. Its uploads don't count: they go with it, through the queue."""
+    bucket = find(state, command.bucket)
+    if bucket is None:
+        return NoBucket()
+    for table in ("object", "history"):
+        if state.execute(f"SELECT 1 FROM {table} WHERE bucket = ? LIMIT 1", (bucket.id,)).fetchone():
+            return BucketNotEmpty()
+    state.touch()
+    state.execute("DELETE FROM bucket WHERE id = ?", (bucket.id,))
+    state.forget(bucket)
+    state.enqueue(queue.BUCKET, bucket.id)
+    return Done()
+
+
+def set_versioning(state: State, command: SetVersioning) -> AnyResult:
+    bucket = find(state, command.bucket)
+    if bucket is None:
+        return NoBucket()
+    if command.status not in STATUSES:
+        return Malformed(reason=f"versioning is one of {STATUSES}")
+    state.touch()
+    state.execute("UPDATE bucket SET versioning = ? WHERE id = ?", (command.status, bucket.id))
+    bucket.versioning = command.status
+    return Done()

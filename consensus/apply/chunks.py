@@ -1,0 +1,199 @@
+"""Chunk rows: which generation of a digest is live, where it lies, and how many slices refer to it.
+
+"Names are never used twice" (docs/ARCHITECTURE.md): a commit brings its chunks under its own generation. If the digest is
+live already, the commit adds a reference and its generation is passed over for good, unless it has more valid locations
+than the row: then the row switches. A row whose last reference goes is removed at once. Only the node that holds a copy
+announces or withdraws it afterwards.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from consensus.apply.state import State
+from consensus.core.commands import CHUNKS_PER_COMMAND_MAX, NewChunk
+from consensus.core.ids import DIGEST_BYTES, Digest, Generation, SessionId
+from consensus.core.model import Slice
+from consensus.core.results import ChunkMissing, Malformed, NotDurable
+from consensus.rows import U32_MAX, chunk_seal, damaged, decode_locations, encode
+
+Refusal = Malformed | NotDurable | ChunkMissing
+
+
+class ChunkRow(NamedTuple):
+    digest: Digest
+    generation: Generation
+    size: int
+    refs: int
+    wanted: int
+    locations: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """References to add, already checked. `rows`: the live row of each digest, `new`: what the command brings."""
+
+    counts: dict[Digest, int]
+    rows: dict[Digest, ChunkRow]
+    new: dict[Digest, tuple[int, tuple[int, ...]]]     # size, valid locations
+    bytes: int
+
+
+def load(state: State, digest: Digest) -> ChunkRow | None:
+    row = state.execute(
+        "SELECT session, sequence, size, refs, wanted, locations, crc FROM chunk WHERE digest = ?", (digest,)
+    ).fetchone()
+    if row is None:
+        return None
+    session, sequence, size, refs, wanted, locations, crc = row
+    if crc != chunk_seal(digest, session, sequence, size, locations):
+        raise damaged(f"chunk {digest.hex()}")
+    return ChunkRow(digest, Generation(session, sequence), size, refs, wanted, decode_locations(locations))
+
+
+def plan(state: State, slices: tuple[Slice, ...], chunks: tuple[NewChunk, ...]) -> Plan | Refusal:
+    """Check that these slices may become references. Changes nothing."""
+    if len(slices) > CHUNKS_PER_COMMAND_MAX or len(chunks) > len(slices):
+        return Malformed(reason=f"at most {CHUNKS_PER_COMMAND_MAX} slices, and no chunk without a slice")
+    if chunks and not state.session:
+        return Malformed(reason="chunks come with a session's command: it is half of their generation")
+    new: dict[Digest, tuple[int, tuple[int, ...]]] = {}
+    quorum = state.quorum
+    for chunk in chunks:
+        if len(chunk.digest) != DIGEST_BYTES or not 0 < chunk.size <= U32_MAX or chunk.digest in new:
+            return Malformed(reason="a new chunk has a 32-byte digest, 1 to 2**32-1 bytes, and is named once")
+        present = _present(state, chunk)
+        if len(present) < quorum:
+            return NotDurable(digest=chunk.digest, wanted=quorum, present=len(present))
+        new[chunk.digest] = chunk.size, present
+    counts: dict[Digest, int] = {}
+    rows: dict[Digest, ChunkRow] = {}
+    total = 0
+    for digest, start, length in slices:
+        if digest not in counts:
+            if len(digest) != DIGEST_BYTES:
+                return Malformed(reason="a digest has 32 bytes")
+            row = load(state, digest)
+            if row is not None:
+                rows[digest] = row
+            elif digest not in new:
+                return ChunkMissing(digest=digest)
+        counts[digest] = counts.get(digest, 0) + 1
+        size = new[digest][0] if digest in new else rows[digest].size
+        if start < 0 or length <= 0 or start + length > size:
+            return Malformed(reason="a slice lies inside its chunk and isn't empty")
+        total += length
+    for digest, (size, _) in new.items():
+        if digest not in counts:
+            return Malformed(reason="a new chunk is referred to by a slice")
+        if digest in rows and rows[digest].size != size:
+            return Malformed(reason=f"chunk {digest.hex()} has {rows[digest].size} bytes, not {size}")
+    return Plan(counts, rows, new, total)
+
+
+def _present(state: State, chunk: NewChunk) -> tuple[int, ...]:
+    """The numbers of the holders whose disk is the present one, each once."""
+    numbers: list[int] = []
+    for node, incarnation in chunk.holders:
+        known = state.nodes.get(node)
+        if known is not None and known[1].incarnation == incarnation and known[0] not in numbers:
+            numbers.append(known[0])
+    return tuple(numbers)
+
+
+def link(state: State, plan: Plan) -> None:
+    """Add the planned references."""
+    generation = Generation(SessionId(state.session), state.sequence)
+    wanted = state.wanted
+    for digest, count in plan.counts.items():
+        state.touch()
+        row, brought = plan.rows.get(digest), plan.new.get(digest)
+        if row is None:
+            assert brought is not None
+            _insert(state, digest, generation, brought[0], count, wanted, brought[1])
+        elif brought is not None and len(brought[1]) > state.valid(row.locations):
+            for number in row.locations:
+                state.hint(number, digest, row.generation)
+            _update(state, ChunkRow(digest, generation, row.size, row.refs + count, max(wanted, row.wanted), brought[1]))
+        else:
+            state.execute("UPDATE chunk SET refs = refs + ? WHERE digest = ?", (count, digest))
+
+
+def _insert(
+    state: State, digest: Digest, generation: Generation, size: int, refs: int, wanted: int, numbers: tuple[int, ...]
+) -> None:
+    locations = encode(numbers)
+    session, sequence = generation
+    state.execute(
+        "INSERT INTO chunk (digest, session, sequence, size, refs, wanted, short, locations, crc)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (digest, session, sequence, size, refs, wanted, len(numbers) < wanted, locations,
+         chunk_seal(digest, session, sequence, size, locations)),
+    )
+
+
+def _update(state: State, row: ChunkRow) -> None:
+    """Write a row anew: its generation, references, wish or locations have changed."""
+    locations = encode(row.locations)
+    session, sequence = row.generation
+    state.execute(
+        "UPDATE chunk SET session = ?, sequence = ?, refs = ?, wanted = ?, short = ?, locations = ?, crc = ?"
+        " WHERE digest = ?",
+        (session, sequence, row.refs, row.wanted, state.valid(row.locations) < row.wanted, locations,
+         chunk_seal(row.digest, session, sequence, row.size, locations), row.digest),
+    )
+
+
+def unlink(state: State, slices: list[Slice]) -> None:
+    """Take one reference for each slice. Rows without references go, and their holders get a hint."""
+    counts: dict[Digest, int] = {}
+    for digest, _, _ in slices:
+        counts[digest] = counts.get(digest, 0) + 1
+    for digest, count in counts.items():
+        state.touch()
+        row = load(state, digest)
+        if row is None or row.refs < count:
+            raise damaged(f"chunk {digest.hex()}: its references are fewer than the slices that name it")
+        if row.refs > count:
+            state.execute("UPDATE chunk SET refs = refs - ? WHERE digest = ?", (count, digest))
+            continue
+        state.execute("DELETE FROM chunk WHERE digest = ?", (digest,))
+        for number in row.locations:
+            state.hint(number, digest, row.generation)
+
+
+def announce(state: State, number: int, digest: Digest, generation: Generation) -> bool:
+    """The node holds this copy durably. Counts only if the generation is live and the node isn't listed yet."""
+    row = load(state, digest)
+    if row is None or row.generation != generation or number in row.locations:
+        return False
+    state.touch()
+    locations = (*(known for known in row.locations if known in state.names), number)
+    _update(state, row._replace(locations=locations))
+    return True
+
+
+def withdraw(state: State, number: int, digest: Digest, generation: Generation) -> bool:
+    """The node gives this copy up, if as many as wanted are left without it."""
+    row = load(state, digest)
+    if row is None or row.generation != generation or number not in row.locations:
+        return False
+    left = tuple(known for known in row.locations if known in state.names and known != number)
+    if len(left) < max(row.wanted, state.wanted):
+        return False
+    state.touch()
+    _update(state, row._replace(locations=left))
+    return True
+
+
+def review(state: State, after: bytes, limit: int) -> bytes | None:
+    """Look through chunk rows in order of digest, since nodes have come or gone: strip locations that count no more,
+    wish for as many copies as there are now nodes for. Answers where to go on, or None at the end."""
+    digests = state.execute("SELECT digest FROM chunk WHERE digest > ? ORDER BY digest LIMIT ?", (after, limit)).fetchall()
+    for (digest,) in digests:
+        row = load(state, digest)
+        assert row is not None
+        locations = tuple(number for number in row.locations if number in state.names)
+        if locations != row.locations or row.wanted != state.wanted:
+            state.touch()
+            _update(state, row._replace(locations=locations, wanted=state.wanted))
+    return digests[-1][0] if len(digests) == limit else None

@@ -1,0 +1,198 @@
+"""Contents: the bytes of objects and parts as lists of slices, immutable once something refers to them.
+
+A content is *under construction* while a session builds it in pages (it has a `staged` row and no references), *live*
+while it has references, and *dead* in the queue after that. Versions, parts and composite contents refer to contents;
+only contents refer to chunks.
+"""
+
+from dataclasses import dataclass
+
+from consensus.apply import chunks, queue
+from consensus.apply.chunks import Plan, Refusal
+from consensus.apply.state import State, count_fits, texts_fit
+from consensus.core.commands import NewContent, StageContent
+from consensus.core.ids import ContentId
+from consensus.core.model import Checksum, Slice
+from consensus.core.results import AnyResult, Malformed, Staged
+from consensus.rows import (
+    INLINE,
+    INLINE_SLICES_MAX,
+    PIECES,
+    SLICE_BYTES,
+    content_seal,
+    damaged,
+    encode_checksum,
+    pack_slices,
+    piece_seal,
+    unpack_slices,
+)
+
+DROPPED_AT_ONCE_MAX = 50
+"""Slices of a dead content that its last command drops itself; longer ones wait for Drain. Leaves the command far below
+its row limit even together with the most that it may bring."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A new content, checked and ready to be stored."""
+
+    size: int
+    etag: str
+    checksum: Checksum | None
+    slices: tuple[Slice, ...]
+    plan: Plan
+    staged: ContentId | None
+    staged_size: int
+
+
+def prepare(state: State, content: NewContent) -> Prepared | Refusal:
+    """Check a new content. Changes nothing."""
+    if not count_fits(content.size) or not texts_fit(content.etag, *(content.checksum or ())):
+        return Malformed(reason="a content has a size of at most 2**61 and a short ETag and checksum")
+    staged_size = 0
+    if content.staged is not None:
+        known = under_construction(state, content.staged, PIECES)
+        if known is None:
+            return Malformed(reason="that content is not this session's to take over")
+        staged_size = known
+    plan = chunks.plan(state, content.slices, content.chunks)
+    if not isinstance(plan, Plan):
+        return plan
+    if staged_size + plan.bytes != content.size:
+        return Malformed(reason=f"the slices make {staged_size + plan.bytes} bytes, not {content.size}")
+    return Prepared(content.size, content.etag, content.checksum, content.slices, plan, content.staged, staged_size)
+
+
+def store(state: State, new: Prepared) -> ContentId:
+    """Write a prepared content, with one reference: its caller's."""
+    chunks.link(state, new.plan)
+    checksum = encode_checksum(new.checksum)
+    if new.staged is not None:
+        if new.slices:
+            add_piece(state, new.staged, new.staged_size, new.slices)
+        finish(state, new.staged, PIECES, new.size, new.etag, checksum, 0)
+        return new.staged
+    content = ContentId(state.position)
+    inline = len(new.slices) <= INLINE_SLICES_MAX
+    if not inline:
+        add_piece(state, content, 0, new.slices)
+    insert(state, content, INLINE if inline else PIECES, 1, new.size, new.etag, checksum,
+           pack_slices(new.slices) if inline else None)
+    return content
+
+
+def insert(
+    state: State, content: ContentId, kind: int, refs: int, size: int, etag: str = "", checksum: bytes | None = None,
+    slices: bytes | None = None,
+) -> None:
+    state.touch()
+    state.execute(
+        "INSERT INTO content (id, refs, kind, size, etag, checksum, parts, slices, crc) VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?)",
+        (content, refs, kind, size, etag, checksum, slices, content_seal(content, kind, size, etag, 0, slices)),
+    )
+
+
+def add_piece(state: State, content: ContentId, start: int, slices: tuple[Slice, ...]) -> None:
+    packed = pack_slices(slices)
+    state.touch()
+    state.execute("INSERT INTO piece (content, start, slices, crc) VALUES (?, ?, ?, ?)",
+                  (content, start, packed, piece_seal(content, start, packed)))
+
+
+def under_construction(state: State, content: ContentId, kind: int) -> int | None:
+    """Its size so far, if the command's session is building this content and it is of this kind."""
+    row = state.execute(
+        "SELECT c.size FROM staged s JOIN content c ON c.id = s.content WHERE s.content = ? AND s.session = ? AND c.kind = ?",
+        (content if count_fits(content) else 0, state.session, kind),
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def finish(
+    state: State, content: ContentId, kind: int, size: int, etag: str, checksum: bytes | None, parts: int
+) -> None:
+    """A content under construction is complete and taken over, with one reference."""
+    state.touch(2)
+    state.execute("DELETE FROM staged WHERE content = ?", (content,))
+    state.execute("UPDATE content SET refs = 1, size = ?, etag = ?, checksum = ?, parts = ?, crc = ? WHERE id = ?",
+                  (size, etag, checksum, parts, content_seal(content, kind, size, etag, parts, None), content))
+
+
+def grow(state: State, content: ContentId, kind: int, size: int, parts: int = 0) -> None:
+    """A content under construction has got another page."""
+    state.touch()
+    state.execute("UPDATE content SET size = ?, parts = ?, crc = ? WHERE id = ?",
+                  (size, parts, content_seal(content, kind, size, "", parts, None), content))
+
+
+def abandon(state: State, content: ContentId | None) -> None:
+    """The command that was to take this content over is refused. Nobody else will name it, so it goes."""
+    if content is None or not count_fits(content):
+        return
+    gone = state.execute("DELETE FROM staged WHERE content = ? AND session = ?", (content, state.session)).rowcount
+    if gone:
+        state.touch()
+        state.enqueue(queue.CONTENT, content)
+
+
+def stage_content(state: State, command: StageContent) -> AnyResult:
+    start = 0
+    if command.into is not None:
+        known = under_construction(state, command.into, PIECES)
+        if known is None:
+            return Malformed(reason="that content is not this session's to continue")
+        start = known
+    if not command.slices:
+        return Malformed(reason="a page has at least one slice")
+    plan = chunks.plan(state, command.slices, command.chunks)
+    if not isinstance(plan, Plan):
+        return plan
+    if not count_fits(start + plan.bytes):
+        return Malformed(reason="a content is at most 2**61 bytes")
+    chunks.link(state, plan)
+    content = command.into
+    if content is None:
+        content = ContentId(state.position)
+        insert(state, content, PIECES, 0, plan.bytes)
+        state.touch()
+        state.execute("INSERT INTO staged (content, session, upload, revision, last) VALUES (?, ?, 0, 0, 0)",
+                      (content, state.session))
+    else:
+        grow(state, content, PIECES, start + plan.bytes)
+    add_piece(state, content, start, command.slices)
+    return Staged(content=content)
+
+
+# References
+
+def share(state: State, content: ContentId) -> bool:
+    """Add a reference to a live content. False if it is gone, dead or under construction."""
+    if not count_fits(content):
+        return False
+    state.touch()
+    return state.execute("UPDATE content SET refs = refs + 1 WHERE id = ? AND refs > 0", (content,)).rowcount == 1
+
+
+def release(state: State, content: int, room: int = DROPPED_AT_ONCE_MAX) -> int:
+    """Take a reference. The last one drops up to `room` slices at once, else the content waits in the queue.
+
+    Answers how many slices it dropped.
+    """
+    row = state.execute("SELECT refs, kind, size, etag, parts, slices, crc FROM content WHERE id = ?", (content,)).fetchone()
+    if row is None or row[0] < 1:
+        raise damaged(f"content {content}: it has no reference left to take")
+    refs, kind, size, etag, parts, slices, crc = row
+    state.touch()
+    if refs > 1:
+        state.execute("UPDATE content SET refs = refs - 1 WHERE id = ?", (content,))
+        return 0
+    if crc != content_seal(content, kind, size, etag, parts, slices):
+        raise damaged(f"content {content}")
+    if kind != INLINE or len(slices) > room * SLICE_BYTES:
+        state.execute("UPDATE content SET refs = 0 WHERE id = ?", (content,))
+        state.enqueue(queue.CONTENT, content)
+        return 0
+    state.execute("DELETE FROM content WHERE id = ?", (content,))
+    if slices:
+        chunks.unlink(state, unpack_slices(slices))
+    return len(slices) // SLICE_BYTES

@@ -1,0 +1,16 @@
+"""The kinds of work that wait in the queue. Each is done in pages by `consensus.apply.drain`."""
+
+CONTENT = 1
+"""a: a content that nothing refers to."""
+
+UPLOAD = 2
+"""a: an upload that is completed or aborted, whose parts go."""
+
+BUCKET = 3
+"""a: a bucket that is deleted, whose uploads go."""
+
+SESSION = 4
+"""a: a session that has ended, whose results and staged contents go."""
+
+REVIEW = 5
+"""b: the digest after which chunk rows are still to be looked through, since the nodes have changed."""

@@ -1,0 +1,180 @@
+"""The metadata state machine: log entries in, results out, rows in one SQLite file. Nothing else writes metadata.
+
+Rules:
+* `apply` is called with each committed entry in log order, `commit` when the journal holds them durably. Rows and the
+  applied index change in one transaction; after a power cut, SQLite may be older than the journal, and is caught up.
+* A command's effect depends on the log alone: time and random ids come inside the command (consensus.apply).
+* A bad command is answered with Malformed and changes nothing. A fault of SQLite or a damaged row is raised: the process
+  must end, since what it holds in memory no longer fits the file.
+* The file in use is named by `CURRENT` (consensus.snapshot). One process writes it: the caller holds the folder's lock.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from consensus.apply import buckets, contents, drain, multipart, nodes, objects, sessions
+from consensus.apply.sessions import Sessions
+from consensus.apply.state import Replication, State, count_fits
+from consensus.core import codec, commands
+from consensus.core.commands import RESULTS_PER_SESSION_MAX, Envelope
+from consensus.core.errors import Corrupt
+from consensus.core.ids import POSITION_BITS, position
+from consensus.core.results import AnyResult, Malformed, SequencePassed, SessionEnded
+from consensus.disk import Disk
+from consensus.snapshot import current_file
+from consensus.tables import open_database
+
+NOW_MS_MAX = 1 << 52
+"""A proposer's clock beyond the year 140,000 is damage; it would stop `now` for good."""
+
+_HANDLERS: dict[type, Callable[[State, Any], AnyResult]] = {
+    commands.Announce: nodes.announce,
+    commands.Withdraw: nodes.withdraw,
+    commands.CreateBucket: buckets.create_bucket,
+    commands.DeleteBucket: buckets.delete_bucket,
+    commands.SetVersioning: buckets.set_versioning,
+    commands.StageContent: contents.stage_content,
+    commands.PutVersion: objects.put_version,
+    commands.DeleteVersion: objects.delete_version,
+    commands.CreateUpload: multipart.create_upload,
+    commands.PutPart: multipart.put_part,
+    commands.StageParts: multipart.stage_parts,
+    commands.CompleteUpload: multipart.complete_upload,
+    commands.AbortUpload: multipart.abort_upload,
+    commands.Drain: drain.drain,
+}
+
+_OF_SESSIONS: dict[type, Callable[[State, Sessions, Any], AnyResult]] = {
+    commands.OpenSession: sessions.open_session,
+    commands.EndSession: sessions.end_session,
+    commands.RegisterNode: nodes.register_node,
+}
+
+
+class Machine:
+    """`applied` and `applied_term` are as in the file: they move with `commit`.
+
+    `copies` and `replication` must be the same on every member, since apply counts by them.
+    """
+
+    def __init__(
+        self, folder: str | Path, *, copies: int = 3, replication: Replication = "sync", disk: Disk | None = None
+    ) -> None:
+        assert copies >= 1
+        self._disk = disk or Disk()
+        self.path, self.generation = current_file(str(folder), self._disk)
+        self._database = open_database(self.path)
+        self.db: sqlite3.Connection = self._database.connection()
+        meta = dict(self.db.execute("SELECT k, v FROM meta WHERE k IN ('applied', 'term', 'now')").fetchall())
+        self.applied: int = meta.get("applied", 0)
+        self.applied_term: int = meta.get("term", 0)
+        self.db.execute("INSERT OR REPLACE INTO meta (k, v) VALUES ('generation', ?)", (self.generation,))
+        self._durable = 0
+        self._open = False
+        self._checkpointer: sqlite3.Connection | None = None
+        self.state = State(self.db, now=meta.get("now", 0), copies=copies, replication=replication)
+        self.sessions = Sessions(self.state)
+
+    # The log's side
+
+    def apply(self, entry: bytes, index: int) -> list[AnyResult]:
+        """Carry out one entry. Raises Corrupt for an entry of a version that this program doesn't know: to skip what
+        others understand would make members differ."""
+        assert index > self.applied, f"entry {index} is applied already (up to {self.applied})"
+        if not self._open:
+            self.db.execute("BEGIN IMMEDIATE")
+            self._open = True
+        try:
+            envelopes = codec.decode_entry(entry)
+        except Corrupt as error:
+            if not entry or entry[0] != codec.ENTRY_VERSION:
+                raise
+            return [Malformed(reason=str(error))]
+        if len(envelopes) >= 1 << POSITION_BITS:
+            return [Malformed(reason="too many commands in one entry")]
+        apply_one = self._apply_one
+        return [apply_one(envelope, position(index, place)) for place, envelope in enumerate(envelopes)]
+
+    def _apply_one(self, envelope: Envelope, position: int) -> AnyResult:
+        sequence, now_ms = envelope.sequence, envelope.now_ms
+        if not (0 <= now_ms <= NOW_MS_MAX and count_fits(sequence) and count_fits(envelope.session)
+                and 0 <= envelope.low <= sequence):
+            return Malformed(reason="an envelope's numbers are out of range, or its mark is above its sequence")
+        state = self.state
+        if now_ms > state.now:
+            state.now = now_ms
+        if not envelope.session:
+            state.begin(position, 0, 0, None)
+            return self._carry_out(envelope.command)
+        session = self.sessions.open.get(envelope.session)
+        if session is None:
+            return SessionEnded()
+        if sequence < session.low:
+            return SequencePassed()
+        self.sessions.mark(session)
+        session.raise_low(envelope.low)
+        known = session.results.get(sequence)
+        if known is not None:
+            return known
+        if len(session.results) >= RESULTS_PER_SESSION_MAX:
+            return Malformed(reason=f"a session has at most {RESULTS_PER_SESSION_MAX} results that are unanswered")
+        state.begin(position, session.id, sequence, session.node)
+        result = self._carry_out(envelope.command)
+        session.keep(sequence, result)
+        return result
+
+    def _carry_out(self, command: commands.AnyCommand) -> AnyResult:
+        kind = type(command)
+        handler = _HANDLERS.get(kind)
+        if handler is not None:
+            result = handler(self.state, command)
+        else:
+            result = _OF_SESSIONS[kind](self.state, self.sessions, command)
+        self.state.end()
+        return result
+
+    def commit(self, applied: int, term: int) -> None:
+        """End the transaction: rows and the applied index become visible to readers in one step."""
+        assert applied >= self.applied
+        if not self._open:
+            if applied == self.applied:
+                return
+            self.db.execute("BEGIN IMMEDIATE")
+        self.sessions.flush()
+        self.state.flush()
+        self.db.execute("INSERT OR REPLACE INTO meta (k, v) VALUES ('applied', ?), ('term', ?), ('now', ?)",
+                        (applied, term, self.state.now))
+        self._disk.step("metadata.commit", self.path)
+        self.db.execute("COMMIT")
+        self._open = False
+        self.applied, self.applied_term = applied, term
+
+    def checkpoint(self) -> int:
+        """Bring committed pages into the file. Answers the applied index that is durable now: 0 if none is known since
+        the start, since after an unclean stop the page cache isn't to be believed before a whole checkpoint.
+
+        May run in a thread of its own, one at a time, while `apply` goes on: it has its own connection.
+        """
+        if self._checkpointer is None:
+            self._checkpointer = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            self._checkpointer.execute("PRAGMA synchronous = NORMAL")
+        applied = self.applied
+        self._disk.step("metadata.checkpoint", self.path)
+        busy, pages, moved = self._checkpointer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if not busy and pages == moved:
+            self._durable = max(self._durable, applied)
+        return self._durable
+
+    def has_work(self, now_ms: int) -> bool:
+        """Whether the leader should propose a Drain."""
+        return drain.has_work(self.state, now_ms)
+
+    def close(self) -> None:
+        """What isn't committed is given up: it is in the journal."""
+        if self._checkpointer is not None:
+            self._checkpointer.close()
+        if self._open:
+            self.db.execute("ROLLBACK")
+        self._database.close()

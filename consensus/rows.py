@@ -1,0 +1,83 @@
+"""How values lie in rows: packed slices, location lists, small msgpack blobs, and the CRC that seals a row.
+
+Shared by the machine, which writes rows, and the queries, which read them, so that both agree. A seal that does not fit
+raises Corrupt: damage is never shown as "not found", nor as somebody else's bytes.
+"""
+
+import struct
+from zlib import crc32
+
+import msgspec
+
+from consensus.core.errors import Corrupt
+from consensus.core.ids import DIGEST_BYTES, Digest, NodeId
+from consensus.core.model import Attributes, Checksum, Slice
+
+INLINE, PIECES, PARTS = 0, 1, 2
+"""Kinds of content: slices in the content row; in pages of `piece`; by part, each a content of its own."""
+
+INLINE_SLICES_MAX = 64
+PIECE_SLICES_MAX = 300
+
+U32_MAX = (1 << 32) - 1
+I63_MAX = (1 << 63) - 1
+
+_SLICE = struct.Struct(">32sII")
+SLICE_BYTES = _SLICE.size
+
+COPY_BYTES = DIGEST_BYTES + 16
+"""A released copy: digest, then generation as packed by `Generation.pack`."""
+
+encode = msgspec.msgpack.Encoder().encode
+decode_attributes = msgspec.msgpack.Decoder(Attributes).decode
+_decode_checksum = msgspec.msgpack.Decoder(Checksum).decode
+decode_locations = msgspec.msgpack.Decoder(tuple[int, ...]).decode
+decode_nodes = msgspec.msgpack.Decoder(tuple[tuple[int, NodeId], ...]).decode
+
+
+def encode_checksum(checksum: Checksum | None) -> bytes | None:
+    return None if checksum is None else encode(checksum)
+
+
+def decode_checksum(raw: bytes | None) -> Checksum | None:
+    return None if raw is None else _decode_checksum(raw)
+
+
+def pack_slices(slices: tuple[Slice, ...]) -> bytes:
+    """40 bytes each: digest, start in the chunk, length."""
+    pack = _SLICE.pack
+    return b"".join([pack(digest, start, length) for digest, start, length in slices])
+
+
+def unpack_slices(raw: bytes) -> list[Slice]:
+    return [Slice(Digest(digest), start, length) for digest, start, length in _SLICE.iter_unpack(raw)]
+
+
+def version_seal(
+    key: bytes, order: int, version_id: str, modified: int, content: int, size: int, etag: str, checksum: bytes | None,
+    parts: int, owner: str, attributes: bytes,
+) -> int:
+    """CRC-32 of a row of `object` or `history`."""
+    text = f"{order} {version_id} {modified} {content} {size} {etag} {parts} {owner}"
+    return crc32(attributes, crc32(checksum or b"", crc32(text.encode(), crc32(key))))
+
+
+def content_seal(content: int, kind: int, size: int, etag: str, parts: int, slices: bytes | None) -> int:
+    return crc32(slices or b"", crc32(f"{content} {kind} {size} {etag} {parts}".encode()))
+
+
+def piece_seal(content: int, start: int, slices: bytes) -> int:
+    return crc32(slices, crc32(f"{content} {start}".encode()))
+
+
+def part_seal(owner: int, number: int, content: int, size: int, etag: str, checksum: bytes | None) -> int:
+    """CRC-32 of a row of `part` (owner: its upload) or `content_part` (owner: the composite content)."""
+    return crc32(checksum or b"", crc32(f"{owner} {number} {content} {size} {etag}".encode()))
+
+
+def chunk_seal(digest: bytes, session: int, sequence: int, size: int, locations: bytes) -> int:
+    return crc32(locations, crc32(f"{session} {sequence} {size}".encode(), crc32(digest)))
+
+
+def damaged(what: str) -> Corrupt:
+    return Corrupt(f"metadata row of {what} does not fit its checksum")

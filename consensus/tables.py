@@ -1,0 +1,311 @@
+"""The metadata's SQLite schema: what each table holds, and how an older file is brought up to date.
+
+Nouns: a *version* row (`object`, `history`) names a *content*; a content's bytes are *slices* of *chunks*; a chunk row
+lists *locations*, the numbers of the nodes that hold it. Rules:
+* keys are BLOBs of their UTF-8 bytes, so that SQLite's order is S3's order and its functions count bytes;
+* all integers fit 63 bits; ids of buckets, contents, sessions and uploads are positions in the log;
+* rows that describe data end in `crc`, over what must not change unseen (`consensus.rows`).
+
+Peewee owns schema and migrations; whoever reads or writes rows uses constant SQL on the same connection.
+docs/format/metadata.md describes each column.
+"""
+
+from collections.abc import Callable
+
+import peewee
+from peewee import SQL, BlobField, IntegerField, TextField
+
+SCHEMA_VERSION = 1
+
+PRAGMAS = {
+    "journal_mode": "wal",
+    "synchronous": "normal",        # the journal is the durable log; what a power cut takes away is applied again
+    "cache_size": -131072,          # KiB: 128 MiB of pages, the inner nodes of a 10-million-key tree
+    "mmap_size": 1 << 30,
+    "wal_autocheckpoint": 16384,    # pages (64 MiB): a backstop, checkpoints are asked for
+    "busy_timeout": 5000,
+    "foreign_keys": 0,
+}
+
+VERSION_COLUMNS = (
+    "ord, version_id, modified, content, size, etag, checksum, parts, storage_class, owner, attributes, crc"
+)
+"""What `object` and `history` rows have in common, in one order, so that a version moves between them in one statement."""
+
+
+class _Table(peewee.Model):  # type: ignore[misc]  # peewee has no types
+    """Base: no database of its own; `create` binds the tables to the one at hand."""
+
+
+class Meta(_Table):
+    """Numbers and blobs about the whole: applied, term, now, schema, generation, copies, replication, nodes, …"""
+
+    k = TextField(primary_key=True)
+    v = peewee.BareField(null=True)
+
+    class Meta:
+        without_rowid = True
+
+
+class Bucket(_Table):
+    id = IntegerField(primary_key=True)
+    name = TextField(unique=True)
+    account = TextField()
+    owner = TextField()
+    created = IntegerField()
+    region = TextField()
+    versioning = TextField()
+    objects = IntegerField()
+    bytes = IntegerField()
+
+    class Meta:
+        indexes = ((("account", "name"), False),)
+
+
+class Session(_Table):
+    id = IntegerField(primary_key=True)
+    owner = TextField()
+    node = TextField(null=True)
+    low = IntegerField()
+    last = IntegerField()
+
+
+class Result(_Table):
+    """The answers of a session from its low mark on. Rows and not a blob: a command adds one and rewrites none."""
+
+    session = IntegerField()
+    sequence = IntegerField()
+    result = BlobField()
+
+    class Meta:
+        without_rowid = True
+        primary_key = peewee.CompositeKey("session", "sequence")
+
+
+class Node(_Table):
+    """`number` stands for (id, incarnation) and is never used twice: locations on a lost disk stop counting at once."""
+
+    number = IntegerField(primary_key=True)
+    id = TextField(unique=True)
+    incarnation = BlobField()
+    address = TextField()
+    zone = TextField()
+    capacity = IntegerField()
+    state = TextField()
+
+
+class _Version(_Table):
+    bucket = IntegerField()
+    key = BlobField()
+    ord = IntegerField()
+    version_id = TextField()
+    modified = IntegerField()
+    content = IntegerField()
+    size = IntegerField()
+    etag = TextField()
+    checksum = BlobField(null=True)
+    parts = IntegerField()
+    storage_class = TextField()
+    owner = TextField()
+    attributes = BlobField()
+    crc = IntegerField()
+
+
+class Object(_Version):
+    """The current version of each key that has one and isn't deleted: what a plain listing walks."""
+
+    class Meta:
+        without_rowid = True
+        primary_key = peewee.CompositeKey("bucket", "key")
+
+
+class History(_Version):
+    """Older versions, and every delete marker. A key without an `object` row has a marker as its newest here."""
+
+    marker = IntegerField()
+
+    class Meta:
+        without_rowid = True
+        primary_key = False
+        constraints = (SQL("PRIMARY KEY (bucket, key, ord DESC)"),)
+        indexes = ((("bucket", "key", "version_id"), False),)
+
+
+class Content(_Table):
+    """`refs` 0: under construction (`staged`), or waiting in the queue to be taken apart."""
+
+    id = IntegerField(primary_key=True)
+    refs = IntegerField()
+    kind = IntegerField()
+    size = IntegerField()
+    etag = TextField()
+    checksum = BlobField(null=True)
+    parts = IntegerField()
+    slices = BlobField(null=True)
+    crc = IntegerField()
+
+
+class Staged(_Table):
+    """A content that a session builds in pages. Of a part list also: its upload, that upload's revision, last number."""
+
+    content = IntegerField(primary_key=True)
+    session = IntegerField(index=True)
+    upload = IntegerField()
+    revision = IntegerField()
+    last = IntegerField()
+
+
+class Piece(_Table):
+    content = IntegerField()
+    start = IntegerField()
+    slices = BlobField()
+    crc = IntegerField()
+
+    class Meta:
+        without_rowid = True
+        primary_key = peewee.CompositeKey("content", "start")
+
+
+class ContentPart(_Table):
+    content = IntegerField()
+    number = IntegerField()
+    start = IntegerField()
+    part_content = IntegerField()
+    size = IntegerField()
+    etag = TextField()
+    modified = IntegerField()
+    checksum = BlobField(null=True)
+    crc = IntegerField()
+
+    class Meta:
+        table_name = "content_part"
+        without_rowid = True
+        primary_key = peewee.CompositeKey("content", "number")
+        indexes = ((("content", "start"), False),)
+
+
+class Upload(_Table):
+    """Uploads in progress only, so that a listing of them never steps over finished ones."""
+
+    bucket = IntegerField()
+    key = BlobField()
+    upload_id = TextField()
+    ord = IntegerField()
+    initiated = IntegerField()
+    attributes = BlobField()
+    owner = TextField()
+    algorithm = TextField()
+    kind = TextField()
+    existing = IntegerField()
+    revision = IntegerField()
+
+    class Meta:
+        without_rowid = True
+        primary_key = peewee.CompositeKey("bucket", "key", "upload_id")
+
+
+class Completed(_Table):
+    """What a Complete answered, so that its repeats get the same for a day."""
+
+    ord = IntegerField(primary_key=True)
+    bucket = IntegerField()
+    key = BlobField()
+    upload_id = TextField()
+    initiated = IntegerField()
+    attributes = BlobField()
+    owner = TextField()
+    algorithm = TextField()
+    kind = TextField()
+    version_id = TextField(null=True)
+    version_ord = IntegerField()
+    modified = IntegerField()
+    etag = TextField()
+    checksum = BlobField(null=True)
+
+    class Meta:
+        indexes = ((("bucket", "key", "upload_id"), True),)
+
+
+class Part(_Table):
+    upload = IntegerField()
+    number = IntegerField()
+    size = IntegerField()
+    etag = TextField()
+    modified = IntegerField()
+    content = IntegerField()
+    checksum = BlobField(null=True)
+    crc = IntegerField()
+
+    class Meta:
+        without_rowid = True
+        primary_key = peewee.CompositeKey("upload", "number")
+
+
+class Chunk(_Table):
+    """The live generation of each digest that something refers to. `short`: fewer valid locations than wanted."""
+
+    digest = BlobField(primary_key=True)
+    session = IntegerField()
+    sequence = IntegerField()
+    size = IntegerField()
+    refs = IntegerField()
+    wanted = IntegerField()
+    short = IntegerField()
+    locations = BlobField()
+    crc = IntegerField()
+
+    class Meta:
+        without_rowid = True
+
+
+class Queue(_Table):
+    """Work for `Drain`, oldest first: see `consensus.apply.drain`."""
+
+    id = IntegerField(primary_key=True)
+    kind = IntegerField()
+    a = IntegerField()
+    b = BlobField(null=True)
+
+
+class Released(_Table):
+    """Copies that a node holds and that are listed no more. A hint: the node asks before it deletes."""
+
+    node = IntegerField()
+    id = IntegerField()
+    at = IntegerField()
+    copies = BlobField()
+
+    class Meta:
+        without_rowid = True
+        primary_key = peewee.CompositeKey("node", "id")
+        indexes = ((("id",), False),)
+
+
+TABLES = (
+    Meta, Bucket, Session, Result, Node, Object, History, Content, Staged, Piece, ContentPart, Upload, Completed, Part,
+    Chunk, Queue, Released,
+)
+
+_PARTIAL = "CREATE INDEX IF NOT EXISTS chunk_short ON chunk (digest) WHERE short = 1"
+"""The durable queue of replication and repair: it holds the rows that lack copies, and only those."""
+
+_MIGRATIONS: dict[int, Callable[[peewee.SqliteDatabase], None]] = {}
+"""Schema version → the step to the next. All members must take a step at the same log index: a future command's duty."""
+
+
+def open_database(path: str) -> peewee.SqliteDatabase:
+    """The writer's connection, schema present and current. Raises sqlite3.Error, or ValueError for a newer schema."""
+    database = peewee.SqliteDatabase(path, pragmas=PRAGMAS, cached_statements=256, check_same_thread=False)
+    database.connect()
+    with database.atomic(), database.bind_ctx(TABLES, bind_refs=False, bind_backrefs=False):
+        database.create_tables(TABLES)
+        database.execute_sql(_PARTIAL)
+        row = database.execute_sql("SELECT v FROM meta WHERE k = 'schema'").fetchone()
+        version = SCHEMA_VERSION if row is None else row[0]
+        if version > SCHEMA_VERSION:
+            raise ValueError(f"{path} has schema {version}, this Staddle knows up to {SCHEMA_VERSION}")
+        while version < SCHEMA_VERSION:
+            _MIGRATIONS[version](database)
+            version += 1
+        database.execute_sql("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (version,))
+    return database
