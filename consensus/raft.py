@@ -122,6 +122,7 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
         self._tick_is_due = self._may_take = self.failed = False
         self._answers: list[tuple[Answer, list[AnyResult] | None, Exception | None]] = []
         self._replay_until = journal.last_index
+        self._fill: Callable[[], None] = lambda: None
         conf = SyncObjConf(
             autoTick=False, appendEntriesUseBatch=True, appendEntriesBatchSizeBytes=1 << 20, commandsWaitLeader=False,
             raftMinTimeout=0.5, raftMaxTimeout=1.0, appendEntriesPeriod=0.05, leaderFallbackTimeout=2.0,
@@ -159,6 +160,10 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
         self._loop = None
 
     # For the server
+
+    def before_taking(self, fill: Callable[[], None]) -> None:
+        """`fill` is called at the beginning of each tick and may propose what has queued until then."""
+        self._fill = fill
 
     def propose(self, entry: bytes, answer: Answer) -> None:
         """Put one entry (as core.codec writes it) into the log. `answer` is called exactly once."""
@@ -218,12 +223,17 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
         if self.failed or self._loop is None:
             return
         try:
+            self._fill()
             self._take()
             self._journal.sync()             # before the library counts these entries
             self._onTick(0.0)                # count, apply, then _end_of_tick
         except BaseException as error:  # noqa: BLE001  the outermost edge: see the module
-            self.failed = True
-            self._on_failure(error)
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """The member's state is in doubt: nothing more is answered."""
+        self.failed = True
+        self._on_failure(error)
 
     def _take(self) -> None:
         """Queued entries into the log, and at once to the others, who sync at the same time as we do."""

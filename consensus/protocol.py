@@ -1,0 +1,98 @@
+"""What gateways, storage nodes and metadata members say to each other over `core.wire`: operations, statuses, payloads.
+
+| operation | payload | answer |
+| --- | --- | --- |
+| SUBMIT | msgpack array of envelopes | msgpack array of results, in the same order |
+| PING | msgpack array of the sender's open sessions | msgpack array of those that have ended |
+| WATCH | nothing | Serving; and again, as a push, whenever it changes |
+| STATUS | nothing | Status |
+| QUERY | msgpack array: the name of a function in queries.py, then its arguments | its value |
+
+A status other than OK has a sentence as its payload.
+"""
+
+import msgspec
+
+from consensus.core.commands import EndSession, Envelope, OpenSession, RegisterNode
+from consensus.core.errors import ClusterError, Corrupt, Refused, Unavailable, UnknownOutcome
+from consensus.core.wire import OK
+
+SUBMIT, PING, WATCH, STATUS, QUERY = 1, 2, 3, 4, 5
+
+UNAVAILABLE, UNKNOWN, REFUSED, CORRUPT = 1, 2, 3, 4
+
+_ERRORS: dict[int, type[ClusterError]] = {
+    UNAVAILABLE: Unavailable, UNKNOWN: UnknownOutcome, REFUSED: Refused, CORRUPT: Corrupt,
+}
+
+SUBMIT_COMMANDS_MAX = 512
+SUBMIT_BYTES_MAX = 1 << 20
+"""Of one SUBMIT: it goes into one log entry as a whole. A single command may be larger, up to ENVELOPE_BYTES_MAX."""
+
+ENVELOPE_BYTES_MAX = 2 << 20
+
+WITHOUT_SESSION = (OpenSession, EndSession, RegisterNode)
+"""Commands that may come in session 0: they begin or end sessions, and a repeat of them does no harm."""
+
+
+class Serving(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """The member is up to date and answers. `epoch` is new at each start; `generation` names its SQLite file."""
+
+    epoch: str
+    generation: int
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """For people and metrics."""
+
+    role: str
+    term: int
+    leader: str
+    commit_index: int
+    applied_index: int
+    generation: int
+    sessions: int
+    links: int
+    journal_bytes: int
+    journal_segments: int
+    journal_written_bytes: int
+    syncs: int
+    sync_seconds: float
+    last_sync_s: float
+    entries: int
+    commands: int
+    snapshot_index: int
+
+
+envelopes = msgspec.msgpack.Decoder(tuple[Envelope, ...])
+sessions = msgspec.msgpack.Decoder(tuple[int, ...])
+serving = msgspec.msgpack.Decoder(Serving)
+status = msgspec.msgpack.Decoder(Status)
+query = msgspec.msgpack.Decoder(tuple[msgspec.Raw, ...])
+encode = msgspec.msgpack.Encoder().encode
+
+
+def error_of(status_code: int, payload: bytes) -> ClusterError:
+    """The error that a status stands for."""
+    assert status_code != OK
+    return _ERRORS.get(status_code, Unavailable)(payload.decode(errors="replace"))
+
+
+def status_of(error: ClusterError) -> int:
+    for code, kind in _ERRORS.items():
+        if isinstance(error, kind):
+            return code
+    return UNAVAILABLE
+
+
+def array_body(raw: bytes) -> memoryview:
+    """The elements of a msgpack array (one that could be decoded) without its head: so arrays can be joined."""
+    first = raw[0]
+    if first & 0xF0 == 0x90:
+        return memoryview(raw)[1:]
+    assert first in (0xDC, 0xDD), "not a msgpack array"
+    return memoryview(raw)[3 if first == 0xDC else 5:]
+
+
+def array_head(count: int) -> bytes:
+    return b"\xdd" + count.to_bytes(4, "big")

@@ -1,0 +1,352 @@
+"""The metadata member as a role: owns the folder `meta`, takes commands from clients into the log, and keeps house.
+
+One loop turn collects what all clients have sent; one tick makes it one or two log entries, syncs, applies, commits and
+answers. What needs longer (bulk checkpoints, snapshots) runs in a thread beside it.
+
+Housekeeping, as leader: sessions whose processes are silent are ended, the queue of released things is drained in
+bounded steps that give way to clients, SQLite is checkpointed and snapshots are taken by journal bytes, and the journal
+is trimmed behind the older of the last two snapshots, so that losing SQLite never loses an entry.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import secrets
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple, get_type_hints
+
+import msgspec
+
+from consensus import protocol, queries, snapshot
+from consensus.apply.state import Replication
+from consensus.config import MetaConfig
+from consensus.core.clock import Clock, SystemClock
+from consensus.core.codec import ENTRY_VERSION, encode_entry, encode_results
+from consensus.core.commands import AnyCommand, Drain, EndSession, Envelope
+from consensus.core.errors import ClusterError, Refused, Unavailable, UnknownOutcome
+from consensus.core.ids import SessionId
+from consensus.core.results import AnyResult, Drained
+from consensus.core.wire import OK, Handler, Link, WireServer
+from consensus.disk import Disk
+from consensus.journal import Journal
+from consensus.machine import Machine
+from consensus.raft import RaftNode, exit_process
+from consensus.reads import Reader, query_named
+
+log = logging.getLogger("staddle.meta")
+
+ENTRIES_PER_TICK_MAX = 2
+"""What queues beyond waits for the next tick, so that answers are never further away than two entries."""
+
+DRAIN_ALWAYS_S = 600.0
+"""Some work comes due by time alone (finished uploads are forgotten after a day): drain this often even if idle."""
+
+
+class _Batch(NamedTuple):
+    """One client's SUBMIT, waiting for the log."""
+
+    link: Link
+    request_id: int
+    body: memoryview              # its envelopes, without the array's head
+    commands: int
+
+
+class MetaServer:
+    """See the module. `stop` may be called once, after `start`."""
+
+    def __init__(
+        self, folder: str, address: str, secret: bytes, *, name: str = "meta-1", config: MetaConfig | None = None,
+        clock: Clock | None = None, disk: Disk | None = None, copies: int = 3, replication: Replication = "sync",
+        on_failure: Callable[[BaseException], None] = exit_process,
+    ) -> None:
+        """`folder` is DIR/meta and exists; `address` is where clients come; `secret` is the cluster's."""
+        self._folder, self._name = folder, name
+        self._config, self._clock, self._disk = config or MetaConfig(), clock or SystemClock(), disk or Disk()
+        self._copies, self._replication, self._on_failure = copies, replication, on_failure
+        self._wire = WireServer(address, secret, lambda: _Connection(self))
+        self._queue: deque[_Batch] = deque()
+        self._queued_bytes = 0
+        self._watching: set[Link] = set()
+        self._heard: dict[int, float] = {}
+        self._epoch = secrets.token_hex(8)
+        self._keeper: asyncio.Task[None] | None = None
+        self._lock = -1
+        self._entries = self._commands = 0
+        self._checkpointed_at = self._snapshot_at = 0          # journal bytes written then
+        self._drained_at = 0.0
+        self._raft: RaftNode | None = None
+
+    # Life
+
+    async def start(self) -> None:
+        """Recover, lead, and listen; everything that was ever answered is in SQLite on return.
+
+        Raises Refused if another process has this folder, Corrupt if what was durable is damaged.
+        """
+        self._lock = _lock(os.path.join(self._folder, "lock"))
+        self._machine = Machine(self._folder, disk=self._disk, copies=self._copies, replication=self._replication)
+        self._journal = Journal(os.path.join(self._folder, "journal"), self._disk, self._config,
+                                applied=self._machine.applied, applied_term=self._machine.applied_term)
+        self._raft = RaftNode(self._name, self._journal, self._machine, self._on_failure)
+        self._raft.before_taking(self._fill)
+        self._raft.start()
+        self._reader = Reader(self._folder, queries.header)
+        await self._wire.start()
+        self._keeper = asyncio.create_task(self._keep_house(), name="meta housekeeping")
+        log.info("serving", extra={"applied": self._machine.applied, "term": self._raft.raftCurrentTerm})
+
+    async def stop(self) -> None:
+        """Answer what has been taken, then let go. SQLite's file is left checkpointed."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+        if self._raft is not None:
+            self._raft.stop()
+            await asyncio.sleep(0)                              # the last answers leave
+            await self._wire.stop()
+            self._reader.close()
+            self._journal.close()
+            if not self._raft.failed:
+                self._machine.checkpoint()
+            self._machine.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+
+    @property
+    def serving(self) -> protocol.Serving:
+        return protocol.Serving(epoch=self._epoch, generation=self._machine.generation)
+
+    # Commands
+
+    def submit(self, link: Link, request_id: int, payload: memoryview) -> None:
+        """Queue a client's commands for the next tick. Answers at once only if they are refused."""
+        raw = bytes(payload)
+        try:
+            envelopes = protocol.envelopes.decode(raw)
+        except msgspec.MsgspecError as error:
+            raise Refused(f"commands that cannot be decoded: {error}") from error
+        count = len(envelopes)
+        if not 0 < count <= protocol.SUBMIT_COMMANDS_MAX or len(raw) > protocol.ENVELOPE_BYTES_MAX:
+            raise Refused(f"{count} commands in {len(raw)} bytes: more than one entry takes")
+        if self._queued_bytes > self._config.queue_bytes_max:
+            raise Unavailable("too many commands are waiting for the log")
+        now, heard = time.monotonic(), self._heard
+        for envelope in envelopes:
+            if envelope.session:
+                heard[envelope.session] = now
+            elif not isinstance(envelope.command, protocol.WITHOUT_SESSION):
+                raise Refused(f"{type(envelope.command).__name__} needs a session")
+        self._queue.append(_Batch(link, request_id, protocol.array_body(raw), count))
+        self._queued_bytes += len(raw)
+        assert self._raft is not None
+        self._raft.wake()
+
+    def _fill(self) -> None:
+        """A tick begins: make entries of what has queued."""
+        assert self._raft is not None
+        queue, commands_max, bytes_max = self._queue, self._config.batch_commands_max, self._config.batch_bytes_max
+        for _ in range(ENTRIES_PER_TICK_MAX):
+            if not queue:
+                return
+            batches: list[_Batch] = []
+            commands = size = 0
+            while queue and (not batches or commands + queue[0].commands <= commands_max) and size < bytes_max:
+                batch = queue.popleft()
+                batches.append(batch)
+                commands += batch.commands
+                size += len(batch.body)
+            self._queued_bytes = max(0, self._queued_bytes - size) if queue else 0
+            self._entries += 1
+            self._commands += commands
+            head = bytes((ENTRY_VERSION,)) + protocol.array_head(commands)
+            self._raft.propose(b"".join((head, *[batch.body for batch in batches])), _Answers(batches).give)
+        if queue:
+            self._raft.wake()
+
+    async def propose(self, command: AnyCommand) -> AnyResult:
+        """A command of the leader's own housekeeping, in session 0."""
+        assert self._raft is not None
+        envelope = Envelope(session=SessionId(0), sequence=0, low=0, now_ms=self._clock.now_ms(), command=command)
+        return (await self._raft.submit(encode_entry((envelope,))))[0]
+
+    # Everything else that clients ask
+
+    def ping(self, payload: memoryview) -> bytes:
+        now, open_sessions = time.monotonic(), self._machine.sessions.open
+        ended = []
+        for session in protocol.sessions.decode(payload):
+            if session in open_sessions:
+                self._heard[session] = now
+            else:
+                ended.append(session)
+        return protocol.encode(ended)
+
+    def watch(self, link: Link) -> bytes:
+        self._watching.add(link)
+        return protocol.encode(self.serving)
+
+    def status(self) -> protocol.Status:
+        assert self._raft is not None
+        raft, journal = self._raft.status(), self._journal
+        kept = snapshot.listed(self._folder)
+        return protocol.Status(
+            role=raft.role, term=raft.term, leader=raft.leader, commit_index=raft.commit_index,
+            applied_index=raft.applied_index, generation=self._machine.generation,
+            sessions=len(self._machine.sessions.open), links=len(self._watching), journal_bytes=journal.size_bytes,
+            journal_segments=journal.segment_count, journal_written_bytes=journal.bytes_written, syncs=journal.syncs,
+            sync_seconds=journal.sync_seconds, last_sync_s=journal.last_sync_s, entries=self._entries,
+            commands=self._commands, snapshot_index=kept[-1].index if kept else 0,
+        )
+
+    def query(self, payload: memoryview) -> bytes:
+        """A function of queries.py for a process without a member on its host."""
+        parts = protocol.query.decode(payload)
+        try:
+            function = query_named(queries, msgspec.msgpack.decode(parts[0], type=str))
+            kinds = [kind for name, kind in get_type_hints(function).items() if name != "return"][1:]
+            arguments: list[Any] = [msgspec.msgpack.decode(raw, type=kind)
+                                    for raw, kind in zip(parts[1:], kinds, strict=False)]
+        except (LookupError, msgspec.MsgspecError) as error:
+            raise Refused(f"a query that cannot be understood: {error}") from error
+        try:
+            return protocol.encode(self._reader.run(self._machine.generation, function, *arguments))
+        except sqlite3.Error as error:
+            raise Unavailable(f"SQLite did not answer: {error}") from error
+
+    def forget(self, link: Link) -> None:
+        self._watching.discard(link)
+
+    # Housekeeping
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(self._config.housekeeping_s)
+            try:
+                await self._end_silent_sessions()
+                await self._drain()
+                await self._checkpoint_and_snapshot()
+            except (Unavailable, UnknownOutcome) as error:
+                log.warning("housekeeping is put off: %s", error)
+            except Exception as error:  # noqa: BLE001  what failed may be SQLite or the journal: see raft.py
+                assert self._raft is not None
+                self._raft.fail(error)
+
+    async def _end_silent_sessions(self) -> None:
+        now, heard = time.monotonic(), self._heard
+        for session in list(self._machine.sessions.open):
+            if now - heard.setdefault(session, now) > self._config.session_silence_s:
+                log.info("session %d has been silent and is ended", session, extra={"session": session})
+                await self.propose(EndSession(session=SessionId(session)))
+        for session in heard.keys() - self._machine.sessions.open:
+            del heard[session]
+
+    async def _drain(self) -> None:
+        due = time.monotonic() - self._drained_at > DRAIN_ALWAYS_S
+        while due or self._machine.has_work(self._clock.now_ms()):
+            began = time.monotonic()
+            result = await self.propose(Drain())
+            self._drained_at, due = time.monotonic(), False
+            if not isinstance(result, Drained) or not result.more:
+                break
+            # Clients have come in meanwhile if anything is queued: leave them the greater share of the log.
+            pause = (self._drained_at - began) * (1 / self._config.drain_share - 1) if self._queue else 0.0
+            await asyncio.sleep(pause)
+
+    async def _checkpoint_and_snapshot(self) -> None:
+        written = self._journal.bytes_written
+        if written - self._checkpointed_at >= self._config.checkpoint_journal_bytes:
+            await self._checkpoint()
+        database = os.stat(self._machine.path).st_size
+        if written - self._snapshot_at >= max(self._config.snapshot_journal_bytes, database):
+            await self.take_snapshot()
+
+    async def _checkpoint(self) -> int:
+        """The bulk in a thread beside the writer, then the little that came meanwhile. Returns the durable index."""
+        self._checkpointed_at = self._journal.bytes_written
+        await asyncio.to_thread(self._machine.checkpoint)
+        return self._machine.checkpoint()
+
+    async def take_snapshot(self) -> None:
+        """Make one, and trim the journal behind the older of the two that are kept."""
+        self._snapshot_at = self._journal.bytes_written
+        durable = await self._checkpoint()
+        try:
+            await asyncio.to_thread(snapshot.make, self._machine.path, self._folder, self._disk)
+        except (OSError, sqlite3.Error) as error:      # a full disk, most likely: the older snapshots still count
+            log.error("no snapshot could be taken: %s", error)
+            return
+        kept = snapshot.listed(self._folder)
+        if len(kept) >= snapshot.KEPT:
+            gone = self._journal.trim(min(kept[0].index, durable))
+            log.info("snapshot taken", extra={"index": kept[-1].index, "segments_trimmed": gone})
+
+
+class _Answers:
+    """The clients of one entry, waiting for its results."""
+
+    __slots__ = ("_batches",)
+
+    def __init__(self, batches: list[_Batch]) -> None:
+        self._batches = batches
+
+    def give(self, results: list[AnyResult] | None, error: Exception | None) -> None:
+        place = 0
+        for link, request_id, _, count in self._batches:
+            if results is None:
+                kind = protocol.status_of(error) if isinstance(error, ClusterError) else protocol.UNKNOWN
+                link.send(protocol.SUBMIT, kind, request_id, str(error).encode())
+            else:
+                link.send(protocol.SUBMIT, OK, request_id, encode_results(results[place:place + count]))
+                place += count
+        assert results is None or place == len(results), "apply answers each command once"
+
+
+class _Connection(Handler):
+    """One client's link."""
+
+    def __init__(self, server: MetaServer) -> None:
+        self._server = server
+
+    def frame(self, link: Link, operation: int, status: int, request_id: int, payload: memoryview) -> None:
+        server = self._server
+        try:
+            if operation == protocol.SUBMIT:
+                server.submit(link, request_id, payload)
+                return
+            if operation == protocol.PING:
+                answer = server.ping(payload)
+            elif operation == protocol.WATCH:
+                answer = server.watch(link)
+            elif operation == protocol.STATUS:
+                answer = protocol.encode(server.status())
+            elif operation == protocol.QUERY:
+                answer = server.query(payload)
+            else:
+                raise Refused(f"there is no operation {operation}")
+        except ClusterError as error:
+            link.send(operation, protocol.status_of(error), request_id, str(error).encode())
+        except msgspec.MsgspecError as error:
+            link.send(operation, protocol.REFUSED, request_id, f"cannot be decoded: {error}".encode())
+        else:
+            link.send(operation, OK, request_id, answer)
+
+    def lost(self, link: Link) -> None:
+        self._server.forget(link)
+
+
+def _lock(path: str) -> int:
+    """Only the process that holds this writes the folder. Raises Refused."""
+    fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        raise Refused(f"another process uses {os.path.dirname(path)}") from error
+    return fd
+

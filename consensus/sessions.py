@@ -1,0 +1,48 @@
+"""A client's sessions: which sequences are given out, which are answered, and the mark below which all are.
+
+A *ticket* is one sequence of one session; it is open from `take` until `answer`. The machine forgets results below the
+mark, and storage nodes delete chunks of tickets that the mark has passed, so a ticket is answered only when its command
+can no longer come: it has an outcome, or it was given up and will never be sent again.
+"""
+
+from consensus.core.ids import SessionId
+
+
+class Session:
+    """One session as its owner sees it."""
+
+    __slots__ = ("_answered", "ended", "id", "low", "next")
+
+    def __init__(self, id: SessionId) -> None:
+        self.id = id
+        self.low = self.next = 1
+        self._answered: set[int] = set()
+        self.ended = False
+        """By the member, or by us: it takes no more commands."""
+
+    @property
+    def spread(self) -> int:
+        """How far the next ticket is from the mark: what the machine may have to keep."""
+        return self.next - self.low
+
+    @property
+    def idle(self) -> bool:
+        """No ticket is open."""
+        return self.low == self.next
+
+    def take(self) -> int:
+        """The next sequence; open until it is answered."""
+        self.next += 1
+        return self.next - 1
+
+    def answer(self, sequence: int) -> None:
+        """The ticket is done with. Moves the mark past all that are."""
+        answered = self._answered
+        if sequence != self.low:
+            if sequence > self.low:
+                answered.add(sequence)
+            return
+        self.low += 1
+        while self.low in answered:
+            answered.remove(self.low)
+            self.low += 1
