@@ -8,7 +8,7 @@ Decoder   `feed` gives the data as it comes, `finish` says whether all of it was
 
 Rules     Data leaves before its chunk's signature could be checked (a chunk has no size limit, our memory has): so
           nothing that came out of `feed` may become visible before `finish` has returned. Errors are S3Error and final.
-          Data pieces are views of what was fed: nothing is copied.
+          Data pieces are views of what was fed; only fragments are copied together.
 
 Sources: "Signature Calculations … Transferring Payload in Multiple Chunks (Chunked Upload)", and "… Including Trailing
 Headers (Chunked Upload)".
@@ -32,6 +32,10 @@ TRAILERS_MAX = 10
 
 SIGNED_CHUNK_BYTES_MIN = 8192
 """AWS: only the last chunk may be smaller."""
+
+FRAGMENT_BYTES = 1024
+"""Data in smaller pieces is copied together: a view costs 200 bytes, so a body of one-byte chunks would take 200 times
+its own size in memory."""
 
 SIZE_DIGITS_MAX = 16
 TRAILER_SIGNATURE = "x-amz-trailer-signature"
@@ -122,8 +126,8 @@ class Decoder:
         self._trailers_signed = False
 
     def feed(self, piece: bytes | bytearray | memoryview) -> list[memoryview]:
-        """The data in this piece: views of it, valid as long as it is. S3Error SignatureDoesNotMatch, IncompleteBody,
-        InvalidChunkSizeError, MalformedTrailerError."""
+        """The data in this piece: views, valid as long as the piece is; none is empty. S3Error SignatureDoesNotMatch,
+        IncompleteBody, InvalidChunkSizeError, MalformedTrailerError."""
         try:
             return self._feed(memoryview(piece))
         except S3Error:
@@ -147,6 +151,7 @@ class Decoder:
 
     def _feed(self, piece: memoryview) -> list[memoryview]:
         data: list[memoryview] = []
+        fragments = bytearray()
         at, end = 0, len(piece)
         while at < end:
             state = self._state
@@ -156,7 +161,13 @@ class Decoder:
                 at += len(taken)
                 if self._signatures:
                     self._signatures.update(taken)
-                data.append(taken)
+                if len(taken) < FRAGMENT_BYTES:
+                    fragments += taken
+                else:
+                    if fragments:
+                        data.append(memoryview(bytes(fragments)))
+                        fragments.clear()
+                    data.append(taken)
                 if not self._chunk_left:
                     self._state = _State.DATA_END
             elif state is _State.FAILED:
@@ -167,6 +178,8 @@ class Decoder:
                 line, at = self._take_line(piece, at)
                 if line is not None:
                     self._on_line(state, line)
+        if fragments:
+            data.append(memoryview(fragments))
         return data
 
     def _take_line(self, piece: memoryview, at: int) -> tuple[bytes | None, int]:
