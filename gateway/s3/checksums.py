@@ -164,7 +164,7 @@ class Expected:
 
 
 class Hasher:
-    """Hashes a body as it passes. `update` may run in a thread: all but awscrt's CRCs give up the interpreter's lock."""
+    """Hashes a body as it passes. `update` may run in a thread: all but awscrt's CRCs release the interpreter lock."""
 
     __slots__ = ("_also", "_expected", "_hashes", "_md5", "_primary")
 
@@ -181,8 +181,10 @@ class Hasher:
             running.update(data)
 
     def finish(self, trailers: Mapping[str, str] | None = None) -> Digests:
-        """After the last byte. S3Error BadDigest for a body that isn't what the client claimed. `trailers` have lower-case
-        names; a declared trailer that did not come is the decoder's to refuse, and refused here as well."""
+        """After the last byte. S3Error BadDigest for a body that isn't what the client claimed.
+
+        `trailers` have lower-case names; a declared one that did not come is the decoder's to refuse, and ours again.
+        """
         expected = self._expected
         md5 = self._md5.digest()
         if expected.md5 is not None and not hmac.compare_digest(md5, expected.md5):

@@ -1,0 +1,263 @@
+"""Headers that are stored with an object and given back, and headers that must not be dropped in silence.
+
+Values are latin-1 text, so every byte survives. No value with a control character gets in or out: what came through the
+query of a presigned URL could otherwise break a response apart. A header that asks for something Staddle does not do
+(encryption, locks, access lists) is refused: the client would believe it was done.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple, NoReturn, Protocol
+
+from gateway.s3 import tags
+from gateway.s3.errors import S3Error
+
+Pairs = tuple[tuple[str, str], ...]
+HeaderPairs = list[tuple[str, str]]
+
+METADATA_BYTES_MAX = 2048
+"""AWS's limit for the sum of names (without prefix) and values."""
+
+DEFAULT_TYPE = "binary/octet-stream"
+STORAGE_CLASSES = frozenset({
+    "STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR",
+})
+"""Kept as labels: all of these read at once. Archive classes are refused, since their reads need a restore."""
+
+_META = "x-amz-meta-"
+_SYSTEM = frozenset({"cache-control", "content-disposition", "content-encoding", "content-language", "expires"})
+_OVERRIDES = {
+    f"response-{name}": name
+    for name in ("content-type", "content-language", "expires", "cache-control", "content-disposition",
+                 "content-encoding")
+}
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+_CANNED = frozenset({
+    "public-read", "public-read-write", "authenticated-read", "aws-exec-read", "bucket-owner-read",
+    "log-delivery-write",
+})
+_HARMLESS_ACLS = frozenset({"private", "bucket-owner-full-control"})
+"""Many tools send these blindly, and they ask for what is the case anyhow."""
+
+
+class Stored(NamedTuple):
+    """What a client said about an object: the fields of the metadata's Attributes."""
+
+    content_type: str
+    headers: Pairs            # cache-control … expires, x-amz-website-redirect-location; as sent
+    metadata: Pairs           # names without x-amz-meta-
+    tags: Pairs
+    storage_class: str
+
+
+class Attributes(Protocol):
+    @property
+    def content_type(self) -> str: ...
+    @property
+    def headers(self) -> Pairs: ...
+    @property
+    def metadata(self) -> Pairs: ...
+    @property
+    def tags(self) -> Pairs: ...
+    @property
+    def storage_class(self) -> str: ...
+
+
+# In
+
+
+def stored(headers: Mapping[str, str]) -> Stored:
+    """What a PutObject, CreateMultipartUpload or a copy with REPLACE stores. S3Error MetadataTooLarge, InvalidTag,
+    InvalidStorageClass, InvalidRedirectLocation, and all of `refuse_unsupported`."""
+    refuse_unsupported(headers)
+    system: list[tuple[str, str]] = []
+    metadata: list[tuple[str, str]] = []
+    size = 0
+    for name, value in headers.items():
+        if name.startswith(_META):
+            metadata.append((name[len(_META) :], _checked(name, value)))
+            size += len(name) - len(_META) + len(value)
+        elif name in _SYSTEM:
+            if name == "content-encoding":
+                value = _without_aws_chunked(value)
+            if value:
+                system.append((name, _checked(name, value)))
+    if size > METADATA_BYTES_MAX:
+        raise S3Error("MetadataTooLarge", Size=size, MaxSizeAllowed=METADATA_BYTES_MAX)
+    redirect = redirect_location(headers)
+    if redirect is not None:
+        system.append(("x-amz-website-redirect-location", redirect))
+    return Stored(
+        _checked("content-type", headers.get("content-type", "")) or DEFAULT_TYPE,
+        tuple(system), tuple(metadata), tagging(headers), storage_class(headers),
+    )
+
+
+def storage_class(headers: Mapping[str, str]) -> str:
+    """S3Error InvalidStorageClass for an unknown one, and for archives."""
+    wanted = headers.get("x-amz-storage-class") or "STANDARD"
+    if wanted not in STORAGE_CLASSES:
+        raise S3Error("InvalidStorageClass", StorageClassRequested=wanted)
+    return wanted
+
+
+def tagging(headers: Mapping[str, str]) -> Pairs:
+    """The tags of ``x-amz-tagging``."""
+    value = headers.get("x-amz-tagging")
+    return tags.parse_header(value) if value else ()
+
+
+def redirect_location(headers: Mapping[str, str]) -> str | None:
+    """S3Error InvalidRedirectLocation unless it leads to a path or to http(s)."""
+    value = headers.get("x-amz-website-redirect-location")
+    if value is None:
+        return None
+    if not value.startswith(("/", "http://", "https://")) or len(value) > METADATA_BYTES_MAX:
+        raise S3Error("InvalidRedirectLocation")
+    return _checked("x-amz-website-redirect-location", value)
+
+
+def replaces(headers: Mapping[str, str], what: str) -> bool:
+    """Whether a copy takes its `what` ("metadata" or "tagging") from the request rather than from the source."""
+    value = headers.get(f"x-amz-{what}-directive", "COPY")
+    if value not in ("COPY", "REPLACE"):
+        raise S3Error(
+            "InvalidArgument",
+            f"Unknown {what} directive.",
+            ArgumentName=f"x-amz-{what}-directive",
+            ArgumentValue=value,
+        )
+    return value == "REPLACE"
+
+
+def _without_aws_chunked(encoding: str) -> str:
+    """``aws-chunked`` describes the transfer, not the object."""
+    if "aws-chunked" not in encoding.lower():
+        return encoding
+    kept = [token.strip() for token in encoding.split(",") if token.strip().lower() != "aws-chunked"]
+    return ",".join(token for token in kept if token)
+
+
+def _checked(name: str, value: str) -> str:
+    if not value.isprintable() and _CONTROL.search(value):
+        raise S3Error("InvalidArgument", "Header values cannot hold control characters.", ArgumentName=name)
+    return value
+
+
+# Refused
+
+
+def refuse_unsupported(headers: Mapping[str, str]) -> None:
+    """S3Error for headers of a write that ask for more than is done here. The codes are those of AWS where such a
+    bucket exists there (no locks, ACLs disabled), NotImplemented elsewhere."""
+    for name in headers:
+        if not name.startswith("x-amz-"):
+            continue
+        if name.startswith(("x-amz-server-side-encryption", "x-amz-copy-source-server-side-encryption")):
+            _refuse_encryption(name, headers[name])
+        elif name.startswith("x-amz-object-lock-"):
+            raise S3Error("InvalidRequest", "Bucket is missing ObjectLockConfiguration")
+        elif name.startswith("x-amz-grant-"):
+            if "x-amz-acl" in headers:
+                raise S3Error("InvalidRequest", "Specifying both Canned ACLs and Header Grants is not allowed")
+            raise S3Error("AccessControlListNotSupported")
+        elif name == "x-amz-acl":
+            _refuse_acl(headers[name])
+        elif name in ("x-amz-write-offset-bytes", "x-amz-object-annotation-directive"):
+            _not_implemented(name)
+
+
+def refuse_unsupported_bucket(headers: Mapping[str, str]) -> None:
+    """The same for CreateBucket."""
+    refuse_unsupported(headers)
+    if headers.get("x-amz-bucket-object-lock-enabled", "false").lower() != "false":
+        _not_implemented("x-amz-bucket-object-lock-enabled")
+    ownership = headers.get("x-amz-object-ownership", "BucketOwnerEnforced")
+    if ownership in ("BucketOwnerPreferred", "ObjectWriter"):
+        _not_implemented("x-amz-object-ownership")
+    if ownership != "BucketOwnerEnforced":
+        raise S3Error(
+            "InvalidArgument",
+            f"Invalid x-amz-object-ownership header: {ownership}",
+            ArgumentName="x-amz-object-ownership",
+            ArgumentValue=ownership,
+        )
+    if headers.get("x-amz-bucket-namespace", "global") != "global":
+        _not_implemented("x-amz-bucket-namespace")
+
+
+def refuse_unsupported_read(headers: Mapping[str, str]) -> None:
+    """A key for an object that isn't encrypted: S3Error InvalidRequest, as on AWS."""
+    if "x-amz-server-side-encryption-customer-algorithm" in headers:
+        raise S3Error("InvalidRequest", "The encryption parameters are not applicable to this object.")
+
+
+def refuse_unsupported_delete(headers: Mapping[str, str]) -> None:
+    """Bypassing a lock where there is none: S3Error InvalidArgument whatever the value (recorded from AWS)."""
+    if "x-amz-bypass-governance-retention" in headers:
+        raise S3Error(
+            "InvalidArgument",
+            "x-amz-bypass-governance-retention is only applicable to Object Lock enabled buckets.",
+            ArgumentName="x-amz-bypass-governance-retention",
+        )
+
+
+def _refuse_encryption(name: str, value: str) -> None:
+    if name == "x-amz-server-side-encryption" and value not in ("AES256", "aws:kms", "aws:kms:dsse"):
+        raise S3Error(
+            "InvalidArgument",
+            "The encryption method specified is not supported",
+            ArgumentName=name,
+            ArgumentValue=value,
+        )
+    _not_implemented(name)
+
+
+def _refuse_acl(value: str) -> None:
+    if value in _HARMLESS_ACLS:
+        return
+    if value in _CANNED:
+        raise S3Error("AccessControlListNotSupported")
+    raise S3Error("InvalidArgument", ArgumentName="x-amz-acl", ArgumentValue=value)
+
+
+def _not_implemented(header: str) -> NoReturn:
+    raise S3Error("NotImplemented", Header=header)
+
+
+# Out
+
+
+def given_back(attributes: Attributes, query: Mapping[str, str], *, anonymous: bool = False) -> HeaderPairs:
+    """The headers of a GET or HEAD that describe the object, with the overrides of a ``response-…`` query.
+
+    S3Error InvalidRequest for an override without signature, InvalidArgument for one that would break the response.
+    """
+    given: HeaderPairs = [("content-type", attributes.content_type), *attributes.headers]
+    if attributes.metadata:
+        given += [(_META + name, value) for name, value in attributes.metadata]
+    if attributes.storage_class != "STANDARD":
+        given.append(("x-amz-storage-class", attributes.storage_class))
+    if attributes.tags:
+        given.append(("x-amz-tagging-count", str(len(attributes.tags))))
+    if query:
+        overrides = _overrides(query, anonymous)
+        if overrides:
+            given = [(name, value) for name, value in given if name not in overrides]
+            given += overrides.items()
+    return given
+
+
+def _overrides(query: Mapping[str, str], anonymous: bool) -> dict[str, str]:
+    overrides: dict[str, str] = {}
+    for parameter, value in query.items():
+        name = _OVERRIDES.get(parameter)
+        if name is not None and value:
+            if anonymous:
+                raise S3Error(
+                    "InvalidRequest", "Request specific response headers cannot be used for anonymous GET requests."
+                )
+            # Response headers are latin-1 text; what isn't goes out as the bytes of its UTF-8 form.
+            overrides[name] = _checked(parameter, value).encode().decode("latin-1")
+    return overrides
