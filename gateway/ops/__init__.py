@@ -7,11 +7,36 @@ gateway/s3 knows no outcomes.
 
 from collections.abc import Awaitable, Callable
 
+from gateway.ops import buckets, completing, copying, listing, multipart, never, objects, reading
 from gateway.ops.context import Context
+from gateway.s3.operations import OPERATION
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
 
 Handler = Callable[[Context, S3Request], Awaitable[Reply]]
 
-HANDLERS: dict[str, Handler] = {}
+_IMPLEMENTED: dict[str, Handler] = {
+    "ListBuckets": buckets.list_buckets,
+    "CreateBucket": buckets.create_bucket,
+    "HeadBucket": buckets.head_bucket,
+    "DeleteBucket": buckets.delete_bucket,
+    "GetBucketLocation": buckets.get_bucket_location,
+    "ListObjects": listing.list_objects,
+    "ListObjectsV2": listing.list_objects_v2,
+    "GetObject": reading.get_object,
+    "HeadObject": reading.head_object,
+    "PutObject": objects.put_object,
+    "DeleteObject": objects.delete_object,
+    "DeleteObjects": objects.delete_objects,
+    "CopyObject": copying.copy_object,
+    "CreateMultipartUpload": multipart.create_multipart_upload,
+    "UploadPart": multipart.upload_part,
+    "UploadPartCopy": copying.upload_part_copy,
+    "CompleteMultipartUpload": completing.complete_multipart_upload,
+    "AbortMultipartUpload": multipart.abort_multipart_upload,
+    "ListParts": multipart.list_parts,
+    "ListMultipartUploads": multipart.list_multipart_uploads,
+}
+
+HANDLERS: dict[str, Handler] = {name: _IMPLEMENTED.get(name, never.answer) for name in OPERATION}
 """Operation name, as in the table, to its function."""

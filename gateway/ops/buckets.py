@@ -11,7 +11,7 @@ from gateway.ops.listing import whole_number
 from gateway.ops.refusals import refusal
 from gateway.ops.replies import xml
 from gateway.ops.upload import read_body
-from gateway.s3 import names, xml_read, xml_write
+from gateway.s3 import headers, names, xml_read, xml_write
 from gateway.s3.errors import S3Error
 from gateway.s3.reply import XML, Reply
 from gateway.s3.request import S3Request
@@ -32,6 +32,7 @@ async def create_bucket(ctx: Context, request: S3Request) -> Reply:
     if ctx.principal.anonymous:
         raise S3Error("AccessDenied")
     names.check_bucket_name(request.bucket)
+    headers.refuse_unsupported_bucket(request.headers)
     body = await read_body(ctx, request, xml_read.SMALL_BYTES_MAX)
     constraint = xml_read.create_bucket(body) if body else ""
     if constraint and constraint != ctx.settings.region:
@@ -39,7 +40,8 @@ async def create_bucket(ctx: Context, request: S3Request) -> Reply:
             raise S3Error("InvalidLocationConstraint", LocationConstraint=constraint)
         raise S3Error(
             "IllegalLocationConstraintException",
-            f"The {constraint} location constraint is incompatible for the region specific endpoint this request was sent to.",
+            f"The {constraint} location constraint is incompatible for the region specific endpoint this request was "
+            "sent to.",
         )
     command = CreateBucket(
         name=request.bucket, account=ctx.principal.account, owner=ctx.principal.user_id, region=constraint

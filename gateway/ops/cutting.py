@@ -1,8 +1,7 @@
 """A stream of buffers becomes chunks on storage nodes, and a list of slices that say which.
 
-Used by every upload too large to be handled in one piece. Buffers come one after the other and are free again when `add`
-returns; while a thread hashes a buffer the writer sends it, so a stream costs a fixed amount of memory (promise 8).
-A full chunk is made durable in the background while the next one is filled.
+Used by every upload too large to be handled in one piece. Buffers come in batches and are free again when `add` returns;
+while threads hash a batch the writer sends it, so a stream costs a fixed amount of memory (promise 8). A full chunk is made durable in the background while the next one is filled.
 
 Chunks go in *pages* of `CHUNKS_PER_PAGE`: one ticket, one command. All pages but the last are staged; the command that
 decides takes the staged content over. Until then nothing is visible, and after a failure nothing is owed: the ticket is
@@ -22,6 +21,7 @@ from consensus.core.model import Slice
 from consensus.core.results import Staged
 from gateway.ops.context import Context
 from gateway.ops.refusals import refusal
+from gateway.ops.tickets import release_all, reserve_together
 from gateway.s3.request import S3Request
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ CHUNKS_PER_PAGE = 256
 """Below `CHUNKS_PER_COMMAND_MAX`, so that one command always holds a page."""
 
 FINISHING_MAX = 2
-"""Chunks of one stream that are being made durable while the next is filled: more would only hold memory in the nodes."""
+"""Chunks of one stream that are being made durable while the next is filled; more would only hold the nodes' memory."""
 
 HASH_THREADS = max(4, (os.cpu_count() or 1) + 2)
 """MD5 and SHA-256 of one stream run side by side; they give up the interpreter's lock, so threads do help."""
@@ -65,8 +65,10 @@ class Cutter:
     only from the second chunk on are there two to compute.
     """
 
-    def __init__(self, ctx: Context, request: S3Request, *, whole_sha256: bool) -> None:
+    def __init__(self, ctx: Context, request: S3Request, *, bytes_max: int, whole_sha256: bool) -> None:
+        """`bytes_max`: the stream is not longer than this, so that is how many pages it can have."""
         self._ctx = ctx
+        self._pages_max = max(1, -(-bytes_max // (ctx.settings.chunk_bytes * CHUNKS_PER_PAGE)))
         self._request = request
         self._writer: ChunkWriter | None = None
         self._whole_wanted = whole_sha256
@@ -76,7 +78,7 @@ class Cutter:
         self._finishing: list[asyncio.Task[NewChunk]] = []
         self._slices: list[Slice] = []
         self._chunks: dict[Digest, NewChunk] = {}
-        self._ticket: Generation | None = None
+        self._tickets: list[Generation] = []      # of the pages to come, the present one first
         self._staged: ContentId | None = None
 
     async def add(self, views: list[memoryview], beside: Callable[[memoryview], object]) -> None:
@@ -110,9 +112,8 @@ class Cutter:
         self._whole.update(view)
 
     def sha256_hex(self) -> str:
-        """Of the whole stream, after `finish`."""
+        """Of the whole stream, after the last `add`."""
         assert self._whole_wanted
-        assert self._writer is None
         return (self._sha256 if self._whole is None else self._whole).hexdigest()
 
     async def finish(self) -> Cut:
@@ -120,9 +121,11 @@ class Cutter:
         if self._writer is not None:
             await self._close()
         await self._settle(0)
-        ticket, self._ticket = self._ticket, None
+        tickets, self._tickets = self._tickets, []
+        release_all(self._ctx.metadata, tickets[1:])
         return Cut(
-            slices=tuple(self._slices), chunks=tuple(self._chunks.values()), staged=self._staged, ticket=ticket
+            slices=tuple(self._slices), chunks=tuple(self._chunks.values()), staged=self._staged,
+            ticket=tickets[0] if tickets else None,
         )
 
     async def abort(self) -> None:
@@ -134,17 +137,17 @@ class Cutter:
         if self._writer is not None:
             writer, self._writer = self._writer, None
             await writer.abort()
-        if self._ticket is not None:
-            self._ctx.metadata.release(self._ticket)
-            self._ticket = None
+        release_all(self._ctx.metadata, self._tickets)
+        self._tickets = []
 
     async def _open(self) -> None:
         if len(self._slices) + len(self._finishing) == CHUNKS_PER_PAGE:
             await self._settle(0)
             await self._stage()
-        if self._ticket is None:
-            self._ticket = await self._ctx.metadata.reserve()
-        self._writer = await self._ctx.replicas.open_writer(self._ticket)
+        if not self._tickets:
+            assert self._staged is None, "the stream is longer than it was to be"
+            self._tickets = await reserve_together(self._ctx.metadata, self._pages_max)
+        self._writer = await self._ctx.replicas.open_writer(self._tickets[0])
         if self._whole_wanted and self._filled and self._whole is None:
             self._whole = self._sha256  # the first chunk is done: its hash goes on as that of the whole
         self._sha256 = hashlib.sha256()
@@ -169,8 +172,7 @@ class Cutter:
         command = StageContent(
             slices=tuple(self._slices), chunks=tuple(self._chunks.values()), into=self._staged
         )
-        ticket, self._ticket = self._ticket, None
-        outcome = await self._ctx.metadata.commit(command, ticket)
+        outcome = await self._ctx.metadata.commit(command, self._tickets.pop(0))
         if not isinstance(outcome, Staged):
             raise refusal(outcome, self._request)
         self._staged = outcome.content

@@ -1,71 +1,81 @@
-"""Multipart uploads: begun, filled part by part, completed or aborted, and listed (S3_SEMANTICS §12).
+"""Multipart uploads: begun, filled part by part, aborted, listed. Completing has a file of its own. S3_SEMANTICS §12.
 
 A part is a content of its own, committed when it is whole; Complete only lists parts, so it reads and moves no bytes.
 *Checksums*: an upload begun with an algorithm keeps that checksum of each part. One begun without keeps CRC64NVME of
-each part, which nobody is shown, because the object gets the CRC64NVME of the whole, combined from them.
+each part, which nobody is shown: the finished object gets the CRC64NVME of the whole, combined from them.
 """
 
-import hashlib
+import re
 import secrets
+
+import msgspec
 
 from consensus.core.commands import AbortUpload, CreateUpload, PutPart
 from consensus.core.ids import UploadId
-from consensus.core.model import Bucket, Checksum, Part, Upload
+from consensus.core.model import Bucket, Part, Upload, UploadPage
 from consensus.core.results import Done, PartStored
 from gateway.ops.context import Context
 from gateway.ops.listing import url_encoded, whole_number
 from gateway.ops.objects import put_attributes
 from gateway.ops.refusals import no_such_upload, refusal
+from gateway.ops.replies import checksum_headers, xml
 from gateway.ops.upload import store
-from gateway.s3 import checksums, xml_write
-from gateway.s3.credentials import effective_headers
+from gateway.s3 import checksums, conditions, ranges, xml_write
 from gateway.s3.errors import S3Error
-from gateway.s3.reply import XML, Reply
+from gateway.s3.hoisting import effective_headers
+from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
 
-PART_NUMBER_MAX = 10_000
-UPLOAD_ID_BYTES = 48
-PARTS_MAX = 1000
-UPLOADS_MAX = 1000
+PARTS_PER_PAGE = 1000
+UPLOADS_PER_PAGE = 1000
+"""S3's greatest pages."""
+
+_UPLOAD_ID_BYTES = 48
+_UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{64}")
 
 
 async def create_multipart_upload(ctx: Context, request: S3Request) -> Reply:
-    """Everything that will be said about the object is said now, except its conditions."""
+    """Everything that is said about the object is said now, except the conditions of its creation."""
     bucket = await ctx.bucket(request)
     given = effective_headers(request)
+    conditions.refuse_all(given)
+    attributes = put_attributes(given)
     algorithm, kind = checksums.for_upload(given)
-    upload_id = UploadId(secrets.token_urlsafe(UPLOAD_ID_BYTES))
+    upload_id = UploadId(secrets.token_urlsafe(_UPLOAD_ID_BYTES))
     outcome = await ctx.metadata.commit(CreateUpload(
-        bucket=bucket.id, key=request.key, upload_id=upload_id, attributes=put_attributes(given),
-        owner=ctx.principal.user_id, checksum_algorithm=algorithm, checksum_kind=kind,
+        bucket=bucket.id, key=request.key, upload_id=upload_id, attributes=attributes, owner=ctx.principal.user_id,
+        checksum_algorithm=algorithm, checksum_kind=kind,
     ))
     if not isinstance(outcome, Done):
         raise refusal(outcome, request)
-    reply = _xml(xml_write.initiate_multipart_upload(bucket.name, request.key, upload_id))
-    if algorithm:
-        reply.headers += [("x-amz-checksum-algorithm", algorithm), ("x-amz-checksum-type", kind)]
-    return reply
+    said = [("x-amz-checksum-algorithm", algorithm), ("x-amz-checksum-type", kind)] if algorithm else []
+    return xml(xml_write.initiate_multipart_upload(bucket=bucket.name, key=request.key, upload_id=upload_id), said)
 
 
 async def upload_part(ctx: Context, request: S3Request) -> Reply:
+    """Store the body as part `partNumber`, in place of an earlier one of that number."""
     bucket = await ctx.bucket(request)
-    number = part_number(request)
+    number = ranges.parse_part_number(request.query["partNumber"])
+    given = effective_headers(request)
+    conditions.refuse_all(given)
+    expected = checksums.Expected.from_headers(given)
     upload = await open_upload(ctx, bucket, request)
-    ...
-    stored = await store(ctx, request, expected, algorithm)
+    stored = await store(ctx, request, expected.part_hasher(upload.checksum_algorithm, upload.checksum_kind))
     outcome = await ctx.metadata.commit(
         PutPart(bucket=bucket.id, key=request.key, upload_id=upload.upload_id, number=number, content=stored.content),
         stored.ticket,
     )
     if not isinstance(outcome, PartStored):
         raise refusal(outcome, request)
-    return Reply(headers=[("etag", f'"{stored.content.etag}"'), *stored.echo])
+    return Reply(headers=[("etag", f'"{stored.content.etag}"'), *checksum_headers(stored.checksum, kind=False)])
 
 
 async def abort_multipart_upload(ctx: Context, request: S3Request) -> Reply:
+    """The upload and its parts are gone; a part that arrives just now is refused by its own commit."""
     bucket = await ctx.bucket(request)
+    upload = await open_upload(ctx, bucket, request)
     outcome = await ctx.metadata.commit(
-        AbortUpload(bucket=bucket.id, key=request.key, upload_id=UploadId(request.query["uploadId"]))
+        AbortUpload(bucket=bucket.id, key=request.key, upload_id=upload.upload_id)
     )
     if not isinstance(outcome, Done):
         raise refusal(outcome, request)
@@ -73,21 +83,54 @@ async def abort_multipart_upload(ctx: Context, request: S3Request) -> Reply:
 
 
 async def list_parts(ctx: Context, request: S3Request) -> Reply:
+    """Finished parts, by number."""
     bucket = await ctx.bucket(request)
-    limit = whole_number(request.query, "max-parts", default=PARTS_MAX, most=PARTS_MAX)
-    after = whole_number(request.query, "part-number-marker", default=0, most=2**31 - 1)
+    limit = whole_number(request.query, "max-parts", default=PARTS_PER_PAGE, most=PARTS_PER_PAGE)
+    marker = whole_number(request.query, "part-number-marker", default=0, most=2**31 - 1)
     upload = await open_upload(ctx, bucket, request)
-    parts = await ctx.metadata.parts(bucket.id, request.key, upload.upload_id, after, limit + 1) if limit else []
-    ...
+    parts: list[Part] = []
+    if limit:
+        parts = await ctx.metadata.parts(bucket.id, request.key, upload.upload_id, marker, limit + 1)
+    truncated = len(parts) > limit
+    parts = parts[:limit]
+    if not upload.checksum_algorithm:
+        parts = [msgspec.structs.replace(part, checksum=None) for part in parts]
+    return xml(xml_write.list_parts(
+        bucket=bucket.name, upload=upload, owner=ctx.owner, parts=parts, marker=marker,
+        next_marker=parts[-1].number if parts else 0, max_parts=limit, truncated=truncated,
+    ))
 
 
-def part_number(request: S3Request) -> int:
-    """S3Error InvalidArgument unless 1 to 10,000."""
-    text = request.query["partNumber"]
-    if text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= PART_NUMBER_MAX:
-        return int(text)
-    raise S3Error("InvalidArgument", "Part number must be an integer between 1 and 10000, inclusive",
-                  ArgumentName="partNumber", ArgumentValue=text)
+async def list_multipart_uploads(ctx: Context, request: S3Request) -> Reply:
+    """Uploads neither completed nor aborted, by key and upload id. The id's marker counts only beside a key's."""
+    bucket = await ctx.bucket(request)
+    query = request.query
+    limit = whole_number(query, "max-uploads", default=UPLOADS_PER_PAGE, most=UPLOADS_PER_PAGE)
+    prefix, delimiter, key_marker = query.get("prefix", ""), query.get("delimiter", ""), query.get("key-marker", "")
+    id_marker = query.get("upload-id-marker", "")
+    encoded = url_encoded(query)
+    if key_marker and id_marker and _UPLOAD_ID.fullmatch(id_marker) is None:
+        raise S3Error("InvalidArgument", "Invalid uploadId marker", ArgumentName="upload-id-marker",
+                      ArgumentValue=id_marker)
+    after_id = UploadId(id_marker) if key_marker and id_marker else None
+    page = UploadPage((), (), None, None)
+    if limit:
+        page = await ctx.metadata.uploads(bucket.id, prefix, delimiter, key_marker, after_id, limit)
+    next_key, next_id = page.next_key, page.next_upload
+    if next_key is None:
+        # S3 tells where it stopped also when nothing is left.
+        last_upload = page.uploads[-1] if page.uploads else None
+        last_prefix = page.common_prefixes[-1] if page.common_prefixes else ""
+        if last_upload is not None and last_upload.key >= last_prefix:
+            next_key, next_id = last_upload.key, last_upload.upload_id
+        else:
+            next_key = last_prefix
+    return xml(xml_write.list_multipart_uploads(
+        bucket=bucket.name, prefix=prefix, delimiter=delimiter, key_marker=key_marker, upload_id_marker=id_marker,
+        next_key_marker=next_key or "", next_upload_id_marker=next_id or "", max_uploads=limit, encoded=encoded,
+        truncated=page.next_key is not None, uploads=page.uploads, common_prefixes=page.common_prefixes,
+        owner=ctx.owner,
+    ))
 
 
 async def open_upload(ctx: Context, bucket: Bucket, request: S3Request) -> Upload:
@@ -96,7 +139,3 @@ async def open_upload(ctx: Context, bucket: Bucket, request: S3Request) -> Uploa
     if upload is None or upload.completed_version is not None:
         raise no_such_upload(request)
     return upload
-
-
-def _xml(body: bytes) -> Reply:
-    return Reply(headers=[("content-type", XML)], body=body)

@@ -2,29 +2,23 @@
 
 import asyncio
 import logging
-import re
-import secrets
 from collections.abc import Mapping
 
 from consensus.core.commands import Condition, DeleteVersion, PutVersion
 from consensus.core.errors import ClusterError, Unavailable
-from consensus.core.ids import NULL_VERSION, VersionId
+from consensus.core.ids import VersionId
 from consensus.core.model import Attributes, Bucket
 from consensus.core.results import Committed, Deleted
 from gateway.ops.context import Context
 from gateway.ops.refusals import refusal
 from gateway.ops.replies import checksum_headers, written_version, xml
 from gateway.ops.upload import read_body, store
+from gateway.ops.versions import new_version_id, parse_version_id
 from gateway.s3 import checksums, conditions, headers, names, xml_read, xml_write
-from gateway.s3.credentials import effective_headers
 from gateway.s3.errors import S3Error
+from gateway.s3.hoisting import effective_headers
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
-
-VERSION_ID_BYTES = 24
-"""Random bytes of a version id: 32 URL-safe characters, never used twice by any two gateways."""
-
-_VERSION_ID = re.compile(r"[A-Za-z0-9_-]{32}")
 
 log = logging.getLogger("staddle.ops")
 
@@ -35,8 +29,7 @@ async def put_object(ctx: Context, request: S3Request) -> Reply:
     given = effective_headers(request)
     attributes = put_attributes(given)
     condition = write_condition(request.headers)
-    expected = checksums.Expected.from_headers(given)
-    stored = await store(ctx, request, expected)
+    stored = await store(ctx, request, checksums.Expected.from_headers(given).hasher())
     outcome = await ctx.metadata.commit(
         PutVersion(
             bucket=bucket.id, key=request.key, version_id=new_version_id(), attributes=attributes,
@@ -54,8 +47,9 @@ async def put_object(ctx: Context, request: S3Request) -> Reply:
 async def delete_object(ctx: Context, request: S3Request) -> Reply:
     """Remove a version, or put a delete marker in a versioned bucket. Deleting what isn't there succeeds."""
     bucket = await ctx.bucket(request)
+    headers.refuse_unsupported_delete(request.headers)
     command = DeleteVersion(
-        bucket=bucket.id, key=request.key, version_id=parse_version_id(request.query.get("versionId")),
+        bucket=bucket.id, key=request.key, version_id=_version_id(request.query.get("versionId")),
         marker_id=new_version_id(), owner=ctx.principal.user_id,
         condition=Condition(if_match=conditions.for_delete(request.headers)),
     )
@@ -73,6 +67,7 @@ async def delete_object(ctx: Context, request: S3Request) -> Reply:
 async def delete_objects(ctx: Context, request: S3Request) -> Reply:
     """Up to 1,000 keys. Each is its own command with its own outcome; the status is 200 whatever they are."""
     bucket = await ctx.bucket(request)
+    headers.refuse_unsupported_delete(request.headers)
     body = await read_body(ctx, request, xml_read.DELETE_BYTES_MAX, digest_required=True)
     wanted = xml_read.delete(body)
     # All at once: the commands travel together in a few log entries.
@@ -88,7 +83,7 @@ async def _delete_one(
         if entry.size is not None or entry.last_modified is not None:
             raise S3Error("NotImplemented", "Deleting under a condition on size or time is not implemented.")
         outcome = await ctx.metadata.commit(DeleteVersion(
-            bucket=bucket.id, key=entry.key, version_id=parse_version_id(entry.version_id),
+            bucket=bucket.id, key=entry.key, version_id=_version_id(entry.version_id),
             marker_id=new_version_id(), owner=ctx.principal.user_id, condition=Condition(if_match=entry.etag),
         ))
         if not isinstance(outcome, Deleted):
@@ -119,14 +114,5 @@ def write_condition(given: Mapping[str, str]) -> Condition:
     return Condition(if_match=wanted.if_match, if_none_match=wanted.if_none_match)
 
 
-def new_version_id() -> VersionId:
-    return VersionId(secrets.token_urlsafe(VERSION_ID_BYTES))
-
-
-def parse_version_id(text: str | None) -> VersionId | None:
-    """S3Error InvalidArgument for what can't be one of ours."""
-    if text is None or text == NULL_VERSION:
-        return None if text is None else NULL_VERSION
-    if _VERSION_ID.fullmatch(text) is None:
-        raise S3Error("InvalidArgument", "Invalid version id specified", ArgumentName="versionId", ArgumentValue=text)
-    return VersionId(text)
+def _version_id(text: str | None) -> VersionId | None:
+    return None if text is None else parse_version_id(text)

@@ -2,10 +2,10 @@
 
     body -> aws-chunked decoded, if it is -> MD5, SHA-256, checksums -> chunks on the write quorum -> NewContent, ticket
 
-A small body is read whole, hashed in place and written in one go. A larger one is a pipeline: while one batch of buffers
-is hashed in threads and sent to the nodes, the next one arrives; the body is pulled, so a slow disk slows the sender.
-Everything that the client said about the body is verified before the caller may commit. If anything fails, the ticket is
-given back: then nothing can bring these chunks any more, and the nodes collect them.
+A small body is read whole, hashed in place and written in one go. A larger one is a pipeline: while one batch of
+buffers is hashed in threads and sent to the nodes, the next one arrives; the body is pulled, so a slow disk slows the
+sender. Everything that the client said about the body is verified before the caller may commit. If anything fails, the
+ticket is given back: then nothing can bring these chunks any more, and the nodes collect them.
 """
 
 import asyncio
@@ -19,13 +19,14 @@ from consensus.core.model import Checksum, Slice
 from gateway.ops.context import Context
 from gateway.ops.cutting import Cutter
 from gateway.s3 import checksums
-from gateway.s3.checksums import Expected, Hasher
+from gateway.s3.checksums import Digests, Hasher
 from gateway.s3.chunked import Decoder
 from gateway.s3.errors import S3Error
+from gateway.s3.hoisting import effective_headers
 from gateway.s3.request import S3Request
 
 SMALL_BYTES_MAX = 256 << 10
-"""Bodies up to this are handled in one piece: hashing that much takes half a millisecond, less than a stream's overhead."""
+"""Bodies up to this are handled in one piece: hashing that much takes half a millisecond, less than a stream costs."""
 
 BATCH_BYTES = 1 << 20
 """Buffers are hashed and sent in batches of about this size: threads pay from there on."""
@@ -36,21 +37,24 @@ class Stored(NamedTuple):
 
     content: NewContent
     ticket: Generation | None
-    checksum: Checksum | None     # what the client is told, if it is not the content's
+    checksum: Checksum            # of the client's algorithm: what it is told. The content's may be another one.
 
 
-async def store(ctx: Context, request: S3Request, expected: Expected) -> Stored:
-    """Make the body durable. S3Error for a body that isn't what the client said; ClusterError when it can't be stored."""
+async def store(ctx: Context, request: S3Request, hasher: Hasher) -> Stored:
+    """Make the body durable. S3Error for a body that isn't what the client said; ClusterError when it can't be stored.
+
+    The content keeps the checksum that the hasher computes besides the client's, if it does.
+    """
     length = body_length(ctx, request)
-    hasher = expected.hasher()
     if length is not None and length <= SMALL_BYTES_MAX:
         data, trailers = await _whole_body(ctx, request, length)
         return await _store_small(ctx, data, hasher, trailers)
-    return await _store_stream(ctx, request, hasher)
+    return await _store_stream(ctx, request, hasher, length)
 
 
 def body_length(ctx: Context, request: S3Request) -> int | None:
-    """Decoded length as announced; None for HTTP chunks of unknown sum. S3Error EntityTooLarge, MissingContentLength."""
+    """Decoded length as announced; None for HTTP chunks of unknown sum. S3Error EntityTooLarge, MissingContentLength.
+    """
     framing = ctx.payload.framing
     length = request.body.length if framing is None else framing.decoded_length
     if length is None:
@@ -68,8 +72,39 @@ def too_large(ctx: Context, length: int) -> S3Error:
 async def read_body(ctx: Context, request: S3Request, limit: int, *, digest_required: bool = False) -> bytes:
     """A document: the whole body, verified. S3Error MaxMessageLengthExceeded above `limit` bytes.
 
-    `digest_required`: without Content-MD5 or a checksum the client could not know what was understood (InvalidRequest).
+    `digest_required`: without Content-MD5 or a checksum it could not be known what was meant (S3Error InvalidRequest).
     """
+    given = effective_headers(request)
+    expected = checksums.Expected.from_headers(given)
+    if digest_required:
+        expected.require()
+    body, trailers = await _document(ctx, request, limit)
+    if expected.md5 is not None or expected.algorithm:
+        hasher = expected.hasher()
+        hasher.update(body)
+        hasher.finish(trailers)
+    return body
+
+
+async def read_body_about_object(ctx: Context, request: S3Request, limit: int) -> bytes:
+    """The same where x-amz-checksum-* speaks of the object and not of the body (CompleteMultipartUpload)."""
+    body, _ = await _document(ctx, request, limit)
+    if (md5 := effective_headers(request).get("content-md5")) is not None:
+        hasher = checksums.Expected.from_headers({"content-md5": md5}).hasher()
+        hasher.update(body)
+        hasher.finish()
+    return body
+
+
+async def _document(ctx: Context, request: S3Request, limit: int) -> tuple[bytes, dict[str, str]]:
+    framing = ctx.payload.framing
+    length = request.body.length if framing is None else framing.decoded_length
+    if length is not None and length > limit:
+        raise S3Error("MaxMessageLengthExceeded", MaxMessageLengthBytes=limit)
+    body, trailers = await _whole_body(ctx, request, limit)
+    if ctx.payload.sha256 is not None:
+        ctx.payload.verify_sha256(hashlib.sha256(body).hexdigest())
+    return body, trailers
 
 
 async def _whole_body(ctx: Context, request: S3Request, limit: int) -> tuple[bytes, dict[str, str]]:
@@ -91,7 +126,7 @@ async def _store_small(ctx: Context, data: bytes, hasher: Hasher, trailers: dict
     hasher.update(data)
     digests = hasher.finish(trailers)
     if not data:
-        return Stored(NewContent(size=0, etag=digests.md5, checksum=digests.checksum), None, None)
+        return Stored(NewContent(size=0, etag=digests.md5, checksum=_kept(digests)), None, Checksum(*digests.checksum))
     digest = Digest(sha256.digest())
     ticket = await ctx.metadata.reserve()
     stored = False
@@ -103,16 +138,18 @@ async def _store_small(ctx: Context, data: bytes, hasher: Hasher, trailers: dict
             ctx.metadata.release(ticket)
     size = len(data)
     content = NewContent(
-        size=size, etag=digests.md5, checksum=digests.checksum, slices=(Slice(digest, 0, size),),
+        size=size, etag=digests.md5, checksum=_kept(digests), slices=(Slice(digest, 0, size),),
         chunks=(NewChunk(digest=digest, size=size, holders=holders),),
     )
-    return Stored(content, ticket, None)
+    return Stored(content, ticket, Checksum(*digests.checksum))
 
 
-async def _store_stream(ctx: Context, request: S3Request, hasher: Hasher) -> Stored:
-    cutter = Cutter(ctx, request, whole_sha256=ctx.payload.sha256 is not None)
-    decoder = ctx.payload.framing.decoder() if ctx.payload.framing is not None else None
+async def _store_stream(ctx: Context, request: S3Request, hasher: Hasher, length: int | None) -> Stored:
     limit = ctx.settings.single_put_bytes_max
+    cutter = Cutter(
+        ctx, request, bytes_max=limit if length is None else length, whole_sha256=ctx.payload.sha256 is not None
+    )
+    decoder = ctx.payload.framing.decoder() if ctx.payload.framing is not None else None
     size = 0
     under_way: asyncio.Task[None] | None = None
     finished = False
@@ -138,9 +175,13 @@ async def _store_stream(ctx: Context, request: S3Request, hasher: Hasher) -> Sto
                 await asyncio.wait([under_way])
             await cutter.abort()
     content = NewContent(
-        size=size, etag=digests.md5, checksum=digests.checksum, slices=cut.slices, chunks=cut.chunks, staged=cut.staged
+        size=size, etag=digests.md5, checksum=_kept(digests), slices=cut.slices, chunks=cut.chunks, staged=cut.staged
     )
-    return Stored(content, cut.ticket, None)
+    return Stored(content, cut.ticket, Checksum(*digests.checksum))
+
+
+def _kept(digests: Digests) -> Checksum:
+    return Checksum(*(digests.also[0] if digests.also else digests.checksum))
 
 
 async def _batches(request: S3Request, decoder: Decoder | None) -> AsyncIterator[list[memoryview]]:

@@ -1,0 +1,243 @@
+"""CopyObject and UploadPartCopy. Bytes that stay the same don't move: the copy refers to what is there.
+
+A whole object shares the source's content; a part gets a content of its own whose slices are the source's. Only what
+nobody knows yet is read: the MD5 and the checksum of a range, or of an object whose copy is to carry another checksum.
+
+What a reference names may go while we look at it. The command says so (ContentMissing, ChunkMissing), and the source is
+looked at again.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+from consensus.core.commands import NewContent, PutPart, PutVersion, StageContent
+from consensus.core.errors import ClusterError, Corrupt, Unavailable
+from consensus.core.ids import ContentId, Generation
+from consensus.core.model import Attributes, Bucket, Checksum, LocatedSlice, ObjectVersion, Slice
+from consensus.core.results import AnyResult, ChunkMissing, Committed, ContentMissing, PartStored, Staged
+from gateway.ops.context import Context
+from gateway.ops.cutting import in_thread
+from gateway.ops.multipart import open_upload
+from gateway.ops.objects import put_attributes, write_condition
+from gateway.ops.reading import READ_TRIES, stream_body
+from gateway.ops.refusals import refusal
+from gateway.ops.replies import written_version, xml
+from gateway.ops.tickets import release_all, reserve_together
+from gateway.ops.versions import new_version_id, parse_version_id
+from gateway.s3 import checksums, conditions, headers, names, ranges, xml_write
+from gateway.s3.errors import S3Error
+from gateway.s3.hoisting import effective_headers
+from gateway.s3.reply import Reply
+from gateway.s3.request import S3Request
+
+PAGES_MAX = 64
+"""Pages of slices in 5 GiB, the most that one part may be: at 256 slices of 1 MiB, the least chunk, they are 20; parts
+that were themselves put together from ranges have more."""
+
+
+class Source(NamedTuple):
+    bucket: Bucket
+    version: ObjectVersion
+
+
+async def copy_object(ctx: Context, request: S3Request) -> Reply:
+    """The source's content under another key, bucket, or other attributes. S3_SEMANTICS §11."""
+    bucket = await ctx.bucket(request)
+    given = effective_headers(request)
+    replace_metadata = headers.replaces(given, "metadata")
+    replace_tags = headers.replaces(given, "tagging")
+    asked = put_attributes(given)
+    condition = write_condition(given)
+    named = given.get("x-amz-checksum-algorithm")
+    algorithm = None if named is None else checksums.parse_algorithm(named)
+    for _ in range(READ_TRIES):
+        source = await find_source(ctx, request)
+        version = source.version
+        if ctx.settings.copy_bytes_max is not None and version.size > ctx.settings.copy_bytes_max:
+            raise S3Error("InvalidRequest", "The specified copy source is larger than the maximum allowable size for a "
+                          f"copy source: {ctx.settings.copy_bytes_max}")
+        attributes = _merged(version.attributes, asked, replace_metadata, replace_tags)
+        if not replace_metadata and algorithm is None and _changes_nothing(bucket, request, source, attributes):
+            raise S3Error(
+                "InvalidRequest",
+                "This copy request is illegal because it is trying to copy an object to itself without changing the "
+                "object's metadata, storage class, website redirect location or encryption attributes.",
+            )
+        checksum = await _copied_checksum(ctx, version, algorithm)
+        outcome = await ctx.metadata.commit(PutVersion(
+            bucket=bucket.id, key=request.key, version_id=new_version_id(), attributes=attributes,
+            owner=ctx.principal.user_id, content_of=version.content, condition=condition, checksum=checksum,
+        ))
+        if not isinstance(outcome, ContentMissing):
+            break
+    if not isinstance(outcome, Committed):
+        raise refusal(outcome, request)
+    body = xml_write.copy_object(etag=outcome.etag, modified_ms=outcome.modified_ms, checksum=outcome.checksum)
+    return xml(body, [*_source_version(source), *written_version(outcome.version_id)])
+
+
+async def upload_part_copy(ctx: Context, request: S3Request) -> Reply:
+    """A range of an object as a part: read once for its MD5 and checksum, stored by reference. S3_SEMANTICS §12."""
+    bucket = await ctx.bucket(request)
+    number = ranges.parse_part_number(request.query["partNumber"])
+    wanted_range = effective_headers(request).get("x-amz-copy-source-range")
+    upload = await open_upload(ctx, bucket, request)
+    outcome: AnyResult = ContentMissing()
+    for _ in range(READ_TRIES):
+        source = await find_source(ctx, request)
+        version = source.version
+        start, length = 0, version.size
+        if wanted_range is not None:
+            start, length = ranges.parse_copy(wanted_range, version.size)
+        if length > ctx.settings.single_put_bytes_max:
+            raise S3Error("EntityTooLarge", ProposedSize=length, MaxSizeAllowed=ctx.settings.single_put_bytes_max)
+        try:
+            content, ticket = await _reference(
+                ctx, request, version, start, length, upload.checksum_algorithm or checksums.DEFAULT
+            )
+        except ClusterError:
+            if (await find_source(ctx, request)).version.content == version.content:
+                raise
+            continue  # deleted or replaced while it was read
+        outcome = await ctx.metadata.commit(PutPart(
+            bucket=bucket.id, key=request.key, upload_id=upload.upload_id, number=number, content=content
+        ), ticket)
+        if not isinstance(outcome, ContentMissing | ChunkMissing):
+            break
+    if not isinstance(outcome, PartStored):
+        raise refusal(outcome, request)
+    checksum = content.checksum if upload.checksum_algorithm else None
+    body = xml_write.copy_part(etag=content.etag, modified_ms=outcome.modified_ms, checksum=checksum)
+    return xml(body, _source_version(source))
+
+
+async def find_source(ctx: Context, request: S3Request) -> Source:
+    """What x-amz-copy-source names, readable and under the conditions of the request."""
+    given = effective_headers(request)
+    named = names.parse_copy_source(given["x-amz-copy-source"])
+    bucket = await ctx.source_bucket(named.bucket, request)
+    if named.version_id is None:
+        version = await ctx.metadata.current(bucket.id, named.key)
+        if version is None or version.delete_marker:
+            raise S3Error("NoSuchKey", Key=named.key)
+    else:
+        version = await ctx.metadata.version(bucket.id, named.key, parse_version_id(named.version_id))
+        if version is None:
+            raise S3Error("NoSuchVersion", Key=named.key, VersionId=named.version_id)
+        if version.delete_marker:
+            raise S3Error("InvalidRequest", "The source of a copy request may not specifically refer to a delete "
+                          "marker by version id.")
+    conditions.check_copy_source(
+        given, etag=version.etag, modified_ms=version.modified_ms, now_ms=request.now_ms
+    )
+    return Source(bucket, version)
+
+
+def _source_version(source: Source) -> list[tuple[str, str]]:
+    if not source.bucket.versioning:
+        return []
+    return [("x-amz-copy-source-version-id", source.version.version_id)]
+
+
+_REDIRECT = "x-amz-website-redirect-location"
+
+
+def _merged(source: Attributes, asked: Attributes, replace_metadata: bool, replace_tags: bool) -> Attributes:
+    """COPY and REPLACE take all of one side, nothing is merged; storage class and redirect are always as asked."""
+    base = asked if replace_metadata else source
+    kept = tuple(pair for pair in base.headers if pair[0] != _REDIRECT)
+    redirect = tuple(pair for pair in asked.headers if pair[0] == _REDIRECT)
+    return Attributes(
+        content_type=base.content_type, headers=kept + redirect, metadata=base.metadata,
+        tags=asked.tags if replace_tags else source.tags, storage_class=asked.storage_class,
+    )
+
+
+def _changes_nothing(bucket: Bucket, request: S3Request, source: Source, attributes: Attributes) -> bool:
+    """Whether the copy would leave the object as it is: S3 takes that for a mistake."""
+    version = source.version
+    same = source.bucket.id == bucket.id and version.key == request.key
+    return same and version.latest and attributes == version.attributes
+
+
+async def _copied_checksum(ctx: Context, version: ObjectVersion, algorithm: str | None) -> Checksum | None:
+    """The copy's own checksum where it isn't the source's. A composite one stays with its ETag (the parts are kept)."""
+    known = version.checksum
+    if algorithm is None or (known is not None and known.algorithm == algorithm and known.kind == "FULL_OBJECT"):
+        return None
+    hasher = checksums.Expected().hasher(algorithm)
+    await _hash(stream_body(ctx, version.content, [], 0, version.size), hasher)
+    return Checksum(*hasher.finish().checksum)
+
+
+async def _reference(
+    ctx: Context, request: S3Request, version: ObjectVersion, start: int, length: int, algorithm: str
+) -> tuple[NewContent, Generation | None]:
+    """`length` bytes of the version as a content that brings no chunks, and the ticket to commit it with.
+
+    Long lists of slices are staged in pages.
+    """
+    known = version.checksum
+    if length == version.size and not version.part_count and known is not None and known.algorithm == algorithm:
+        hasher = None  # all that a read would tell is known
+    else:
+        hasher = checksums.Expected().hasher(algorithm)
+    staged: ContentId | None = None
+    page: tuple[Slice, ...] = ()
+    tickets: list[Generation] = []
+    at, end = start, start + length
+    done = False
+    try:
+        while at < end:
+            if page:
+                if not tickets:
+                    assert staged is None, "a range has more pages of slices than can be"
+                    tickets = await reserve_together(ctx.metadata, PAGES_MAX)
+                staged = await _stage(ctx, request, page, staged, tickets.pop(0))
+            located = await ctx.metadata.slices(version.content, at, end - at)
+            page = tuple([Slice(part.digest, part.start, part.length) for part in located])
+            if not page:
+                raise Corrupt(f"content {version.content} of {version.key!r} has no bytes at {at}")
+            if hasher is not None:
+                await _hash(_bytes_of(ctx, located), hasher)
+            at += sum([part.length for part in page])
+        done = True
+    finally:
+        release_all(ctx.metadata, tickets[1:] if done else tickets)
+    ticket = tickets[0] if tickets else None
+    if hasher is None:
+        return NewContent(size=length, etag=version.etag, slices=page, staged=staged, checksum=known), ticket
+    digests = hasher.finish()
+    content = NewContent(
+        size=length, etag=digests.md5, slices=page, staged=staged, checksum=Checksum(*digests.checksum)
+    )
+    return content, ticket
+
+
+async def _stage(
+    ctx: Context, request: S3Request, page: tuple[Slice, ...], into: ContentId | None, ticket: Generation
+) -> ContentId:
+    outcome = await ctx.metadata.commit(StageContent(slices=page, into=into), ticket)
+    if isinstance(outcome, ChunkMissing):
+        raise Unavailable(f"the source of {request.key!r} went away while it was copied")
+    if not isinstance(outcome, Staged):
+        raise refusal(outcome, request)
+    return outcome.content
+
+
+async def _bytes_of(ctx: Context, slices: list[LocatedSlice]) -> AsyncIterator[bytes]:
+    for part in slices:
+        async for piece in ctx.replicas.read(part):
+            yield piece
+
+
+async def _hash(pieces: AsyncIterator[bytes], hasher: checksums.Hasher) -> None:
+    """Hash one piece in a thread while the next is read."""
+    under_way: asyncio.Future[None] | None = None
+    async for piece in pieces:
+        if under_way is not None:
+            await under_way
+        under_way = in_thread(hasher.update, [memoryview(piece)])
+    if under_way is not None:
+        await under_way
