@@ -46,8 +46,35 @@ from consensus.core.commands import (
     StageParts,
 )
 from consensus.core.errors import ClusterError, Refused, Unavailable, UnknownOutcome
-from consensus.core.ids import Generation, SessionId
-from consensus.core.results import AnyResult, SequencePassed, SessionEnded, SessionOpened
+from consensus.core.ids import (
+    BucketId,
+    ContentId,
+    Digest,
+    Generation,
+    NodeId,
+    SessionId,
+    UploadId,
+    VersionId,
+)
+from consensus.core.model import (
+    Bucket,
+    LocatedSlice,
+    NodeInfo,
+    ObjectVersion,
+    Page,
+    Part,
+    Upload,
+    UploadPage,
+)
+from consensus.core.results import (
+    AnyResult,
+    Committed,
+    PartStored,
+    SequencePassed,
+    SessionEnded,
+    SessionOpened,
+    Staged,
+)
 from consensus.core.wire import OK, WireClient
 from consensus.reads import Reader, failure, passes
 from consensus.sessions import Session
@@ -99,6 +126,7 @@ class MetadataClient:
         self._session: Session | None = None
         self._opening: asyncio.Task[Session] | None = None
         self._registration: RegisterNode | None = None
+        self._staged: dict[ContentId, Session] = {}
         self._queue: deque[_Pending] = deque()
         self._sent: set[_Pending] = set()
         self._flush_is_due = self._stopping = False
@@ -140,13 +168,14 @@ class MetadataClient:
 
     # Tickets
 
-    async def reserve(self) -> Generation:
+    async def reserve(self, beside: ContentId | None = None) -> Generation:
         """A ticket for a later commit, and the generation of the chunks that it will bring.
 
-        Holds its session's mark until `commit` or `release`. Raises Unavailable.
+        `beside` is a content under construction (Staged) that the command will continue or take over: only its own
+        session may. Holds its session's mark until `commit` or `release`. Raises Unavailable.
         """
-        session = self._session
-        if session is None or session.spread >= SESSION_SPREAD_MAX:
+        session = self._session if beside is None else self._session_of(beside)
+        if session is None or (beside is None and session.spread >= SESSION_SPREAD_MAX):
             session = await self._usable_session()
         return Generation(session.id, session.take())
 
@@ -157,6 +186,19 @@ class MetadataClient:
             session.answer(ticket.sequence)
             if session is not self._session:
                 self._retire(session)
+
+    def abandon(self, content: ContentId) -> None:
+        """A content under construction will not be continued. It is released with its session, which now ends soon."""
+        session = self._staged.pop(content, None)
+        if session is not None:
+            session.staged.discard(content)
+            self._replace(session)
+
+    def _session_of(self, content: ContentId) -> Session:
+        session = self._staged.get(content)
+        if session is None or session.ended:
+            raise Unavailable("the session has ended in which these pages were staged: start over")
+        return session
 
     # Commits
 
@@ -172,13 +214,16 @@ class MetadataClient:
             session, sequence = known, ticket.sequence
         elif type(command) is RegisterNode:
             return await self.register(command)
+        elif (staged := _continues(command)) is not None:
+            session = self._session_of(staged)
+            sequence = session.take()
         else:
             current = self._session
             if current is None or current.spread >= SESSION_SPREAD_MAX:
                 current = await self._usable_session()
             session, sequence = current, current.take()
         loop = self._loop
-        pending = _Pending(command, session, sequence, ticket is not None or _is_bound(command),
+        pending = _Pending(command, session, sequence, ticket is not None or _continues(command) is not None,
                            loop.time() + self._deadline_s, loop.create_future())
         self._enqueue(pending)
         return await pending.future
@@ -259,6 +304,15 @@ class MetadataClient:
         if type(result) is SessionEnded or type(result) is SequencePassed:
             self._refused(pending)
             return
+        command, session = pending.command, pending.session
+        if type(result) is Staged:
+            self._staged[result.content] = session
+            session.staged.add(result.content)
+        elif isinstance(command, _TAKING_OVER) and (staged := _continues(command)) is not None:
+            self._staged.pop(staged, None)
+            session.staged.discard(staged)
+            if not isinstance(result, Committed | PartStored):
+                self._replace(session)                   # what it staged is left over
         if not pending.future.done():
             pending.future.set_result(result)
         self._finish(pending)
@@ -356,11 +410,20 @@ class MetadataClient:
             self._retire(old)
         return session
 
+    def _replace(self, session: Session) -> None:
+        """Let another session become the current one, so that this one can end."""
+        if session is self._session:
+            if self._opening is None and self._registration is None and not self._stopping:
+                self._begin_opening()
+        else:
+            self._retire(session)
+
     def _retire(self, session: Session) -> None:
         """A session that is not current any more goes with its last ticket."""
-        if session.idle and self._sessions.pop(session.id, None) is not None and not session.ended:
+        if session.idle and not session.staged and self._sessions.pop(session.id, None) is not None:
+            if not session.ended and not self._stopping:
+                self._spawn(self._end(session))
             session.ended = True
-            self._spawn(self._end(session))
 
     async def _end(self, session: Session) -> None:
         with contextlib.suppress(ClusterError):                      # else the leader ends it for its silence
@@ -509,16 +572,91 @@ class MetadataClient:
         value: Value = msgspec.msgpack.decode(answer, type=kind)
         return value
 
+    async def bucket(self, name: str) -> Bucket | None:
+        return await self.read(queries.bucket, name)
+
+    async def buckets(self, account: str | None, prefix: str = "", after: str = "", limit: int = 1000) -> list[Bucket]:
+        return await self.read(queries.buckets, account, prefix, after, limit)
+
+    async def current(self, bucket_id: BucketId, key: str) -> ObjectVersion | None:
+        return await self.read(queries.current, bucket_id, key)
+
+    async def version(self, bucket_id: BucketId, key: str, version_id: VersionId) -> ObjectVersion | None:
+        return await self.read(queries.version, bucket_id, key, version_id)
+
+    async def opened(
+        self, bucket_name: str, key: str, limit_slices: int = 4
+    ) -> tuple[Bucket | None, ObjectVersion | None, list[LocatedSlice]]:
+        return await self.read(queries.opened, bucket_name, key, limit_slices)
+
+    async def slices(
+        self, content_id: ContentId, start: int, length: int, limit: int = queries.SLICES_PER_CALL_MAX
+    ) -> list[LocatedSlice]:
+        return await self.read(queries.slices, content_id, start, length, limit)
+
+    async def list_objects(
+        self, bucket_id: BucketId, prefix: str, delimiter: str, after: str, limit: int
+    ) -> Page:
+        return await self.read(queries.list_objects, bucket_id, prefix, delimiter, after, limit)
+
+    async def list_versions(
+        self, bucket_id: BucketId, prefix: str, delimiter: str, key_marker: str, version_marker: VersionId | None,
+        limit: int,
+    ) -> Page:
+        return await self.read(queries.list_versions, bucket_id, prefix, delimiter, key_marker, version_marker, limit)
+
+    async def uploads(
+        self, bucket_id: BucketId, prefix: str, delimiter: str, key_marker: str, upload_marker: UploadId | None,
+        limit: int,
+    ) -> UploadPage:
+        return await self.read(queries.uploads, bucket_id, prefix, delimiter, key_marker, upload_marker, limit)
+
+    async def upload(self, bucket_id: BucketId, key: str, upload_id: UploadId) -> Upload | None:
+        return await self.read(queries.upload, bucket_id, key, upload_id)
+
+    async def parts(
+        self, bucket_id: BucketId, key: str, upload_id: UploadId, after: int = 0, limit: int = 1000
+    ) -> list[Part]:
+        return await self.read(queries.parts, bucket_id, key, upload_id, after, limit)
+
+    async def object_parts(self, content_id: ContentId, after: int = 0, limit: int = 1000) -> list[Part]:
+        return await self.read(queries.object_parts, content_id, after, limit)
+
+    async def part_of(self, content_id: ContentId, number: int) -> Part | None:
+        return await self.read(queries.part_of, content_id, number)
+
+    async def nodes(self) -> list[NodeInfo]:
+        return await self.read(queries.nodes)
+
+    async def chunk_states(
+        self, node: NodeId, copies: list[tuple[Digest, Generation]] | tuple[tuple[Digest, Generation], ...]
+    ) -> list[queries.ChunkState]:
+        return await self.read(queries.chunk_states, node, copies)
+
+    async def released(self, node: NodeId, after: int = 0, limit: int = 300) -> queries.Released:
+        return await self.read(queries.released, node, after, limit)
+
+    async def under_replicated(self, limit: int = 1000, after: bytes = b"") -> list[queries.ShortChunk]:
+        return await self.read(queries.under_replicated, limit, after)
+
+    async def usage(self) -> queries.Usage:
+        return await self.read(queries.usage)
+
     async def status(self) -> protocol.Status:
         """Of the member. Raises Unavailable."""
         await self._wait_served(self._serving_wait_s)
         return protocol.status.decode(await self._ask(protocol.STATUS, b""))
 
 
-def _is_bound(command: AnyCommand) -> bool:
-    """Whether the command means something in its own session only: it brings chunks, or takes over staged pages."""
+_TAKING_OVER = (PutVersion, PutPart, CompleteUpload)
+
+
+def _continues(command: AnyCommand) -> ContentId | None:
+    """The content under construction that the command continues or takes over, if any."""
     if isinstance(command, PutVersion | PutPart):
-        return command.content is not None and (bool(command.content.chunks) or command.content.staged is not None)
+        return command.content.staged if command.content is not None else None
     if isinstance(command, CompleteUpload):
-        return command.staged is not None
-    return isinstance(command, StageContent | StageParts)
+        return command.staged
+    if isinstance(command, StageContent | StageParts):
+        return command.into
+    return None

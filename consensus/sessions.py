@@ -5,18 +5,20 @@ mark, and storage nodes delete chunks of tickets that the mark has passed, so a 
 can no longer come: it has an outcome, or it was given up and will never be sent again.
 """
 
-from consensus.core.ids import SessionId
+from consensus.core.ids import ContentId, SessionId
 
 
 class Session:
     """One session as its owner sees it."""
 
-    __slots__ = ("_answered", "ended", "id", "low", "next")
+    __slots__ = ("_answered", "ended", "id", "low", "next", "staged")
 
     def __init__(self, id: SessionId) -> None:
         self.id = id
         self.low = self.next = 1
         self._answered: set[int] = set()
+        self.staged: set[ContentId] = set()
+        """Contents under construction: they would be released with the session."""
         self.ended = False
         """By the member, or by us: it takes no more commands."""
 
