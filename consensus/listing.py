@@ -1,8 +1,8 @@
 """Listings in S3's order, whose cost depends on what they return and not on what lies between.
 
 Nouns: a *common prefix* is a key's part up to and including the first delimiter after the prefix; all keys under it are
-one entry. Instead of reading them, a listing seeks to the first key that sorts after all of them (`_past`). Keys are UTF-8,
-so no byte of a key is 0xFF, and raising the last byte of a text gives a bound above everything that begins with it.
+one entry. Instead of reading them, a listing seeks to the first key that sorts after all of them (`_past`). Keys are
+UTF-8, so no byte of a key is 0xFF, and raising the last byte of a text gives a bound above all that begins with it.
 """
 
 import sqlite3
@@ -22,14 +22,15 @@ _SHOWN = "key, version_id, ord, modified, size, etag, checksum, storage_class, o
 
 _PLAIN = f"SELECT {_SHOWN} FROM object WHERE bucket = ? AND key >= ? AND key < ? ORDER BY key LIMIT ?"
 
-_GROUPED = f"""
+_GROUPED = """
 WITH RECURSIVE walk (key) AS (
     SELECT (SELECT key FROM object WHERE bucket = :bucket AND key >= :start AND key < :end ORDER BY key LIMIT 1)
     UNION ALL
     SELECT (SELECT o.key FROM object o WHERE o.bucket = :bucket AND o.key < :end AND o.key >=
         CASE instr(substr(walk.key, :behind), :delimiter)
         WHEN 0 THEN CAST(walk.key || x'00' AS BLOB)
-        ELSE CAST(substr(walk.key, 1, :length + instr(substr(walk.key, :behind), :delimiter) + :most) || :past AS BLOB) END
+        ELSE CAST(substr(walk.key, 1, :length + instr(substr(walk.key, :behind), :delimiter) + :most) || :past AS BLOB)
+        END
         ORDER BY o.key LIMIT 1)
     FROM walk WHERE walk.key IS NOT NULL LIMIT :limit
 )
@@ -39,7 +40,7 @@ SELECT CASE instr(substr(w.key, :behind), :delimiter) WHEN 0 THEN NULL
 FROM walk w LEFT JOIN object o ON o.bucket = :bucket AND o.key = w.key AND instr(substr(w.key, :behind), :delimiter) = 0
 WHERE w.key IS NOT NULL
 """
-"""One step of `walk` for each entry: the next key, or the first one past the common prefix that the last one is under."""
+"""One step of `walk` for each entry: the next key, or the first past the common prefix that the last one is under."""
 
 _VERSIONS = f"""
 SELECT {_SHOWN}, 0 AS marker FROM object WHERE bucket = :bucket AND key >= :start AND key < :end
@@ -61,7 +62,7 @@ def _common_prefix(key: bytes, prefix: bytes, delimiter: bytes) -> bytes | None:
 
 
 def _begin(prefix: bytes, delimiter: bytes, after: bytes) -> bytes:
-    """The least key that a page may begin with: after `after`, and after the whole common prefix that it names or is in."""
+    """The least key that a page may begin with: after `after`, and after the whole common prefix that it is in."""
     if after < prefix:
         return prefix
     if not after:
@@ -197,7 +198,7 @@ def _version_entries(
 def _until_common(
     db: Database, bucket_id: int, prefix: bytes, delimiter: bytes, start: bytes, end: bytes, limit: int
 ) -> list[tuple[Any, ...]]:
-    """Rows up to the first that is under a common prefix, it included. SQLite merges lazily, so nothing more is read."""
+    """Rows up to the first that is under a common prefix, it included. SQLite merges lazily: nothing more is read."""
     cursor = db.execute(_VERSIONS, {"bucket": bucket_id, "start": start, "end": end, "limit": limit})
     rows = []
     for row in cursor:
@@ -223,7 +224,7 @@ _UPLOADS = (
 )
 
 
-def uploads(
+def list_uploads(
     db: Database, bucket_id: BucketId, prefix: str, delimiter: str, key_marker: str, upload_marker: UploadId | None,
     limit: int,
 ) -> UploadPage:
@@ -265,4 +266,5 @@ def uploads(
 def _upload(bucket_id: BucketId, row: tuple[Any, ...]) -> Upload:
     key, upload_id, initiated, order, attributes, owner, algorithm, kind = row
     return Upload(bucket=bucket_id, key=key.decode(), upload_id=upload_id, initiated_ms=initiated, order=order,
-                  attributes=decode_attributes(attributes), owner=owner, checksum_algorithm=algorithm, checksum_kind=kind)
+                  attributes=decode_attributes(attributes), owner=owner, checksum_algorithm=algorithm,
+                  checksum_kind=kind)

@@ -4,8 +4,8 @@ Rules:
 * `apply` is called with each committed entry in log order, `commit` when the journal holds them durably. Rows and the
   applied index change in one transaction; after a power cut, SQLite may be older than the journal, and is caught up.
 * A command's effect depends on the log alone: time and random ids come inside the command (consensus.apply).
-* A bad command is answered with Malformed and changes nothing. A fault of SQLite or a damaged row is raised: the process
-  must end, since what it holds in memory no longer fits the file.
+* A bad command is answered with Malformed and changes nothing. A fault of SQLite or a damaged row is raised: the
+  process must end, since what it holds in memory no longer fits the file.
 * The file in use is named by `CURRENT` (consensus.snapshot). One process writes it: the caller holds the folder's lock.
 """
 
@@ -66,7 +66,7 @@ class Machine:
         self._disk = disk or Disk()
         self.path, self.generation = current_file(str(folder), self._disk)
         self._database = open_database(self.path)
-        self.db: sqlite3.Connection = self._database.connection()
+        self.db: sqlite3.Connection = self._database.connection()  # type: ignore[no-untyped-call]  # peewee
         meta = dict(self.db.execute("SELECT k, v FROM meta WHERE k IN ('applied', 'term', 'now')").fetchall())
         self.applied: int = meta.get("applied", 0)
         self.applied_term: int = meta.get("term", 0)

@@ -2,21 +2,20 @@
 
 The caller (consensus.client, or the server for hosts without a member) begins the transaction, reads `header` first,
 checks that it is not behind the read index, calls one of these, and ends the transaction, all without waiting. A row
-that does not fit its checksum raises Corrupt. Listings are in consensus.listing and are reached through here as well.
+that does not fit its checksum raises Corrupt. Every public function here is one that a process without a
+member on its host may ask for by name.
 """
 
 import sqlite3
-from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
-from consensus.core.errors import Corrupt
+from consensus import listing
+from consensus import slices as located_slices
 from consensus.core.ids import NULL_VERSION, BucketId, ContentId, Digest, Generation, NodeId, UploadId, VersionId
-from consensus.core.model import Bucket, LocatedSlice, NodeInfo, ObjectVersion, Part, Upload
-from consensus.listing import list_objects, list_versions, uploads
+from consensus.core.model import Bucket, LocatedSlice, NodeInfo, ObjectVersion, Page, Part, Upload, UploadPage
 from consensus.rows import (
     COPY_BYTES,
     INLINE,
-    PARTS,
     SLICE_BYTES,
     chunk_seal,
     content_seal,
@@ -24,19 +23,12 @@ from consensus.rows import (
     decode_attributes,
     decode_checksum,
     decode_locations,
-    decode_nodes,
     part_seal,
-    piece_seal,
     unpack_slices,
     version_seal,
 )
+from consensus.slices import node_names
 from consensus.tables import VERSION_COLUMNS
-
-__all__ = [
-    "bucket", "buckets", "chunk_states", "connect", "current", "header", "list_objects", "list_versions", "nodes",
-    "object_parts", "opened", "part_of", "parts", "released", "slices", "under_replicated", "upload", "uploads", "usage",
-    "version",
-]
 
 Database = sqlite3.Connection
 ChunkState = Literal["listed", "short", "passed", "pending"]
@@ -70,14 +62,6 @@ class Usage(NamedTuple):
     bytes: int
     queued: int
     short: int
-
-
-def connect(path: str) -> Database:
-    """A reader's connection. Its own thread may use it; `header` says whether it must be reopened."""
-    database = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None, cached_statements=128)
-    for pragma in ("query_only = 1", "mmap_size = 1073741824", "cache_size = -32768", "busy_timeout = 0"):
-        database.execute(f"PRAGMA {pragma}")
-    return database
 
 
 def header(db: Database) -> tuple[int, int]:
@@ -114,10 +98,13 @@ def _bucket(row: tuple[Any, ...]) -> Bucket:
 
 # Versions
 
+_OBJECT = f"SELECT {VERSION_COLUMNS} FROM object WHERE bucket = ? AND key = ?"
+
+
 def current(db: Database, bucket_id: BucketId, key: str) -> ObjectVersion | None:
     """The newest version of a key. A delete marker is answered as such; None: there never was one, or all are gone."""
     raw = key.encode()
-    row = db.execute(f"SELECT {VERSION_COLUMNS} FROM object WHERE bucket = ? AND key = ?", (bucket_id, raw)).fetchone()
+    row = db.execute(_OBJECT, (bucket_id, raw)).fetchone()
     if row is not None:
         return _version(key, raw, row)
     return _newest_marker(db, bucket_id, key, raw)
@@ -125,18 +112,20 @@ def current(db: Database, bucket_id: BucketId, key: str) -> ObjectVersion | None
 
 def _newest_marker(db: Database, bucket_id: BucketId, key: str, raw: bytes) -> ObjectVersion | None:
     row = db.execute(
-        f"SELECT {VERSION_COLUMNS} FROM history WHERE bucket = ? AND key = ? ORDER BY ord DESC LIMIT 1", (bucket_id, raw)
+        f"SELECT {VERSION_COLUMNS} FROM history WHERE bucket = ? AND key = ? ORDER BY ord DESC LIMIT 1",
+        (bucket_id, raw),
     ).fetchone()
     return None if row is None else _version(key, raw, row)
 
 
 def version(db: Database, bucket_id: BucketId, key: str, version_id: VersionId) -> ObjectVersion | None:
     raw = key.encode()
-    newest = db.execute(f"SELECT {VERSION_COLUMNS} FROM object WHERE bucket = ? AND key = ?", (bucket_id, raw)).fetchone()
+    newest = db.execute(_OBJECT, (bucket_id, raw)).fetchone()
     if newest is not None and newest[1] == version_id:
         return _version(key, raw, newest)
     row = db.execute(
-        f"SELECT {VERSION_COLUMNS} FROM history WHERE bucket = ? AND key = ? AND version_id = ? ORDER BY ord DESC LIMIT 1",
+        f"SELECT {VERSION_COLUMNS} FROM history WHERE bucket = ? AND key = ? AND version_id = ?"
+        " ORDER BY ord DESC LIMIT 1",
         (bucket_id, raw, version_id),
     ).fetchone()
     if row is None:
@@ -149,7 +138,9 @@ def version(db: Database, bucket_id: BucketId, key: str, version_id: VersionId) 
 
 def _version(key: str, raw: bytes, row: tuple[Any, ...], latest: bool = True) -> ObjectVersion:
     order, version_id, modified, content, size, etag, checksum, part_count, _, owner, attributes, crc = row
-    if crc != version_seal(raw, order, version_id, modified, content, size, etag, checksum, part_count, owner, attributes):
+    if crc != version_seal(
+        raw, order, version_id, modified, content, size, etag, checksum, part_count, owner, attributes
+    ):
         raise damaged(f"version {version_id} of key {key!r}")
     return ObjectVersion(
         key=key, version_id=version_id, order=order, modified_ms=modified, delete_marker=not content, latest=latest,
@@ -168,7 +159,7 @@ FROM bucket b LEFT JOIN object o ON o.bucket = b.id AND o.key = ?2 LEFT JOIN con
      LEFT JOIN chunk k ON k.digest = substr(c.slices, 1, 32)
 WHERE b.name = ?1
 """
-"""A bucket, the current object of a key, its content and its first chunk in one statement: all that a small GET needs."""
+"""A bucket, the current object of a key, its content and its first chunk: all that a small GET needs, at once."""
 
 
 def opened(
@@ -187,7 +178,7 @@ def opened(
     if kind is None or crc != content_seal(version.content, kind, size, etag, part_count, packed):
         raise damaged(f"content {version.content}")
     if kind == INLINE and len(packed) == SLICE_BYTES:      # the usual small object
-        return bucket, version, [_located(unpack_slices(packed)[0], row[27:33], _names(row[33]))]
+        return bucket, version, [located_slices.locate(unpack_slices(packed)[0], row[27:33], node_names(row[33]))]
     return bucket, version, slices(db, version.content, 0, size, limit_slices) if size else []
 
 
@@ -199,121 +190,22 @@ def slices(
     """The slices of `length` bytes from `start`, cut to that range, at most `limit` (256) of them: the caller goes on
     after what it got. Empty: the content is gone, or ends before `start`."""
     found: list[LocatedSlice] = []
-    names = _names(db.execute("SELECT v FROM meta WHERE k = 'nodes'").fetchone())
-    _collect(db, content_id, start, start + length, min(limit, SLICES_PER_CALL_MAX), names, found)
+    names = node_names(db.execute("SELECT v FROM meta WHERE k = 'nodes'").fetchone())
+    located_slices.collect(db, content_id, start, start + length, min(limit, SLICES_PER_CALL_MAX), names, found)
     return found
-
-
-def _collect(
-    db: Database, content_id: int, start: int, end: int, limit: int, names: dict[int, NodeId], found: list[LocatedSlice]
-) -> None:
-    row = db.execute("SELECT kind, size, etag, parts, slices, crc FROM content WHERE id = ?", (content_id,)).fetchone()
-    if row is None:
-        return
-    kind, size, etag, part_count, packed, crc = row
-    if crc != content_seal(content_id, kind, size, etag, part_count, packed):
-        raise damaged(f"content {content_id}")
-    end = min(end, size)
-    if kind == INLINE:
-        _cut(db, packed, 0, start, end, limit, names, found)
-    elif kind == PARTS:
-        _collect_parts(db, content_id, start, end, limit, names, found)
-    else:
-        _collect_pieces(db, content_id, start, end, limit, names, found)
-
-
-def _collect_pieces(
-    db: Database, content_id: int, start: int, end: int, limit: int, names: dict[int, NodeId], found: list[LocatedSlice]
-) -> None:
-    at = start
-    while at < end and len(found) < limit:
-        row = db.execute(
-            "SELECT start, slices, crc FROM piece WHERE content = ? AND start <= ? ORDER BY start DESC LIMIT 1",
-            (content_id, at),
-        ).fetchone()
-        if row is None or row[2] != piece_seal(content_id, row[0], row[1]):
-            raise damaged(f"piece of content {content_id} at {at}")
-        last = _cut(db, row[1], row[0], at, end, limit, names, found)
-        if last <= at:
-            raise damaged(f"piece of content {content_id} at {at}: it ends before the next begins")
-        at = last
-
-
-def _collect_parts(
-    db: Database, content_id: int, start: int, end: int, limit: int, names: dict[int, NodeId], found: list[LocatedSlice]
-) -> None:
-    at = start
-    while at < end and len(found) < limit:
-        # The greatest start at or before `at` whose part isn't empty: empty parts share their start with the next.
-        row = db.execute(
-            "SELECT number, start, part_content, size, etag, checksum, crc FROM content_part"
-            " WHERE content = ? AND start <= ? ORDER BY start DESC, number DESC LIMIT 1",
-            (content_id, at),
-        ).fetchone()
-        if row is None or row[6] != part_seal(content_id, row[0], row[2], row[3], row[4], row[5]) or row[1] + row[3] <= at:
-            raise damaged(f"part of content {content_id} at {at}")
-        part_start, part_end = row[1], row[1] + row[3]
-        before = len(found)
-        _collect(db, row[2], at - part_start, min(end, part_end) - part_start, limit, names, found)
-        if len(found) == before:
-            raise Corrupt(f"content {row[2]}, part {row[0]} of content {content_id}, is missing")
-        if len(found) >= limit:
-            return
-        at = part_end
-
-
-def _cut(
-    db: Database, packed: bytes, at: int, start: int, end: int, limit: int, names: dict[int, NodeId],
-    found: list[LocatedSlice],
-) -> int:
-    """Add those packed slices (the first begins at `at`) that lie in start..end, cut to it. Answers where it stopped."""
-    for piece in unpack_slices(packed):
-        after = at + piece.length
-        if after > start:
-            if at >= end or len(found) >= limit:
-                break
-            low, high = max(start, at), min(end, after)
-            cut = piece._replace(start=piece.start + low - at, length=high - low)
-            row = db.execute(
-                "SELECT digest, session, sequence, size, locations, crc FROM chunk WHERE digest = ?", (piece.digest,)
-            ).fetchone()
-            found.append(_located(cut, row or (None,), names))
-        at = after
-    return at
-
-
-def _located(piece: Any, row: tuple[Any, ...], names: dict[int, NodeId]) -> LocatedSlice:
-    digest = row[0]
-    if digest is None:
-        raise Corrupt(f"chunk {piece.digest.hex()} is referred to, but has no row")
-    _, session, sequence, size, locations, crc = row
-    if crc != chunk_seal(digest, session, sequence, size, locations):
-        raise damaged(f"chunk {digest.hex()}")
-    return LocatedSlice(digest, piece.start, piece.length, Generation(session, sequence), size,
-                        tuple([names[number] for number in decode_locations(locations) if number in names]))
-
-
-@lru_cache(maxsize=64)
-def _decode_names(raw: bytes) -> dict[int, NodeId]:
-    return dict(decode_nodes(raw))
-
-
-def _names(raw: Any) -> dict[int, NodeId]:
-    """Node numbers that count, from the meta row 'nodes'. The blob itself is the cache's key, so it is never stale."""
-    if isinstance(raw, tuple):
-        raw = raw[0]
-    return _decode_names(raw) if raw is not None else {}
 
 
 def object_parts(db: Database, content_id: ContentId, after: int = 0, limit: int = 1000) -> list[Part]:
     """The parts of a completed object, from the one after number `after`. Empty if it wasn't made by multipart."""
-    rows = db.execute(f"SELECT {_CONTENT_PART} FROM content_part WHERE content = ? AND number > ? ORDER BY number LIMIT ?",
-                      (content_id, after, limit)).fetchall()
+    rows = db.execute(
+        f"SELECT {_CONTENT_PART} FROM content_part WHERE content = ? AND number > ? ORDER BY number LIMIT ?",
+        (content_id, after, limit),
+    ).fetchall()
     return [_part(content_id, row) for row in rows]
 
 
 def part_of(db: Database, content_id: ContentId, number: int) -> Part | None:
-    """The part with that place (1 is the first) in a completed object, whatever number it was uploaded under."""
+    """The part with that number, as it was uploaded, of a completed object."""
     row = db.execute(f"SELECT {_CONTENT_PART} FROM content_part WHERE content = ? AND number = ?",
                      (content_id, number)).fetchone()
     return None if row is None else _part(content_id, row)
@@ -335,23 +227,25 @@ def _part(owner: int, row: tuple[Any, ...]) -> Part:
 def upload(db: Database, bucket_id: BucketId, key: str, upload_id: UploadId) -> Upload | None:
     """An upload in progress, or one that was completed within the last day."""
     at = (bucket_id, key.encode(), upload_id)
+    named = "WHERE bucket = ? AND key = ? AND upload_id = ?"
     row = db.execute(
-        "SELECT initiated, ord, attributes, owner, algorithm, kind FROM upload WHERE bucket = ? AND key = ? AND upload_id = ?",
-        at,
+        f"SELECT initiated, ord, attributes, owner, algorithm, kind, NULL, '', NULL FROM upload {named}", at
     ).fetchone()
-    if row is not None:
-        return Upload(bucket=bucket_id, key=key, upload_id=upload_id, initiated_ms=row[0], order=row[1],
-                      attributes=decode_attributes(row[2]), owner=row[3], checksum_algorithm=row[4], checksum_kind=row[5])
-    row = db.execute(
-        "SELECT initiated, ord, attributes, owner, algorithm, kind, version_id, etag, checksum FROM completed"
-        " WHERE bucket = ? AND key = ? AND upload_id = ?",
-        at,
-    ).fetchone()
-    if row is None:
-        return None
-    return Upload(bucket=bucket_id, key=key, upload_id=upload_id, initiated_ms=row[0], order=row[1],
-                  attributes=decode_attributes(row[2]), owner=row[3], checksum_algorithm=row[4], checksum_kind=row[5],
-                  completed_version=row[6] or NULL_VERSION, completed_etag=row[7], completed_checksum=decode_checksum(row[8]))
+    done = row is None
+    if done:
+        row = db.execute(
+            "SELECT initiated, ord, attributes, owner, algorithm, kind, version_id, etag, checksum"
+            f" FROM completed {named}",
+            at,
+        ).fetchone()
+        if row is None:
+            return None
+    return Upload(
+        bucket=bucket_id, key=key, upload_id=upload_id, initiated_ms=row[0], order=row[1],
+        attributes=decode_attributes(row[2]), owner=row[3], checksum_algorithm=row[4], checksum_kind=row[5],
+        completed_version=(row[6] or NULL_VERSION) if done else None, completed_etag=row[7],
+        completed_checksum=decode_checksum(row[8]),
+    )
 
 
 def parts(
@@ -368,6 +262,29 @@ def parts(
         (row[0], after, limit),
     ).fetchall()
     return [_part(row[0], found) for found in rows]
+
+
+# Listings: see consensus.listing
+
+def list_objects(db: Database, bucket_id: BucketId, prefix: str, delimiter: str, after: str, limit: int) -> Page:
+    """Current objects whose keys begin with `prefix`, from after `after` on: at most `limit` entries."""
+    return listing.list_objects(db, bucket_id, prefix, delimiter, after, limit)
+
+
+def list_versions(
+    db: Database, bucket_id: BucketId, prefix: str, delimiter: str, key_marker: str, version_marker: VersionId | None,
+    limit: int,
+) -> Page:
+    """All versions and delete markers: keys ascending, newest first within a key."""
+    return listing.list_versions(db, bucket_id, prefix, delimiter, key_marker, version_marker, limit)
+
+
+def uploads(
+    db: Database, bucket_id: BucketId, prefix: str, delimiter: str, key_marker: str, upload_marker: UploadId | None,
+    limit: int,
+) -> UploadPage:
+    """Uploads in progress, by key and then by upload id."""
+    return listing.list_uploads(db, bucket_id, prefix, delimiter, key_marker, upload_marker, limit)
 
 
 # Storage nodes and chunks
@@ -389,7 +306,7 @@ def chunk_states(
     passed   not listed, and no commit can bring the generation any more: it may go
     pending  a commit may still bring it: ask again later
     """
-    names = _names(db.execute("SELECT v FROM meta WHERE k = 'nodes'").fetchone())
+    names = node_names(db.execute("SELECT v FROM meta WHERE k = 'nodes'").fetchone())
     own = {number for number, name in names.items() if name == node}
     lows: dict[int, int | None] = {}
     answers: list[ChunkState] = []
@@ -435,7 +352,7 @@ def released(db: Database, node: NodeId, after: int = 0, limit: int = 300) -> Re
 
 def under_replicated(db: Database, limit: int = 1000, after: bytes = b"") -> list[ShortChunk]:
     """Live chunks with fewer valid locations than wanted, in order of digest: the queue of replication and repair."""
-    names = _names(db.execute("SELECT v FROM meta WHERE k = 'nodes'").fetchone())
+    names = node_names(db.execute("SELECT v FROM meta WHERE k = 'nodes'").fetchone())
     rows = db.execute(
         "SELECT digest, session, sequence, size, locations, wanted FROM chunk WHERE short = 1 AND digest > ?"
         " ORDER BY digest LIMIT ?",
@@ -452,5 +369,7 @@ def usage(db: Database, short_limit: int = 10_000) -> Usage:
     """Totals. Reads the bucket table, not the objects."""
     totals = db.execute("SELECT count(*), coalesce(sum(objects), 0), coalesce(sum(bytes), 0) FROM bucket").fetchone()
     queued = db.execute("SELECT count(*) FROM (SELECT 1 FROM queue LIMIT 100000)").fetchone()[0]
-    short = db.execute("SELECT count(*) FROM (SELECT 1 FROM chunk WHERE short = 1 LIMIT ?)", (short_limit,)).fetchone()[0]
-    return Usage(*totals, queued, short)
+    short = db.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM chunk WHERE short = 1 LIMIT ?)", (short_limit,)
+    ).fetchone()[0]
+    return Usage(totals[0], totals[1], totals[2], queued, short)

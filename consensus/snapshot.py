@@ -1,7 +1,7 @@
 """The metadata's files: which one is in use, snapshots of it, and how a snapshot takes its place.
 
-Files in the folder: `meta.<generation>.sqlite` (with SQLite's -wal and -shm beside it), `CURRENT` (the generation in use, in
-decimal), `snapshots/<index>.sqlite` with its descriptor `snapshots/<index>.json`. Rules:
+Files in the folder: `meta.<generation>.sqlite` (with SQLite's -wal and -shm beside it), `CURRENT` (the generation in
+use, in decimal), `snapshots/<index>.sqlite` with its descriptor `snapshots/<index>.json`. Rules:
 * a metadata file is never renamed over another: readers that have the old one open keep a whole file, and notice the
   new generation in the next read's first row;
 * a snapshot exists once its descriptor does; both are synced, then their folder.

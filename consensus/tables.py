@@ -11,6 +11,7 @@ docs/format/metadata.md describes each column.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import peewee
 from peewee import SQL, BlobField, IntegerField, TextField
@@ -30,10 +31,10 @@ PRAGMAS = {
 VERSION_COLUMNS = (
     "ord, version_id, modified, content, size, etag, checksum, parts, storage_class, owner, attributes, crc"
 )
-"""What `object` and `history` rows have in common, in one order, so that a version moves between them in one statement."""
+"""What `object` and `history` rows have in common, in one order, so that one statement moves a version between them."""
 
 
-class _Table(peewee.Model):  # type: ignore[misc]  # peewee has no types
+class _Table(peewee.Model):
     """Base: no database of its own; `create` binds the tables to the one at hand."""
 
 
@@ -146,7 +147,7 @@ class Content(_Table):
 
 
 class Staged(_Table):
-    """A content that a session builds in pages. Of a part list also: its upload, that upload's revision, last number."""
+    """A content that a session builds in pages. Of a part list also: its upload, that one's revision, last number."""
 
     content = IntegerField(primary_key=True)
     session = IntegerField(index=True)
@@ -290,7 +291,7 @@ _PARTIAL = "CREATE INDEX IF NOT EXISTS chunk_short ON chunk (digest) WHERE short
 """The durable queue of replication and repair: it holds the rows that lack copies, and only those."""
 
 _MIGRATIONS: dict[int, Callable[[peewee.SqliteDatabase], None]] = {}
-"""Schema version → the step to the next. All members must take a step at the same log index: a future command's duty."""
+"""Schema version → the step to the next. All members must take a step at the same log index: by a command, then."""
 
 
 def open_database(path: str) -> peewee.SqliteDatabase:
@@ -299,13 +300,14 @@ def open_database(path: str) -> peewee.SqliteDatabase:
     database.connect()
     with database.atomic(), database.bind_ctx(TABLES, bind_refs=False, bind_backrefs=False):
         database.create_tables(TABLES)
-        database.execute_sql(_PARTIAL)
-        row = database.execute_sql("SELECT v FROM meta WHERE k = 'schema'").fetchone()
+        execute: Callable[..., Any] = database.execute_sql
+        execute(_PARTIAL)
+        row = execute("SELECT v FROM meta WHERE k = 'schema'").fetchone()
         version = SCHEMA_VERSION if row is None else row[0]
         if version > SCHEMA_VERSION:
             raise ValueError(f"{path} has schema {version}, this Staddle knows up to {SCHEMA_VERSION}")
         while version < SCHEMA_VERSION:
             _MIGRATIONS[version](database)
             version += 1
-        database.execute_sql("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (version,))
+        execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (version,))
     return database

@@ -1,4 +1,4 @@
-"""What each command does to the metadata, by topic. Each handler is a function of (state, command) that answers a Result.
+"""What each command does to the metadata, by topic. A handler is a function of (state, command) that answers a Result.
 
 Rules of all handlers:
 * check everything first, write after: a refused command leaves nothing behind (but a content that it was to take over

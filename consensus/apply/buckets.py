@@ -40,7 +40,7 @@ def create_bucket(state: State, command: CreateBucket) -> AnyResult:
 
 
 def delete_bucket(state: State, command: DeleteBucket) -> AnyResult:
-    """Refused while any version or delete marker is in it. Its uploads don't count: they go with it, through the queue."""
+    """Refused while any version or delete marker is in it. Its uploads don't count: they go with it."""
     bucket = find(state, command.bucket)
     if bucket is None:
         return NoBucket()

@@ -1,9 +1,9 @@
 """Chunk rows: which generation of a digest is live, where it lies, and how many slices refer to it.
 
-"Names are never used twice" (docs/ARCHITECTURE.md): a commit brings its chunks under its own generation. If the digest is
-live already, the commit adds a reference and its generation is passed over for good, unless it has more valid locations
-than the row: then the row switches. A row whose last reference goes is removed at once. Only the node that holds a copy
-announces or withdraws it afterwards.
+"Names are never used twice" (docs/ARCHITECTURE.md): a commit brings its chunks under its own generation. If the digest
+is live already, the commit adds a reference and its generation is passed over for good, unless it has more valid
+locations than the row: then the row switches. A row whose last reference goes is removed at once. Only the node that
+holds a copy announces or withdraws it afterwards.
 """
 
 from dataclasses import dataclass
@@ -113,7 +113,8 @@ def link(state: State, plan: Plan) -> None:
         elif brought is not None and len(brought[1]) > state.valid(row.locations):
             for number in row.locations:
                 state.hint(number, digest, row.generation)
-            _update(state, ChunkRow(digest, generation, row.size, row.refs + count, max(wanted, row.wanted), brought[1]))
+            _update(state, row._replace(generation=generation, refs=row.refs + count, wanted=max(wanted, row.wanted),
+                                        locations=brought[1]))
         else:
             state.execute("UPDATE chunk SET refs = refs + ? WHERE digest = ?", (count, digest))
 
@@ -188,7 +189,9 @@ def withdraw(state: State, number: int, digest: Digest, generation: Generation) 
 def review(state: State, after: bytes, limit: int) -> bytes | None:
     """Look through chunk rows in order of digest, since nodes have come or gone: strip locations that count no more,
     wish for as many copies as there are now nodes for. Answers where to go on, or None at the end."""
-    digests = state.execute("SELECT digest FROM chunk WHERE digest > ? ORDER BY digest LIMIT ?", (after, limit)).fetchall()
+    digests = state.execute(
+        "SELECT digest FROM chunk WHERE digest > ? ORDER BY digest LIMIT ?", (after, limit)
+    ).fetchall()
     for (digest,) in digests:
         row = load(state, digest)
         assert row is not None

@@ -87,7 +87,8 @@ def insert(
 ) -> None:
     state.touch()
     state.execute(
-        "INSERT INTO content (id, refs, kind, size, etag, checksum, parts, slices, crc) VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?)",
+        "INSERT INTO content (id, refs, kind, size, etag, checksum, parts, slices, crc)"
+        " VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?)",
         (content, refs, kind, size, etag, checksum, slices, content_seal(content, kind, size, etag, 0, slices)),
     )
 
@@ -102,7 +103,8 @@ def add_piece(state: State, content: ContentId, start: int, slices: tuple[Slice,
 def under_construction(state: State, content: ContentId, kind: int) -> int | None:
     """Its size so far, if the command's session is building this content and it is of this kind."""
     row = state.execute(
-        "SELECT c.size FROM staged s JOIN content c ON c.id = s.content WHERE s.content = ? AND s.session = ? AND c.kind = ?",
+        "SELECT c.size FROM staged s JOIN content c ON c.id = s.content"
+        " WHERE s.content = ? AND s.session = ? AND c.kind = ?",
         (content if count_fits(content) else 0, state.session, kind),
     ).fetchone()
     return None if row is None else row[0]
@@ -178,7 +180,9 @@ def release(state: State, content: int, room: int = DROPPED_AT_ONCE_MAX) -> int:
 
     Answers how many slices it dropped.
     """
-    row = state.execute("SELECT refs, kind, size, etag, parts, slices, crc FROM content WHERE id = ?", (content,)).fetchone()
+    row = state.execute(
+        "SELECT refs, kind, size, etag, parts, slices, crc FROM content WHERE id = ?", (content,)
+    ).fetchone()
     if row is None or row[0] < 1:
         raise damaged(f"content {content}: it has no reference left to take")
     refs, kind, size, etag, parts, slices, crc = row

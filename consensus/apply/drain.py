@@ -1,6 +1,6 @@
 """Work that no command may do at once, in pages: taking dead contents, uploads, buckets and sessions apart.
 
-The leader proposes `Drain` while the queue isn't empty. Each takes the oldest items and does as much as its limit allows.
+The leader proposes `Drain` while the queue isn't empty. Each takes the oldest items and does what its limit allows.
 One unit of the limit is one row looked at for its own sake (a slice's chunk, a part, an upload, a result); it writes at
 most three rows, so `UNITS_MAX` units stay within a command's row limit.
 """
@@ -21,8 +21,8 @@ HINTS_KEPT_MS = 24 * 3_600_000
 
 
 def drain(state: State, command: Drain) -> AnyResult:
-    units = min(max(command.limit, 1), UNITS_MAX)
-    left = units
+    left = min(max(command.limit, 1), UNITS_MAX)
+    released = 0
     while left > 0:
         row = state.execute("SELECT id, kind, a, b FROM queue ORDER BY id LIMIT 1").fetchone()
         if row is None:
@@ -32,13 +32,14 @@ def drain(state: State, command: Drain) -> AnyResult:
             used, done = _review(state, id, b, left)
         else:
             used, done = _WORK[kind](state, a, left)
+        released += used
         left -= max(used, 1)
         if done:
             state.touch()
             state.execute("DELETE FROM queue WHERE id = ?", (id,))
     if left > 0:
-        left -= _forget_old(state, left)
-    return Drained(released=units - max(left, 0), more=has_work(state, state.now))
+        released += _forget_old(state, left)
+    return Drained(released=released, more=has_work(state, state.now))
 
 
 def has_work(state: State, now_ms: int) -> bool:
@@ -69,7 +70,8 @@ def _forget_old(state: State, room: int) -> int:
 
 def _content(state: State, id: int, room: int) -> tuple[int, bool]:
     row = state.execute("SELECT refs, kind, size, etag, parts, slices FROM content WHERE id = ?", (id,)).fetchone()
-    assert row is not None and row[0] == 0, "only contents without references are in the queue"
+    assert row is not None
+    assert row[0] == 0, "only contents without references are in the queue"
     _, kind, size, etag, parts, slices = row
     if kind == INLINE:
         used, rest = _drop_slices(state, slices, room)
@@ -150,7 +152,8 @@ def _bucket(state: State, bucket: int, room: int) -> tuple[int, bool]:
 
 def _session(state: State, session: int, room: int) -> tuple[int, bool]:
     used = state.execute(
-        "DELETE FROM result WHERE session = ? AND sequence IN (SELECT sequence FROM result WHERE session = ? ORDER BY sequence LIMIT ?)",
+        "DELETE FROM result WHERE session = ? AND sequence IN"
+        " (SELECT sequence FROM result WHERE session = ? ORDER BY sequence LIMIT ?)",
         (session, session, room),
     ).rowcount
     state.touch(used)

@@ -1,9 +1,9 @@
 """Multipart uploads: begun, filled with parts, completed into one composite content, or aborted.
 
 A finished part is a content of its own, referred to by its row. Complete makes a composite content whose
-`content_part` rows refer to the listed parts' contents; the part rows go afterwards, through the queue. A long list comes
-in pages (`StageParts`). An upload's *revision* counts the replacements of its parts: pages that saw another revision than
-the deciding command does are refused, so that the decision needs no second look at each part.
+`content_part` rows refer to the listed parts' contents; the part rows go afterwards, through the queue. A long list
+comes in pages (`StageParts`). An upload's *revision* counts the replacements of its parts: pages that saw another
+revision than the deciding command does are refused, so that the decision needs no second look at each part.
 """
 
 from typing import NamedTuple
@@ -92,8 +92,8 @@ def create_upload(state: State, command: CreateUpload) -> AnyResult:
     current = find_current(state, bucket.id, key)
     state.touch()
     state.execute(
-        "INSERT INTO upload (bucket, key, upload_id, ord, initiated, attributes, owner, algorithm, kind, existing, revision)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+        "INSERT INTO upload (bucket, key, upload_id, ord, initiated, attributes, owner, algorithm, kind, existing,"
+        " revision) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
         (bucket.id, key, command.upload_id, state.position, state.now, attributes, command.owner,
          command.checksum_algorithm, command.checksum_kind, current.order if current else 0),
     )
@@ -322,7 +322,8 @@ def _conflict(command: CompleteUpload, upload: UploadRow, current: Current | Non
 def _first_answer(state: State, bucket: int, key: bytes, command: CompleteUpload) -> Committed | NoUpload:
     """Of an upload that has been completed with this very ETag."""
     row = state.execute(
-        "SELECT version_id, version_ord, modified, etag, checksum FROM completed WHERE bucket = ? AND key = ? AND upload_id = ?",
+        "SELECT version_id, version_ord, modified, etag, checksum FROM completed"
+        " WHERE bucket = ? AND key = ? AND upload_id = ?",
         (bucket, key, command.upload_id),
     ).fetchone()
     if row is None or row[3] != command.etag:

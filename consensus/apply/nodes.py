@@ -10,7 +10,7 @@ from consensus.apply.state import State, count_fits, texts_fit
 from consensus.core.commands import CHUNKS_PER_COMMAND_MAX, Announce, RegisterNode, Withdraw
 from consensus.core.ids import DIGEST_BYTES, Digest, Generation, NodeId, parse_node_id
 from consensus.core.model import NodeInfo
-from consensus.core.results import AnyResult, Announced, Malformed, SessionOpened, Withdrawn
+from consensus.core.results import Announced, AnyResult, Malformed, SessionOpened, Withdrawn
 
 NODES_MAX = 4096
 """Names of all nodes are read with each version: 4096 make about 64 KiB, already more than one wants there."""
@@ -58,7 +58,8 @@ def _renumber(state: State, old: int | None, info: NodeInfo) -> None:
 def _write(state: State, number: int, info: NodeInfo) -> None:
     state.touch()
     state.execute(
-        "INSERT OR REPLACE INTO node (number, id, incarnation, address, zone, capacity, state) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO node (number, id, incarnation, address, zone, capacity, state)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
         (number, info.node, info.incarnation, info.address, info.zone, info.capacity_bytes, info.state),
     )
     state.nodes[info.node] = number, info

@@ -138,7 +138,8 @@ def make_current(
     order, now = state.position, state.now
     state.touch()
     state.execute(
-        f"INSERT OR REPLACE INTO object (bucket, key, {VERSION_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT OR REPLACE INTO object (bucket, key, {VERSION_COLUMNS})"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (bucket.id, key, order, stored, now, body.content, body.size, body.etag, checksum, body.parts,
          attributes.storage_class, owner, raw,
          version_seal(key, order, stored, now, body.content, body.size, body.etag, checksum, body.parts, owner, raw)),
@@ -225,7 +226,8 @@ def _put_marker(
         _delete_row(state, bucket, key)
     state.touch()
     state.execute(
-        f"INSERT INTO history (bucket, key, marker, {VERSION_COLUMNS}) VALUES (?, ?, 1, ?, ?, ?, 0, 0, '', NULL, 0, '', ?, ?, ?)",
+        f"INSERT INTO history (bucket, key, marker, {VERSION_COLUMNS})"
+        " VALUES (?, ?, 1, ?, ?, ?, 0, 0, '', NULL, 0, '', ?, ?, ?)",
         (bucket.id, key, state.position, name, state.now, command.owner, EMPTY_ATTRIBUTES,
          version_seal(key, state.position, name, state.now, 0, 0, "", None, 0, command.owner, EMPTY_ATTRIBUTES)),
     )
@@ -254,7 +256,9 @@ def _uncover(state: State, bucket: BucketState, key: bytes) -> None:
     at = (bucket.id, key)
     if state.execute("SELECT 1 FROM object WHERE bucket = ? AND key = ?", at).fetchone():
         return
-    row = state.execute("SELECT ord, marker FROM history WHERE bucket = ? AND key = ? ORDER BY ord DESC LIMIT 1", at).fetchone()
+    row = state.execute(
+        "SELECT ord, marker FROM history WHERE bucket = ? AND key = ? ORDER BY ord DESC LIMIT 1", at
+    ).fetchone()
     if row is None or row[1]:
         return
     state.touch(2)

@@ -1,0 +1,178 @@
+"""Slow checks of the whole metadata, for tests and for the scrub: counts recounted, seals checked, a hash of the contents.
+
+`recount` answers sentences, one for each thing that doesn't fit; none: the metadata is consistent with itself.
+"""
+
+import hashlib
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+
+from consensus.apply import queue
+from consensus.rows import (
+    INLINE,
+    PARTS,
+    PIECES,
+    chunk_seal,
+    content_seal,
+    decode_locations,
+    part_seal,
+    piece_seal,
+    unpack_slices,
+    version_seal,
+)
+from consensus.tables import TABLES, VERSION_COLUMNS
+
+Database = sqlite3.Connection
+
+LOCAL_META = ("generation",)
+"""Meta rows that may differ between members."""
+
+
+def recount(db: Database) -> list[str]:
+    """What doesn't fit. Reads every row and holds all counts in memory."""
+    return [*_versions(db), *_references(db), *_chunks(db), *_shapes(db), *_queue(db)]
+
+
+def logical_hash(db: Database) -> str:
+    """Equal on members that have applied the same log, whatever their files look like."""
+    total = hashlib.sha256()
+    for table in TABLES:
+        name = table._meta.table_name
+        columns = ", ".join(f'"{column}"' for column in table._meta.columns)
+        where = f"WHERE k NOT IN ({', '.join(repr(k) for k in LOCAL_META)})" if name == "meta" else ""
+        total.update(name.encode())
+        for row in db.execute(f"SELECT {columns} FROM {name} {where} ORDER BY {columns}"):
+            total.update(repr(row).encode())
+    return total.hexdigest()
+
+
+def _versions(db: Database) -> Iterator[str]:
+    objects: Counter[int] = Counter()
+    sizes: Counter[int] = Counter()
+    for table, marker in (("object", "0"), ("history", "marker")):
+        for row in db.execute(f"SELECT bucket, key, {marker}, {VERSION_COLUMNS} FROM {table}"):
+            bucket, key, is_marker, order, version_id, modified, content, size, etag, checksum, parts = row[:11]
+            _, owner, attributes, crc = row[11:]
+            if crc != version_seal(key, order, version_id, modified, content, size, etag, checksum, parts, owner,
+                                   attributes):
+                yield f"{table} {bucket} {key!r} {order}: seal"
+            if bool(is_marker) == bool(content):
+                yield f"{table} {bucket} {key!r} {order}: a marker with a content, or a version without"
+            if not is_marker:
+                objects[bucket] += 1
+                sizes[bucket] += size
+                found = db.execute("SELECT size, etag, parts, refs FROM content WHERE id = ?", (content,)).fetchone()
+                if found is None or found[:3] != (size, etag, parts) or found[3] < 1:
+                    yield f"{table} {bucket} {key!r} {order}: its content {content} is {found}"
+    for bucket, count, size in db.execute("SELECT id, objects, bytes FROM bucket").fetchall():
+        if (count, size) != (objects.pop(bucket, 0), sizes.pop(bucket, 0)):
+            yield f"bucket {bucket}: counters {count}, {size}"
+    yield from (f"versions of bucket {bucket}, which is not there" for bucket in objects)
+    for bucket, key in db.execute(
+        "SELECT h.bucket, h.key FROM history h LEFT JOIN object o ON o.bucket = h.bucket AND o.key = h.key"
+        " GROUP BY h.bucket, h.key HAVING o.key IS NULL AND NOT max(h.ord * 2 + h.marker) & 1 OR o.ord < max(h.ord)"
+    ):
+        yield f"key {bucket} {key!r}: its newest version is not the current one"
+    for bucket, key in db.execute(
+        "SELECT bucket, key FROM (SELECT bucket, key, version_id FROM object UNION ALL"
+        " SELECT bucket, key, version_id FROM history) WHERE version_id = 'null' GROUP BY 1, 2 HAVING count(*) > 1"
+    ):
+        yield f"key {bucket} {key!r}: two null versions"
+
+
+def _references(db: Database) -> Iterator[str]:
+    counted = Counter(dict(db.execute(
+        "SELECT content, count(*) FROM (SELECT content FROM object UNION ALL SELECT content FROM history WHERE NOT marker"
+        " UNION ALL SELECT content FROM part UNION ALL SELECT part_content FROM content_part) GROUP BY content"
+    ).fetchall()))
+    waiting = {row[0] for row in db.execute("SELECT a FROM queue WHERE kind = ?", (queue.CONTENT,))}
+    staged = {row[0] for row in db.execute("SELECT content FROM staged")}
+    for content, refs in db.execute("SELECT id, refs FROM content").fetchall():
+        if refs != counted.pop(content, 0):
+            yield f"content {content}: {refs} references recorded"
+        if (content in waiting) + (content in staged) != (refs == 0):
+            yield f"content {content}: {refs} references, waiting {content in waiting}, staged {content in staged}"
+    yield from (f"content {content} is referred to, but not there" for content in counted)
+
+
+def _chunks(db: Database) -> Iterator[str]:
+    counted: Counter[bytes] = Counter()
+    sizes: dict[bytes, int] = {}
+    for (packed,) in db.execute(
+        "SELECT slices FROM content WHERE slices IS NOT NULL UNION ALL SELECT slices FROM piece"
+    ).fetchall():
+        for digest, start, length in unpack_slices(packed):
+            counted[digest] += 1
+            sizes[digest] = max(sizes.get(digest, 0), start + length)
+    names = {row[0] for row in db.execute("SELECT number FROM node")}
+    reviewing = db.execute("SELECT 1 FROM queue WHERE kind = ?", (queue.REVIEW,)).fetchone()
+    for digest, session, sequence, size, refs, wanted, short, locations, crc in db.execute(
+        "SELECT digest, session, sequence, size, refs, wanted, short, locations, crc FROM chunk"
+    ).fetchall():
+        name = digest.hex()[:12]
+        if crc != chunk_seal(digest, session, sequence, size, locations):
+            yield f"chunk {name}: seal"
+        if refs != counted.pop(digest, 0):
+            yield f"chunk {name}: {refs} references recorded"
+        if size < sizes.get(digest, 0):
+            yield f"chunk {name}: a slice goes beyond its {size} bytes"
+        valid = [number for number in decode_locations(locations) if number in names]
+        if len(valid) != len(set(valid)) or (not reviewing and bool(short) != (len(valid) < wanted)):
+            yield f"chunk {name}: locations {valid}, wanted {wanted}, short {short}"
+    yield from (f"chunk {digest.hex()[:12]} is referred to, but not there" for digest in counted)
+
+
+def _shapes(db: Database) -> Iterator[str]:
+    """Contents add up to their size; nothing lies around without its owner."""
+    for content, refs, kind, size, etag, parts, slices, crc in db.execute(
+        "SELECT id, refs, kind, size, etag, parts, slices, crc FROM content"
+    ).fetchall():
+        if crc != content_seal(content, kind, size, etag, parts, slices):
+            yield f"content {content}: seal"
+        if (slices is not None) != (kind == INLINE):
+            yield f"content {content} of kind {kind} has the wrong slices"
+        if refs == 0 and db.execute("SELECT 1 FROM queue WHERE kind = ? AND a = ?", (queue.CONTENT, content)).fetchone():
+            continue                # half taken apart, it may be
+        found = 0
+        if kind == INLINE:
+            found = sum(piece.length for piece in unpack_slices(slices))
+        elif kind == PIECES:
+            for start, packed, seal in db.execute(
+                "SELECT start, slices, crc FROM piece WHERE content = ? ORDER BY start", (content,)
+            ):
+                if start != found or seal != piece_seal(content, start, packed):
+                    yield f"piece {content} {start}: seal, or a gap"
+                found += sum(piece.length for piece in unpack_slices(packed))
+        elif kind == PARTS:
+            rows = db.execute(
+                "SELECT number, start, part_content, size, etag, checksum, crc FROM content_part WHERE content = ?"
+                " ORDER BY number",
+                (content,),
+            ).fetchall()
+            for number, start, part_content, part_size, part_etag, checksum, seal in rows:
+                if start != found or seal != part_seal(content, number, part_content, part_size, part_etag, checksum):
+                    yield f"part {content} {number}: seal, or a gap"
+                found += part_size
+            if len(rows) != parts:
+                yield f"content {content}: {len(rows)} parts, {parts} recorded"
+        if found != size:
+            yield f"content {content}: {found} bytes, {size} recorded"
+    for table, column in (("piece", "content"), ("content_part", "content"), ("staged", "content")):
+        for (owner,) in db.execute(f"SELECT DISTINCT {column} FROM {table} WHERE {column} NOT IN (SELECT id FROM content)"):
+            yield f"{table} of content {owner}, which is not there"
+
+
+def _queue(db: Database) -> Iterator[str]:
+    """What has lost its owner is waiting to be taken apart."""
+    waiting = {(row[0], row[1]) for row in db.execute("SELECT kind, a FROM queue")}
+    for kind, what, sql in (
+        (queue.UPLOAD, "part of upload", "SELECT DISTINCT upload FROM part WHERE upload NOT IN (SELECT ord FROM upload)"),
+        (queue.BUCKET, "upload in bucket", "SELECT DISTINCT bucket FROM upload WHERE bucket NOT IN (SELECT id FROM bucket)"),
+        (queue.SESSION, "staged by session",
+         "SELECT DISTINCT session FROM staged WHERE session NOT IN (SELECT id FROM session)"),
+        (queue.SESSION, "result of session",
+         "SELECT DISTINCT session FROM result WHERE session NOT IN (SELECT id FROM session)"),
+    ):
+        yield from (f"{what} {row[0]}, which is gone and not in the queue"
+                    for row in db.execute(sql).fetchall() if (kind, row[0]) not in waiting)
