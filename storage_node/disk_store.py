@@ -10,8 +10,9 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
 
 from consensus.core.clock import Clock, SystemClock
 from consensus.core.errors import Corrupt, NoSpace, Refused, Unavailable
@@ -27,6 +28,9 @@ from storage_node.segments import SEGMENT_BYTES, SEGMENTS, Record, Segments, rem
 from storage_node.store import StoreStatistics
 
 log = logging.getLogger("staddle.node")
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 RESERVE_BYTES = 64 << 20
 """Kept free by refusing new chunks, so that deletions, the index and the metadata's journal can go on on a full disk."""
@@ -176,7 +180,8 @@ class DiskStore:
             log.warning("%s: no mark of a clean stop, the next start will recover", self.folder, exc_info=True)
         self._index.close()
 
-    async def _run(self, function, *arguments):  # type: ignore[no-untyped-def]  # passes anything through to a thread
+    async def _run(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        assert not named
         return await asyncio.get_running_loop().run_in_executor(self._workers, function, *arguments)
 
     # Writing
@@ -194,12 +199,17 @@ class DiskStore:
         if not self._room:
             raise NoSpace(f"{self.folder}: only the reserve of {self._reserve_bytes} bytes is free")
 
-    async def put(self, digest: Digest, generation: Generation, data: bytes, table: bytes) -> None:
+    def put(self, digest: Digest, generation: Generation, data: bytes, table: bytes) -> "asyncio.Future[None]":
         assert 0 < len(data) <= SMALL_BYTES_MAX
-        self.check_room()
-        if table != block_table(data):
-            raise Corrupt(f"chunk {digest.hex()} was changed on its way")
-        await self._segments.put(Record(digest, generation.pack(), data, table, self.clock.now_ms()))
+        try:
+            self.check_room()
+            if table != block_table(data):
+                raise Corrupt(f"chunk {digest.hex()} was changed on its way")
+        except (Corrupt, NoSpace, Unavailable) as error:
+            refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            refused.set_exception(error)
+            return refused
+        return self._segments.put(Record(digest, generation.pack(), data, table, self.clock.now_ms()))
 
     async def create(self, generation: Generation) -> _Incoming:
         self.check_room()
@@ -230,22 +240,18 @@ class DiskStore:
             log.warning("could not note the damage", exc_info=True)
 
     async def find(self, digest: Digest, generation: Generation) -> Copy | None:
-        copy: Copy | None = await self._run(self._index.find, digest, generation.pack())
-        return copy
+        return await self._run(self._index.find, digest, generation.pack())
 
     async def generations(self, digest: Digest) -> list[Copy]:
-        copies: list[Copy] = await self._run(self._index.generations, digest)
-        return copies
+        return await self._run(self._index.generations, digest)
 
     async def inventory(self, after: tuple[bytes, bytes] | None, limit: int) -> list[Copy]:
-        copies: list[Copy] = await self._run(self._index.page, after, limit)
-        return copies
+        return await self._run(self._index.page, after, limit)
 
     # Keeping house
 
     async def due(self, now_ms: int, limit: int) -> list[Copy]:
-        copies: list[Copy] = await self._run(self._index.due, now_ms, limit)
-        return copies
+        return await self._run(self._index.due, now_ms, limit)
 
     async def mark(self, marks: Iterable[tuple[Copy, int, int]]) -> None:
         await self._run(self._index.mark, [(state, due, copy.digest, copy.generation) for copy, state, due in marks])
@@ -283,8 +289,7 @@ class DiskStore:
         return True
 
     async def damage(self, limit: int) -> list[tuple[Digest, bytes, str]]:
-        damage: list[tuple[Digest, bytes, str]] = await self._run(self._index.damage, limit)
-        return damage
+        return await self._run(self._index.damage, limit)
 
     async def statistics(self) -> StoreStatistics:
         totals = await self._run(self._index.totals)

@@ -2,7 +2,7 @@
 
 import errno
 
-from consensus.core.errors import ClusterError, NoSpace, Unavailable
+from consensus.core.errors import ClusterError, Corrupt, NoSpace, Unavailable
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -15,3 +15,15 @@ def from_os(error: OSError, doing: str) -> ClusterError:
     """NoSpace or Unavailable, saying what was being done."""
     kind = NoSpace if error.errno in _FULL else Unavailable
     return kind(f"{doing}: {error.strerror or error}")
+
+
+def combined(failures: list[ClusterError]) -> ClusterError:
+    """What several failures are together: a full disk or damage only if it explains all of them."""
+    assert failures
+    text = "; ".join(dict.fromkeys(str(failure) for failure in failures))
+    if all(isinstance(failure, NoSpace) for failure in failures):
+        return NoSpace(text)
+    if any(isinstance(failure, Corrupt) for failure in failures) and not any(
+            isinstance(failure, Unavailable) for failure in failures):
+        return Corrupt(text)
+    return Unavailable(text)

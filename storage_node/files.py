@@ -17,8 +17,9 @@ import logging
 import os
 import secrets
 import threading
+from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from awscrt.checksums import crc32c
 
@@ -37,6 +38,9 @@ from storage_node.errors import from_os
 from storage_node.index import FILE, Index, Row
 
 log = logging.getLogger("staddle.node")
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 INCOMING = "incoming"
 WRITE_BACK_BYTES = 8 << 20
@@ -76,14 +80,14 @@ class IncomingFile:
         self._run = asyncio.get_running_loop().run_in_executor
 
     async def open(self) -> None:
-        await self._step(self._open, "creating a chunk file")
+        await self._step("creating a chunk file", self._open)
 
     def _open(self) -> None:
         self._fd = self._files.disk.open(self._path, _NEW)
 
     async def write(self, blocks: list[bytes]) -> None:
         """Append blocks of BLOCK_BYTES; only the chunk's very last one may be shorter. Raises NoSpace, Unavailable."""
-        await self._step(self._write, "writing a chunk file", blocks)
+        await self._step("writing a chunk file", self._write, blocks)
 
     def _write(self, blocks: list[bytes]) -> None:
         disk, size = self._files.disk, self.size
@@ -114,7 +118,7 @@ class IncomingFile:
         """Durable and in the index on return. `table` is the sender's own, computed on the buffers that it hashed.
 
         Raises Corrupt if the tables differ, NoSpace, Unavailable. The file is gone then."""
-        answer = await self._step(self._finish, "finishing a chunk file", digest, table, due)
+        answer = await self._step("finishing a chunk file", self._finish, digest, table, due)
         await answer
 
     def _finish(self, digest: Digest, table: bytes | None, due: int) -> "asyncio.Future[None]":
@@ -140,7 +144,8 @@ class IncomingFile:
                 self._files.disk.close(fd)
                 self._files.disk.unlink(self._path, "file.discard")
 
-    async def _step(self, function, doing, *arguments):  # type: ignore[no-untyped-def]  # one place for every step's errors
+    async def _step(self, doing: str, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        assert not named
         try:
             return await self._run(self._files.executor, function, *arguments)
         except OSError as error:
@@ -223,8 +228,8 @@ class Files:
             path = f"{self.folder}/{file_name(named.digest, named.generation)}"
             try:
                 self.disk.rename(named.path, path, "file.rename")
-            except OSError as error:
-                failed[id(named)] = from_os(error, f"naming chunk {named.digest.hex()}")
+            except OSError as failure:
+                failed[id(named)] = from_os(failure, f"naming chunk {named.digest.hex()}")
                 with contextlib.suppress(OSError):
                     self.disk.unlink(named.path, "file.discard")
             else:
@@ -233,10 +238,10 @@ class Files:
         for folder, named_here in folders.items():
             try:
                 self.disk.fsync_dir(folder, "file.fsync_dir")
-            except OSError as error:
+            except OSError as failure:
                 # The file stays under its name: an earlier, acknowledged put of the same copy may have been there.
                 # If it wasn't, recovery finds it and nobody lists it.
-                failed.update((id(named), from_os(error, f"naming chunk {named.digest.hex()}")) for named in named_here)
+                failed.update((id(named), from_os(failure, f"naming chunk {named.digest.hex()}")) for named in named_here)
             else:
                 good += named_here
         for error in failed.values():

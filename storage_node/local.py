@@ -186,7 +186,7 @@ class LocalReader:
 
     async def read(self, located: Located, start: int, length: int, executor: Executor | None = None) -> bytes:
         """`length` ≤ PIECE_BYTES verified bytes. Raises Corrupt, Unavailable, NotHere (a copy that has gone meanwhile)."""
-        assert 0 <= start and 0 < length <= PIECE_BYTES and start + length <= located.size
+        assert start >= 0 and 0 < length <= PIECE_BYTES and start + length <= located.size
         key = (located.segment, b"", b"") if located.segment else (FILE, located.digest, located.generation)
         opened = self._open.get(key)
         data, opened = await asyncio.get_running_loop().run_in_executor(

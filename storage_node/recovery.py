@@ -30,7 +30,15 @@ from storage_node.chunk import (
 from storage_node.files import INCOMING
 from storage_node.index import FILE, SETTLED, Index, Row, SegmentRow
 from storage_node.scan import Found, Gap, read_record, records
-from storage_node.segments import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, SEGMENTS, Record, Segments, remove_segment, segment_path
+from storage_node.segments import (
+    BATCH_BYTES_MAX,
+    BATCH_RECORDS_MAX,
+    SEGMENTS,
+    Record,
+    Segments,
+    remove_segment,
+    segment_path,
+)
 
 log = logging.getLogger("staddle.node")
 

@@ -8,7 +8,15 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from consensus.core.errors import Corrupt
-from storage_node.chunk import ALIGNMENT, HEADER_BYTES, SMALL_BYTES_MAX, Header, block_count, decode_header, record_bytes
+from storage_node.chunk import (
+    ALIGNMENT,
+    HEADER_BYTES,
+    SMALL_BYTES_MAX,
+    Header,
+    block_count,
+    decode_header,
+    record_bytes,
+)
 
 _WINDOW = 1 << 20
 _MAGIC = b"StCh"

@@ -10,11 +10,11 @@ Obligations:
   themselves once the disk does.
 """
 
+import asyncio
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from consensus.core.ids import Digest, Generation
-from storage_node.chunk import Buffer
 from storage_node.index import CONDEMNED, NEW, SETTLED, Copy
 
 __all__ = ["CONDEMNED", "NEW", "SETTLED", "ChunkStore", "Copy", "IncomingChunk", "StoreStatistics"]
@@ -67,16 +67,16 @@ class ChunkStore(Protocol):
 
     async def stop(self) -> None: ...
 
-    async def put(self, digest: Digest, generation: Generation, data: bytes, table: bytes) -> None:
-        """Store a small chunk (1 to SMALL_BYTES_MAX bytes) whole. Raises Corrupt if `table` doesn't fit `data`, NoSpace,
-        Unavailable."""
+    def put(self, digest: Digest, generation: Generation, data: bytes, table: bytes) -> "asyncio.Future[None]":
+        """Store a small chunk (1 to SMALL_BYTES_MAX bytes) whole. Corrupt if `table` doesn't fit `data`, NoSpace,
+        Unavailable: all through the future (a coroutine would need a task for each put)."""
 
     async def create(self, generation: Generation) -> IncomingChunk:
         """Begin a large chunk. Raises NoSpace, Unavailable."""
 
     async def read(self, digest: Digest, generation: Generation, start: int, length: int) -> bytes:
-        """At most PIECE_BYTES, verified; of another copy of the same bytes if this one isn't here. Raises NotHere, Corrupt,
-        Unavailable, and ValueError for a range outside the chunk."""
+        """At most PIECE_BYTES, verified; of another copy of the same bytes if this one isn't here. Raises NotHere,
+        Corrupt, Unavailable, and ValueError for a range outside the chunk."""
 
     async def find(self, digest: Digest, generation: Generation) -> Copy | None: ...
 

@@ -1,0 +1,237 @@
+"""One storage node, seen from a gateway or another node: small requests on one connection, streams and large reads on others.
+
+Connections are made when they are first needed and again after a loss; who asks while the node is away gets Unavailable at once
+rather than waiting, for another node may do. Nothing is retried here.
+"""
+
+import asyncio
+
+import msgspec
+
+from consensus.core.errors import ClusterError, Unavailable
+from consensus.core.ids import Digest, Generation
+from consensus.core.wire import OK, WireClient
+from storage_node import protocol
+from storage_node.chunk import Buffer
+from storage_node.index import Copy
+from storage_node.store import StoreStatistics
+
+BULK_LINKS = 3
+"""Streams share them, so one slow stream holds up a third of the others at worst."""
+
+DEADLINE_S = 20.0
+"""Of a request: a disk that takes longer is as good as gone, and the client's own patience is 60 s."""
+
+BULK_FROM_BYTES = 64 << 10
+"""Answers at least this long come over a bulk connection."""
+
+CONNECT_TIMEOUT_S = 2.0
+
+_copies = msgspec.msgpack.Decoder(list[Copy])
+_copy = msgspec.msgpack.Decoder(Copy)
+_statistics = msgspec.msgpack.Decoder(StoreStatistics)
+
+
+class _Connection:
+    """A link that comes back: made on demand, by one caller for all that wait."""
+
+    def __init__(self, address: str, secret: bytes) -> None:
+        self._address, self._secret = address, secret
+        self._wire: WireClient | None = None
+        self._connecting: asyncio.Task[WireClient] | None = None
+        self.streams: dict[int, Upload] = {}
+
+    @property
+    def now(self) -> WireClient | None:
+        """The link, if there is one."""
+        wire = self._wire
+        return wire if wire is not None and wire.connected else None
+
+    async def get(self) -> WireClient:
+        """Raises Unavailable, Refused."""
+        if (wire := self.now) is not None:
+            return wire
+        if self._connecting is None:
+            self._connecting = asyncio.get_running_loop().create_task(self._connect())
+        try:
+            return await asyncio.shield(self._connecting)
+        finally:
+            if self._connecting is not None and self._connecting.done():
+                self._connecting = None
+
+    async def _connect(self) -> WireClient:
+        wire = WireClient(self._address, self._secret, self._pushed, self._lost)
+        await wire.connect(CONNECT_TIMEOUT_S)
+        self._wire = wire
+        return wire
+
+    def _pushed(self, operation: int, payload: bytes) -> None:
+        if operation == protocol.TAKEN:
+            stream, taken = protocol.TAKEN_BODY.unpack(payload)
+            upload = self.streams.get(stream)
+            if upload is not None:
+                upload.taken(taken)
+
+    def _lost(self) -> None:
+        for upload in list(self.streams.values()):
+            upload.wake()
+
+    def close(self) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._wire is not None:
+            self._wire.close()
+
+
+class Upload:
+    """A large chunk on its way to one node. `send` never waits; who sends asks `room` first."""
+
+    def __init__(self, connection: _Connection, wire: WireClient, generation: Generation) -> None:
+        self._connection, self._wire = connection, wire
+        self.id = wire.new_request()
+        self._answer = wire.answer_to(self.id)
+        self._answer.add_done_callback(lambda answer: self.wake())
+        self._sent = self._taken = 0
+        self._moved = asyncio.Event()
+        connection.streams[self.id] = self
+        wire.post(protocol.BEGIN, self.id, generation.pack())
+
+    @property
+    def has_room(self) -> bool:
+        return self._sent - self._taken < protocol.WINDOW_BYTES or self._answer.done()
+
+    @property
+    def failed(self) -> bool:
+        return self._answer.done()
+
+    def taken(self, count: int) -> None:
+        self._taken = count
+        self._moved.set()
+
+    def wake(self) -> None:
+        self._moved.set()
+
+    async def room(self) -> None:
+        """Returns when another block may be sent, or the stream has failed."""
+        while not self.has_room:
+            self._moved.clear()
+            await self._moved.wait()
+
+    def send(self, block: Buffer) -> None:
+        """One block; it must never change (it may be on its way for a while)."""
+        self._sent += len(block)
+        self._wire.post(protocol.BLOCK, self.id, block)
+
+    async def finish(self, digest: Digest, table: bytes) -> bytes:
+        """The node's incarnation, once the chunk is durable. Raises NoSpace, Corrupt, Unavailable."""
+        if not self.failed:
+            self._wire.post(protocol.END, self.id, digest + table)
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                return checked(*await asyncio.shield(self._answer))
+        except TimeoutError:
+            raise Unavailable("the node did not finish a chunk in time") from None
+        finally:
+            self.close()
+
+    def error(self) -> ClusterError:
+        """Why it failed."""
+        try:
+            checked(*self._answer.result())
+        except ClusterError as error:
+            return error
+        return Unavailable("the stream ended early")
+
+    def abort(self) -> None:
+        if not self.failed:
+            self._wire.post(protocol.ABORT, self.id)
+        self.close()
+
+    def close(self) -> None:
+        self._connection.streams.pop(self.id, None)
+        self._wire.forget(self.id)
+        if not self._answer.done():
+            self._answer.cancel()
+        elif not self._answer.cancelled():
+            self._answer.exception()                  # seen
+
+
+class NodeClient:
+    """Answers are values or the errors of core.errors and NotHere."""
+
+    def __init__(self, address: str, secret: bytes) -> None:
+        self.address = address
+        self._small = _Connection(address, secret)
+        self._bulk = [_Connection(address, secret) for _ in range(BULK_LINKS)]
+        self._next_bulk = 0
+
+    def close(self) -> None:
+        for connection in (self._small, *self._bulk):
+            connection.close()
+
+    def put_now(self, request: bytes) -> "asyncio.Future[tuple[int, bytes]] | None":
+        """Send a PUT made by `put_request` over the connection that there is; None if there is none."""
+        wire = self._small.now
+        return wire.call(protocol.PUT, request) if wire is not None else None
+
+    async def put(self, request: bytes) -> tuple[int, bytes]:
+        """The same, connecting first. Status and payload, for `checked`. Raises Unavailable, Refused."""
+        wire = await self._small.get()
+        return await wire.call(protocol.PUT, request)
+
+    async def upload(self, generation: Generation) -> Upload:
+        """Begin a large chunk. Raises Unavailable, Refused."""
+        connection = self._bulk_connection()
+        return Upload(connection, await connection.get(), generation)
+
+    async def get(self, digest: Digest, generation: Generation, start: int, length: int) -> bytes:
+        """At most 1 MiB, verified by the node. Raises NotHere, Corrupt, Unavailable."""
+        request = protocol.GET_HEAD.pack(digest, generation.pack(), start, length)
+        connection = self._small if length < BULK_FROM_BYTES else self._bulk_connection()
+        data = await self._ask(connection, protocol.GET, request)
+        if len(data) != length:
+            raise Unavailable(f"{self.address} answered {len(data)} bytes instead of {length}")
+        return data
+
+    async def find(self, digest: Digest, generation: Generation) -> Copy:
+        """Raises NotHere, Unavailable."""
+        return _copy.decode(await self._ask(self._small, protocol.STAT, protocol.name_of(digest, generation)))
+
+    async def inventory(self, after: tuple[bytes, bytes] | None, limit: int) -> list[Copy]:
+        request = msgspec.msgpack.encode((after, limit))
+        return _copies.decode(await self._ask(self._bulk_connection(), protocol.INVENTORY, request))
+
+    async def statistics(self) -> StoreStatistics:
+        return _statistics.decode(await self._ask(self._small, protocol.STATISTICS, b""))
+
+    async def report(self, digest: Digest, generation: Generation) -> None:
+        """This copy looked damaged: the node looks for itself."""
+        await self._ask(self._bulk_connection(), protocol.REPORT, protocol.name_of(digest, generation))
+
+    async def kick(self) -> None:
+        await self._ask(self._small, protocol.KICK, b"")
+
+    def _bulk_connection(self) -> _Connection:
+        """The one with the fewest streams, else the next."""
+        self._next_bulk = (self._next_bulk + 1) % BULK_LINKS
+        rotated = self._bulk[self._next_bulk:] + self._bulk[:self._next_bulk]
+        return min(rotated, key=lambda connection: len(connection.streams))
+
+    async def _ask(self, connection: _Connection, operation: int, request: bytes) -> bytes:
+        wire = await connection.get()
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                return checked(*await wire.call(operation, request))
+        except TimeoutError:
+            raise Unavailable(f"{self.address} did not answer in {DEADLINE_S:g} s") from None
+
+
+def put_request(digest: Digest, generation: Generation, data: Buffer, table: bytes) -> bytes:
+    return b"".join((protocol.PUT_HEAD.pack(digest, generation.pack(), len(data)), table, data))
+
+
+def checked(status: int, payload: bytes) -> bytes:
+    if status != OK:
+        raise protocol.error_of(status, payload)
+    return payload
+

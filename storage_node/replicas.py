@@ -1,0 +1,304 @@
+"""Chunks across nodes: written to all that should hold them, acknowledged at the quorum; read from the nearest good copy.
+
+Writes go to n nodes at once, n as many as the setting says and there are. At the quorum the holders so far are given back; a late
+node announces its copy itself (settle.py). A node that fails is replaced by the next one in the order of placement, as long
+as nothing but the request has to be sent again; a stream goes on without it while the quorum holds.
+
+Reads prefer this host's folders, then the other holders. Every byte is verified by whoever read it from a disk. A copy that is
+damaged, gone or unreachable is passed over for the next; when none is left, the error is raised: before the first byte, or
+in the middle, but never in place of the right bytes.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from consensus.core.errors import ClusterError, Corrupt, Unavailable
+from consensus.core.ids import Digest, Generation, NodeId
+from consensus.core.model import Holder, LocatedSlice, NodeInfo
+from consensus.core.placement import copies_wanted, ranked, write_quorum
+from consensus.core.wire import OK
+from storage_node import protocol
+from storage_node.chunk import SMALL_BYTES_MAX, Buffer, block_table
+from storage_node.client import DEADLINE_S, NodeClient, checked, put_request
+from storage_node.errors import combined
+from storage_node.local import PIECE_BYTES, LocalReader
+from storage_node.writing import ChunkWriter
+
+log = logging.getLogger("staddle.replicas")
+
+NODES_BELIEVED_S = 1.0
+"""How long the list of nodes is believed. A node that is gone is noticed by its connection long before."""
+
+
+class NodeList(Protocol):
+    """What this needs of consensus.client.MetadataClient."""
+
+    async def nodes(self) -> Sequence[NodeInfo]: ...
+
+
+class Policy(NamedTuple):
+    """As the machine counts: see `core.placement`."""
+
+    copies: int = 3
+    replication: str = "sync"     # sync | async | all
+
+
+class Plan(NamedTuple):
+    """Where a chunk should go: `places` in order of preference, the first `copies` of them wanted."""
+
+    places: list[NodeInfo]
+    copies: int
+    quorum: int
+
+
+class Replicas:
+    """One per process and event loop. `local` names the `chunks` folders of nodes on this host."""
+
+    def __init__(self, metadata: NodeList, secret: bytes, *, local: Mapping[NodeId, str] | None = None,
+                 policy: Policy = Policy()) -> None:
+        self._metadata, self._secret, self._policy = metadata, secret, policy
+        self._local = {node: LocalReader(folder) for node, folder in (local or {}).items()}
+        self._clients: dict[NodeId, NodeClient] = {}
+        self._map: list[NodeInfo] = []
+        self._map_until = 0.0
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+
+    async def stop(self) -> None:
+        for task in list(self._background):
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        for client in self._clients.values():
+            client.close()
+        self._clients.clear()
+        for reader in self._local.values():
+            reader.close()
+
+    # The map
+
+    async def _plan(self, key: bytes) -> Plan:
+        """Raises Unavailable when fewer nodes are up than the quorum needs."""
+        if asyncio.get_running_loop().time() >= self._map_until:
+            self._map = list(await self._metadata.nodes())
+            self._map_until = asyncio.get_running_loop().time() + NODES_BELIEVED_S
+        nodes = self._map
+        wanted = copies_wanted(self._policy.copies, nodes)
+        quorum = write_quorum(self._policy.replication, wanted)
+        up = [node for node in nodes if node.state == "up"]
+        if not quorum or len(up) < quorum:
+            raise Unavailable(f"{len(up)} of {len(nodes)} storage nodes take chunks, {quorum or 1} are needed")
+        return Plan(up if len(up) == 1 else ranked(key, up), wanted, quorum)
+
+    def client(self, node: NodeInfo) -> NodeClient:
+        client = self._clients.get(node.node)
+        if client is None or client.address != node.address:
+            if client is not None:
+                client.close()
+            client = self._clients[node.node] = NodeClient(node.address, self._secret)
+        return client
+
+    # Writing
+
+    async def write(self, data: Buffer, digest: Digest, generation: Generation) -> tuple[Holder, ...]:
+        """Store a chunk of 1 to SMALL_BYTES_MAX bytes whole. Returns the holders once they are enough for the quorum.
+
+        Raises NoSpace, Unavailable."""
+        if len(data) > SMALL_BYTES_MAX:
+            writer = await self.open_writer(generation)
+            await writer.write(data)
+            return await writer.finish(digest)
+        plan = await self._plan(digest)
+        request = put_request(digest, generation, data, block_table(data))
+        if plan.copies == 1:
+            return await self._write_one(plan, request)
+        return await _Quorum(self, plan, request).run()
+
+    async def _write_one(self, plan: Plan, request: bytes) -> tuple[Holder, ...]:
+        """No copies to wait for: without a task. The common case on one disk."""
+        failures: list[ClusterError] = []
+        for node in plan.places:
+            client = self.client(node)
+            try:
+                answer = client.put_now(request)
+                async with asyncio.timeout(DEADLINE_S):
+                    status, incarnation = await (client.put(request) if answer is None else answer)
+                if status == OK:
+                    return (Holder(node.node, incarnation),)
+                failures.append(protocol.error_of(status, incarnation))
+            except ClusterError as error:
+                failures.append(error)
+            except TimeoutError:
+                failures.append(Unavailable(f"node {node.node} did not store a chunk in time"))
+        raise combined(failures)
+
+    async def open_writer(self, generation: Generation) -> ChunkWriter:
+        """For a chunk of any size, piece by piece. Raises Unavailable."""
+        plan = await self._plan(generation.pack())
+        return ChunkWriter(self, plan, generation)
+
+    # Reading
+
+    def read_now(self, part: LocatedSlice) -> bytes | None:
+        """Verified bytes from a folder on this host, if that takes no waiting; else None, and `read` finds out why."""
+        local = self._local
+        for node in part.nodes:
+            reader = local.get(node)
+            if reader is not None:
+                try:
+                    data = reader.read_now(part.digest, part.generation.pack(), part.start, part.length)
+                except Corrupt as error:
+                    self._report(node, part, error)
+                    return None
+                return data if data is not None and len(data) == part.length else None
+        return None
+
+    async def read(self, part: LocatedSlice) -> AsyncGenerator[bytes]:
+        """The slice in verified pieces of at most 1 MiB, the next one on its way while one is used.
+
+        Raises Corrupt (every copy is damaged or gone), Unavailable; before the first piece or in the middle."""
+        sources = self._sources(part)
+        end = part.start + part.length
+        at = part.start
+        length = _piece(at, end)
+        ahead = asyncio.ensure_future(self._fetch(part, sources, at, length))
+        try:
+            while True:
+                data = await ahead
+                at += length
+                length = _piece(at, end)
+                if not length:
+                    yield data
+                    return
+                ahead = asyncio.ensure_future(self._fetch(part, sources, at, length))
+                yield data
+        finally:
+            if not ahead.done():
+                ahead.cancel()
+                with contextlib.suppress(asyncio.CancelledError, ClusterError):
+                    await ahead
+            elif not ahead.cancelled():
+                ahead.exception()                     # seen
+
+    def _sources(self, part: LocatedSlice) -> list[NodeId]:
+        """This host's nodes first, the others in any order."""
+        here = [node for node in part.nodes if node in self._local]
+        there = [node for node in part.nodes if node not in self._local]
+        random.shuffle(there)
+        return here + there
+
+    async def _fetch(self, part: LocatedSlice, sources: list[NodeId], start: int, length: int) -> bytes:
+        """One piece, from the first of `sources` that has it. One that fails is dropped from the list."""
+        failures: list[ClusterError] = []
+        while sources:
+            node = sources[0]
+            try:
+                return await self._fetch_from(node, part, start, length)
+            except ClusterError as error:
+                log.warning("chunk %s on node %s: %s", part.digest.hex(), node, error)
+                failures.append(error)
+                if isinstance(error, Corrupt):
+                    self._report(node, part, error)
+                if sources and sources[0] == node:
+                    del sources[0]
+        if not failures:
+            raise Unavailable(f"chunk {part.digest.hex()}: no node that holds it is known")
+        raise combined(failures)
+
+    async def _fetch_from(self, node: NodeId, part: LocatedSlice, start: int, length: int) -> bytes:
+        reader = self._local.get(node)
+        if reader is not None:
+            try:
+                located = reader.locate(part.digest, part.generation.pack())
+                if start + length > located.size:
+                    raise Corrupt(f"chunk {part.digest.hex()} has {located.size} bytes instead of {part.chunk_size}")
+                return await reader.read(located, start, length)
+            except Unavailable as error:
+                log.info("node %s: not readable from here, asking it: %s", node, error)
+        client = self._clients.get(node) or self.client(await self._node(node))
+        return await client.get(part.digest, part.generation, start, length)
+
+    async def _node(self, name: NodeId) -> NodeInfo:
+        for node in await self._metadata.nodes():
+            if node.node == name:
+                return node
+        raise Unavailable(f"node {name} is not known")
+
+    def _report(self, node: NodeId, part: LocatedSlice, error: Corrupt) -> None:
+        """Tell the node about its damaged copy; nobody waits for that."""
+        log.error("node %s: %s", node, error)
+
+        async def report() -> None:
+            with contextlib.suppress(ClusterError):
+                client = self._clients.get(node) or self.client(await self._node(node))
+                await client.report(part.digest, part.generation)
+
+        self.in_background(report())
+
+    def in_background(self, work: Awaitable[None]) -> None:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+class _Quorum:
+    """One small chunk, sent to several nodes at once."""
+
+    def __init__(self, replicas: Replicas, plan: Plan, request: bytes) -> None:
+        self._replicas, self._plan, self._request = replicas, plan, request
+        self._places = iter(plan.places)
+        self._holders: list[Holder] = []
+        self._failures: list[ClusterError] = []
+        self._open = 0
+        self._enough: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> tuple[Holder, ...]:
+        for _ in range(self._plan.copies):
+            self._send()
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                await self._enough
+        except TimeoutError:
+            raise Unavailable(f"{len(self._holders)} of {self._plan.quorum} nodes stored a chunk in time") from None
+        return tuple(self._holders)
+
+    def _send(self) -> None:
+        """To the next node in the order of placement, if there is one."""
+        node = next(self._places, None)
+        if node is None:
+            return
+        self._open += 1
+        client = self._replicas.client(node)
+        answer: asyncio.Future[tuple[int, bytes]] | None = client.put_now(self._request)
+        if answer is None:
+            answer = asyncio.ensure_future(client.put(self._request))
+        answer.add_done_callback(lambda answer: self._answered(node, answer))
+
+    def _answered(self, node: NodeInfo, answer: "asyncio.Future[tuple[int, bytes]]") -> None:
+        self._open -= 1
+        try:
+            incarnation = checked(*answer.result())
+        except ClusterError as error:
+            self._failures.append(error)
+            if not self._enough.done():
+                self._send()
+        except asyncio.CancelledError:
+            self._failures.append(Unavailable("stopped"))
+        else:
+            self._holders.append(Holder(node.node, incarnation))
+        if self._enough.done():
+            return
+        if len(self._holders) >= self._plan.quorum:
+            self._enough.set_result(None)
+        elif len(self._holders) + self._open < self._plan.quorum:
+            self._enough.set_exception(combined(self._failures))
+
+
+def _piece(at: int, end: int) -> int:
+    """Length of the piece from `at`: up to the next multiple of PIECE_BYTES, so that every block is read once."""
+    return min(end, (at // PIECE_BYTES + 1) * PIECE_BYTES) - at

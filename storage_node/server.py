@@ -1,0 +1,233 @@
+"""A storage node: one data folder, served over `core.wire` to gateways and other nodes (protocol.py).
+
+Starting takes the folder, registers with the metadata (which ends the sessions of this node's earlier lives), and only then
+answers and keeps house (settle.py). Small puts and reads are answered without a task; streams and slow reads have one.
+"""
+
+import asyncio
+import logging
+import os
+import struct
+from collections import deque
+from collections.abc import Coroutine
+
+import msgspec
+
+from consensus.core.commands import RegisterNode
+from consensus.core.errors import ClusterError, Refused, Unavailable
+from consensus.core.ids import Digest, Generation, NodeId
+from consensus.core.wire import OK, Link, WireServer
+from storage_node import protocol
+from storage_node.chunk import BLOCK_BYTES, SMALL_BYTES_MAX, block_count
+from storage_node.disk_store import DiskStore
+from storage_node.errors import NotHere
+from storage_node.settle import NodeMetadata, Settler
+from storage_node.store import ChunkStore, IncomingChunk
+
+log = logging.getLogger("staddle.node")
+
+TASKS_MAX = 512
+"""Slow requests under way on one link, streams included; more are refused (promise 8)."""
+
+BLOCKS_AT_ONCE = 8
+"""Of a stream, in one write: 2 MiB."""
+
+
+class NodeServer:
+    """The role. `data` is the data folder; its chunks lie in `data/chunks`."""
+
+    def __init__(self, *, data: str, node: NodeId, address: str, secret: bytes, metadata: NodeMetadata, zone: str = "",
+                 store: ChunkStore | None = None, settle_interval_s: float = 2.0, read_grace_s: float = 3600.0) -> None:
+        self.node, self.address, self.zone = node, address, zone
+        self.data = data
+        self.store: ChunkStore = store or DiskStore(os.path.join(data, "chunks"))
+        self._metadata = metadata
+        self._wire = WireServer(address, secret, self._handler)
+        self.settler = Settler(self.store, metadata, node, register=self._register, interval_s=settle_interval_s,
+                               read_grace_s=read_grace_s)
+
+    async def start(self) -> None:
+        """Raises Refused (the folder is taken or was tampered with), OSError, ClusterError."""
+        await self.store.start()
+        try:
+            await self._register()
+            await self._wire.start()
+        except BaseException:
+            await self.store.stop()
+            raise
+        self.settler.start()
+        log.info("storage node %s serves %s on %s", self.node, self.data, self.address)
+
+    async def _register(self) -> None:
+        figures = await self.store.statistics()
+        await self._metadata.register(RegisterNode(
+            node=self.node, incarnation=self.store.incarnation, address=self.address, zone=self.zone,
+            capacity_bytes=figures.capacity_bytes))
+
+    async def stop(self) -> None:
+        """What has been received is written first; who waits gets his answer or loses the link."""
+        await self.settler.stop()
+        await self._wire.stop()
+        await self.store.stop()
+
+    def _handler(self) -> "NodeLink":
+        return NodeLink(self.store, self.settler)
+
+
+class NodeLink:
+    """What one gateway asks over one connection."""
+
+    def __init__(self, store: ChunkStore, settler: Settler) -> None:
+        self._store, self._settler = store, settler
+        self._streams: dict[int, _Stream] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def frame(self, link: Link, operation: int, status: int, request_id: int, payload: memoryview) -> None:
+        if operation == protocol.PUT:
+            self._put(link, request_id, payload)
+        elif operation == protocol.BLOCK:
+            stream = self._streams.get(request_id)
+            if stream is not None:                    # else it has failed, and the sender doesn't know yet
+                stream.add(bytes(payload))
+        elif operation == protocol.END:
+            stream = self._streams.get(request_id)
+            if stream is not None:
+                stream.end(Digest(bytes(payload[:32])), bytes(payload[32:]))
+        elif operation == protocol.ABORT:
+            stream = self._streams.pop(request_id, None)
+            if stream is not None:
+                stream.abort()
+        elif len(self._tasks) >= TASKS_MAX:
+            _refuse(link, operation, request_id, Unavailable("too many requests on one link"))
+        elif operation == protocol.BEGIN:
+            if request_id in self._streams or len(payload) != 16:
+                raise Refused("malformed BEGIN")
+            stream = self._streams[request_id] = _Stream(link, request_id, self._store, Generation.unpack(bytes(payload)))
+            self._run(self._receive(stream))
+        else:
+            self._run(self._answer(link, operation, request_id, bytes(payload)))
+
+    def lost(self, link: Link) -> None:
+        streams, self._streams = self._streams, {}
+        for stream in streams.values():
+            stream.abort()
+
+    def _run(self, coroutine: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _put(self, link: Link, request_id: int, payload: memoryview) -> None:
+        digest, generation, size = protocol.PUT_HEAD.unpack_from(payload)
+        start = protocol.PUT_HEAD.size + 4 * block_count(size)
+        if len(payload) != start + size or not 0 < size <= SMALL_BYTES_MAX:
+            raise Refused("malformed PUT")
+        stored = self._store.put(Digest(digest), Generation.unpack(generation), bytes(payload[start:]),
+                                 bytes(payload[protocol.PUT_HEAD.size:start]))
+
+        def answer(stored: "asyncio.Future[None]") -> None:
+            error = stored.exception()
+            if error is None:
+                link.send(protocol.PUT, OK, request_id, self._store.incarnation)
+            else:
+                _refuse(link, protocol.PUT, request_id, error)
+
+        stored.add_done_callback(answer)
+
+    async def _receive(self, stream: "_Stream") -> None:
+        try:
+            await stream.run()
+        finally:
+            self._streams.pop(stream.id, None)
+
+    async def _answer(self, link: Link, operation: int, request_id: int, payload: bytes) -> None:
+        try:
+            answer = await self._do(operation, payload)
+        except (ClusterError, ValueError, struct.error, msgspec.MsgspecError) as error:
+            _refuse(link, operation, request_id, error)
+        else:
+            link.send(operation, OK, request_id, answer)
+
+    async def _do(self, operation: int, payload: bytes) -> bytes:
+        store = self._store
+        if operation == protocol.GET:
+            digest, generation, start, length = protocol.GET_HEAD.unpack(payload)
+            return await store.read(Digest(digest), Generation.unpack(generation), start, length)
+        if operation == protocol.INVENTORY:
+            after, limit = _inventory.decode(payload)
+            return msgspec.msgpack.encode(await store.inventory(after, min(limit, protocol.INVENTORY_PAGE_MAX)))
+        if operation == protocol.STATISTICS:
+            return msgspec.msgpack.encode(await store.statistics())
+        if operation == protocol.KICK:
+            self._settler.kick()
+            return b""
+        if operation not in (protocol.STAT, protocol.REPORT):
+            raise Refused(f"no operation {operation}")
+        digest, generation = protocol.NAME.unpack(payload)
+        copy = await store.find(Digest(digest), Generation.unpack(generation))
+        if copy is None:
+            raise NotHere(f"no copy of chunk {digest.hex()}")
+        if operation == protocol.REPORT:
+            await store.verify(copy)
+            return b""
+        return msgspec.msgpack.encode(copy)
+
+
+class _Stream:
+    """A large chunk that is being received: blocks queue here while the disk works."""
+
+    def __init__(self, link: Link, request_id: int, store: ChunkStore, generation: Generation) -> None:
+        self._link, self.id, self._store, self._generation = link, request_id, store, generation
+        self._blocks: deque[bytes] = deque()
+        self._queued = 0
+        self._more = asyncio.Event()
+        self._name: tuple[Digest, bytes] | None = None
+        self._aborted = False
+
+    def add(self, block: bytes) -> None:
+        self._queued += len(block)
+        if not 0 < len(block) <= BLOCK_BYTES or self._queued > 2 * protocol.WINDOW_BYTES or self._name is not None:
+            raise Refused("malformed stream")
+        self._blocks.append(block)
+        self._more.set()
+
+    def end(self, digest: Digest, table: bytes) -> None:
+        self._name = digest, table
+        self._more.set()
+
+    def abort(self) -> None:
+        self._aborted = True
+        self._more.set()
+
+    async def run(self) -> None:
+        incoming: IncomingChunk | None = None
+        try:
+            incoming = await self._store.create(self._generation)
+            while not self._aborted:
+                if self._blocks:
+                    await self._write(incoming)
+                elif self._name is not None:
+                    await incoming.finish(*self._name)
+                    self._link.send(protocol.END, OK, self.id, self._store.incarnation)
+                    return
+                else:
+                    self._more.clear()
+                    await self._more.wait()
+            await incoming.abort()
+        except ClusterError as error:
+            _refuse(self._link, protocol.END, self.id, error)
+
+    async def _write(self, incoming: IncomingChunk) -> None:
+        count = min(len(self._blocks), BLOCKS_AT_ONCE)
+        blocks = [self._blocks.popleft() for _ in range(count)]
+        await incoming.write(blocks)
+        self._queued -= sum(map(len, blocks))
+        self._link.send(protocol.TAKEN, OK, 0, protocol.TAKEN_BODY.pack(self.id, incoming.size))
+
+
+def _refuse(link: Link, operation: int, request_id: int, error: BaseException) -> None:
+    status = protocol.status_of(error) if isinstance(error, ClusterError) else protocol.REFUSED
+    link.send(operation, status, request_id, str(error).encode())
+
+
+_inventory = msgspec.msgpack.Decoder(tuple[tuple[bytes, bytes] | None, int])
