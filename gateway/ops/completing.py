@@ -18,7 +18,6 @@ from gateway.ops.multipart import PARTS_PER_PAGE
 from gateway.ops.objects import write_condition
 from gateway.ops.refusals import no_such_upload, refusal
 from gateway.ops.replies import written_version, xml
-from gateway.ops.tickets import release_all, reserve_together
 from gateway.ops.upload import read_body_about_object
 from gateway.ops.versions import new_version_id
 from gateway.s3 import checksums, names, ranges, xml_read, xml_write
@@ -72,23 +71,20 @@ async def _decide(
     pages = [
         tuple(whole.parts[at : at + PARTS_PER_PAGE_MAX]) for at in range(0, len(whole.parts), PARTS_PER_PAGE_MAX)
     ]
-    tickets = await reserve_together(ctx.metadata, len(pages))
     staged: ContentId | None = None
-    try:
-        for page in pages[:-1]:
-            outcome = await ctx.metadata.commit(StageParts(
-                bucket=bucket.id, key=request.key, upload_id=upload.upload_id, parts=page, into=staged
-            ), tickets.pop(0))
-            if not isinstance(outcome, Staged):
-                return outcome
-            staged = outcome.content
-        return await ctx.metadata.commit(CompleteUpload(
-            bucket=bucket.id, key=request.key, upload_id=upload.upload_id, version_id=new_version_id(),
-            etag=whole.etag, size=whole.size, parts=pages[-1], staged=staged, checksum=whole.checksum,
-            condition=condition,
-        ), tickets.pop(0))
-    finally:
-        release_all(ctx.metadata, tickets)
+    for page in pages[:-1]:
+        outcome = await ctx.metadata.commit(StageParts(
+            bucket=bucket.id, key=request.key, upload_id=upload.upload_id, parts=page, into=staged
+        ))
+        if not isinstance(outcome, Staged):
+            if staged is not None:
+                ctx.metadata.abandon(staged)
+            return outcome
+        staged = outcome.content
+    return await ctx.metadata.commit(CompleteUpload(
+        bucket=bucket.id, key=request.key, upload_id=upload.upload_id, version_id=new_version_id(), etag=whole.etag,
+        size=whole.size, parts=pages[-1], staged=staged, checksum=whole.checksum, condition=condition,
+    ))
 
 
 def _check_order(listed: tuple[CompletePart, ...], request: S3Request) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from consensus.core.commands import NewContent, PutPart, PutVersion, StageContent
 from consensus.core.errors import ClusterError, Corrupt, Unavailable
-from consensus.core.ids import ContentId, Generation
+from consensus.core.ids import ContentId
 from consensus.core.model import Attributes, Bucket, Checksum, LocatedSlice, ObjectVersion, Slice
 from consensus.core.results import AnyResult, ChunkMissing, Committed, ContentMissing, PartStored, Staged
 from gateway.ops.context import Context
@@ -23,17 +23,12 @@ from gateway.ops.objects import put_attributes, write_condition
 from gateway.ops.reading import READ_TRIES, stream_body
 from gateway.ops.refusals import refusal
 from gateway.ops.replies import written_version, xml
-from gateway.ops.tickets import release_all, reserve_together
 from gateway.ops.versions import new_version_id, parse_version_id
 from gateway.s3 import checksums, conditions, headers, names, ranges, xml_write
 from gateway.s3.errors import S3Error
 from gateway.s3.hoisting import effective_headers
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
-
-PAGES_MAX = 64
-"""Pages of slices in 5 GiB, the most that one part may be: at 256 slices of 1 MiB, the least chunk, they are 20; parts
-that were themselves put together from ranges have more."""
 
 
 class Source(NamedTuple):
@@ -93,7 +88,7 @@ async def upload_part_copy(ctx: Context, request: S3Request) -> Reply:
         if length > ctx.settings.single_put_bytes_max:
             raise S3Error("EntityTooLarge", ProposedSize=length, MaxSizeAllowed=ctx.settings.single_put_bytes_max)
         try:
-            content, ticket = await _reference(
+            content = await _reference(
                 ctx, request, version, start, length, upload.checksum_algorithm or checksums.DEFAULT
             )
         except ClusterError:
@@ -102,7 +97,7 @@ async def upload_part_copy(ctx: Context, request: S3Request) -> Reply:
             continue  # deleted or replaced while it was read
         outcome = await ctx.metadata.commit(PutPart(
             bucket=bucket.id, key=request.key, upload_id=upload.upload_id, number=number, content=content
-        ), ticket)
+        ))
         if not isinstance(outcome, ContentMissing | ChunkMissing):
             break
     if not isinstance(outcome, PartStored):
@@ -173,11 +168,8 @@ async def _copied_checksum(ctx: Context, version: ObjectVersion, algorithm: str 
 
 async def _reference(
     ctx: Context, request: S3Request, version: ObjectVersion, start: int, length: int, algorithm: str
-) -> tuple[NewContent, Generation | None]:
-    """`length` bytes of the version as a content that brings no chunks, and the ticket to commit it with.
-
-    Long lists of slices are staged in pages.
-    """
+) -> NewContent:
+    """`length` bytes of the version as a content that brings no chunks. Long lists of slices are staged in pages."""
     known = version.checksum
     if length == version.size and not version.part_count and known is not None and known.algorithm == algorithm:
         hasher = None  # all that a read would tell is known
@@ -185,16 +177,12 @@ async def _reference(
         hasher = checksums.Expected().hasher(algorithm)
     staged: ContentId | None = None
     page: tuple[Slice, ...] = ()
-    tickets: list[Generation] = []
     at, end = start, start + length
-    done = False
+    complete = False
     try:
         while at < end:
             if page:
-                if not tickets:
-                    assert staged is None, "a range has more pages of slices than can be"
-                    tickets = await reserve_together(ctx.metadata, PAGES_MAX)
-                staged = await _stage(ctx, request, page, staged, tickets.pop(0))
+                staged = await _stage(ctx, request, page, staged)
             located = await ctx.metadata.slices(version.content, at, end - at)
             page = tuple([Slice(part.digest, part.start, part.length) for part in located])
             if not page:
@@ -202,23 +190,22 @@ async def _reference(
             if hasher is not None:
                 await _hash(_bytes_of(ctx, located), hasher)
             at += sum([part.length for part in page])
-        done = True
+        complete = True
     finally:
-        release_all(ctx.metadata, tickets[1:] if done else tickets)
-    ticket = tickets[0] if tickets else None
+        if not complete and staged is not None:
+            ctx.metadata.abandon(staged)
     if hasher is None:
-        return NewContent(size=length, etag=version.etag, slices=page, staged=staged, checksum=known), ticket
+        return NewContent(size=length, etag=version.etag, slices=page, staged=staged, checksum=known)
     digests = hasher.finish()
-    content = NewContent(
+    return NewContent(
         size=length, etag=digests.md5, slices=page, staged=staged, checksum=Checksum(*digests.checksum)
     )
-    return content, ticket
 
 
 async def _stage(
-    ctx: Context, request: S3Request, page: tuple[Slice, ...], into: ContentId | None, ticket: Generation
+    ctx: Context, request: S3Request, page: tuple[Slice, ...], into: ContentId | None
 ) -> ContentId:
-    outcome = await ctx.metadata.commit(StageContent(slices=page, into=into), ticket)
+    outcome = await ctx.metadata.commit(StageContent(slices=page, into=into))
     if isinstance(outcome, ChunkMissing):
         raise Unavailable(f"the source of {request.key!r} went away while it was copied")
     if not isinstance(outcome, Staged):

@@ -1,7 +1,8 @@
 """A stream of buffers becomes chunks on storage nodes, and a list of slices that say which.
 
-Used by every upload too large to be handled in one piece. Buffers come in batches and are free again when `add` returns;
-while threads hash a batch the writer sends it, so a stream costs a fixed amount of memory (promise 8). A full chunk is made durable in the background while the next one is filled.
+Used by every upload too large to be handled in one piece. Buffers come in batches and are free again when `add`
+returns; while threads hash a batch the writer sends it, so a stream costs a fixed amount of memory (promise 8). A full
+chunk is made durable in the background while the next one is filled.
 
 Chunks go in *pages* of `CHUNKS_PER_PAGE`: one ticket, one command. All pages but the last are staged; the command that
 decides takes the staged content over. Until then nothing is visible, and after a failure nothing is owed: the ticket is
@@ -21,7 +22,6 @@ from consensus.core.model import Slice
 from consensus.core.results import Staged
 from gateway.ops.context import Context
 from gateway.ops.refusals import refusal
-from gateway.ops.tickets import release_all, reserve_together
 from gateway.s3.request import S3Request
 
 if TYPE_CHECKING:
@@ -65,10 +65,8 @@ class Cutter:
     only from the second chunk on are there two to compute.
     """
 
-    def __init__(self, ctx: Context, request: S3Request, *, bytes_max: int, whole_sha256: bool) -> None:
-        """`bytes_max`: the stream is not longer than this, so that is how many pages it can have."""
+    def __init__(self, ctx: Context, request: S3Request, *, whole_sha256: bool) -> None:
         self._ctx = ctx
-        self._pages_max = max(1, -(-bytes_max // (ctx.settings.chunk_bytes * CHUNKS_PER_PAGE)))
         self._request = request
         self._writer: ChunkWriter | None = None
         self._whole_wanted = whole_sha256
@@ -78,7 +76,7 @@ class Cutter:
         self._finishing: list[asyncio.Task[NewChunk]] = []
         self._slices: list[Slice] = []
         self._chunks: dict[Digest, NewChunk] = {}
-        self._tickets: list[Generation] = []      # of the pages to come, the present one first
+        self._ticket: Generation | None = None
         self._staged: ContentId | None = None
 
     async def add(self, views: list[memoryview], beside: Callable[[memoryview], object]) -> None:
@@ -121,11 +119,8 @@ class Cutter:
         if self._writer is not None:
             await self._close()
         await self._settle(0)
-        tickets, self._tickets = self._tickets, []
-        release_all(self._ctx.metadata, tickets[1:])
         return Cut(
-            slices=tuple(self._slices), chunks=tuple(self._chunks.values()), staged=self._staged,
-            ticket=tickets[0] if tickets else None,
+            slices=tuple(self._slices), chunks=tuple(self._chunks.values()), staged=self._staged, ticket=self._ticket
         )
 
     async def abort(self) -> None:
@@ -137,17 +132,20 @@ class Cutter:
         if self._writer is not None:
             writer, self._writer = self._writer, None
             await writer.abort()
-        release_all(self._ctx.metadata, self._tickets)
-        self._tickets = []
+        if self._ticket is not None:
+            self._ctx.metadata.release(self._ticket)
+            self._ticket = None
+        if self._staged is not None:
+            self._ctx.metadata.abandon(self._staged)
+            self._staged = None
 
     async def _open(self) -> None:
         if len(self._slices) + len(self._finishing) == CHUNKS_PER_PAGE:
             await self._settle(0)
             await self._stage()
-        if not self._tickets:
-            assert self._staged is None, "the stream is longer than it was to be"
-            self._tickets = await reserve_together(self._ctx.metadata, self._pages_max)
-        self._writer = await self._ctx.replicas.open_writer(self._tickets[0])
+        if self._ticket is None:
+            self._ticket = await self._ctx.metadata.reserve(self._staged)
+        self._writer = await self._ctx.replicas.open_writer(self._ticket)
         if self._whole_wanted and self._filled and self._whole is None:
             self._whole = self._sha256  # the first chunk is done: its hash goes on as that of the whole
         self._sha256 = hashlib.sha256()
@@ -172,7 +170,8 @@ class Cutter:
         command = StageContent(
             slices=tuple(self._slices), chunks=tuple(self._chunks.values()), into=self._staged
         )
-        outcome = await self._ctx.metadata.commit(command, self._tickets.pop(0))
+        ticket, self._ticket = self._ticket, None
+        outcome = await self._ctx.metadata.commit(command, ticket)
         if not isinstance(outcome, Staged):
             raise refusal(outcome, self._request)
         self._staged = outcome.content

@@ -21,7 +21,7 @@ from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
 
 INLINE_BYTES_MAX = 256 << 10
-"""Bodies up to this are read whole before the answer: the size of a stored chunk's block, so two at most are verified."""
+"""Bodies up to this are read whole before the answer: the size of a stored chunk's block, so two are verified."""
 
 READ_TRIES = 3
 """A chunk that is gone between the look at the metadata and the read means that the version was replaced meanwhile:

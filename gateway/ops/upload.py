@@ -49,7 +49,7 @@ async def store(ctx: Context, request: S3Request, hasher: Hasher) -> Stored:
     if length is not None and length <= SMALL_BYTES_MAX:
         data, trailers = await _whole_body(ctx, request, length)
         return await _store_small(ctx, data, hasher, trailers)
-    return await _store_stream(ctx, request, hasher, length)
+    return await _store_stream(ctx, request, hasher)
 
 
 def body_length(ctx: Context, request: S3Request) -> int | None:
@@ -144,11 +144,9 @@ async def _store_small(ctx: Context, data: bytes, hasher: Hasher, trailers: dict
     return Stored(content, ticket, Checksum(*digests.checksum))
 
 
-async def _store_stream(ctx: Context, request: S3Request, hasher: Hasher, length: int | None) -> Stored:
+async def _store_stream(ctx: Context, request: S3Request, hasher: Hasher) -> Stored:
     limit = ctx.settings.single_put_bytes_max
-    cutter = Cutter(
-        ctx, request, bytes_max=limit if length is None else length, whole_sha256=ctx.payload.sha256 is not None
-    )
+    cutter = Cutter(ctx, request, whole_sha256=ctx.payload.sha256 is not None)
     decoder = ctx.payload.framing.decoder() if ctx.payload.framing is not None else None
     size = 0
     under_way: asyncio.Task[None] | None = None
