@@ -16,13 +16,14 @@ class BufferPool:
         self._large = limits.buffer_bytes
         self._small = limits.small_buffer_bytes
         self._max = limits.buffers_max
+        self.fast_rate_min = limits.fast_rate_min
         self._free: deque[bytearray] = deque()
         self.out = 0
         """Large buffers that are with somebody now."""
 
-    def take(self, wanted: int) -> bytearray:
-        """A buffer for `wanted` more bytes; it may be smaller."""
-        if wanted <= self._small:
+    def take(self, wanted: int, *, fast: bool) -> bytearray:
+        """A buffer for `wanted` more bytes; it may be smaller. `fast`: they come quickly enough for a large one."""
+        if wanted <= self._small or not fast:
             return bytearray(self._small)
         if self._free:
             self.out += 1

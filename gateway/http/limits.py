@@ -37,6 +37,9 @@ class Limits:
     buffers_max: int = 48
     """Large receive buffers of the process. When all are out, bodies get `small_buffer_bytes` and go on slower."""
     small_buffer_bytes: int = 64 * 1024
+    """What a body begins with, and what it stays at while it comes slowly: a slow sender must not hold a large one."""
+    fast_rate_min: int = 4 << 20
+    """Bytes a second at which a small buffer must have filled for the next one to be large."""
     buffers_ahead: int = 2
     """Buffers that one body may fill before they are asked for."""
     sweep_s: float = 1.0

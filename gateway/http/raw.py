@@ -6,6 +6,7 @@ stops when `buffers_ahead` buffers wait for the reader.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from gateway.http.body import RequestBody, incomplete
@@ -16,7 +17,8 @@ class RawReceiver(asyncio.BufferedProtocol):
     """`done` is called, with reading paused, when the last byte is in."""
 
     __slots__ = (
-        "_ahead", "_body", "_buffer", "_connection", "_done", "_left", "_pool", "_transport", "_used", "paused",
+        "_ahead", "_began", "_body", "_buffer", "_connection", "_done", "_fast", "_left", "_pool", "_transport",
+        "_used", "paused",
     )
 
     def __init__(
@@ -33,6 +35,8 @@ class RawReceiver(asyncio.BufferedProtocol):
         self._left = body.length - body.received
         self._buffer: bytearray | None = None
         self._used = 0
+        self._fast = False
+        self._began = 0.0
         self.paused = True
 
     def go(self) -> None:
@@ -44,8 +48,9 @@ class RawReceiver(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         buffer = self._buffer
         if buffer is None:
-            buffer = self._buffer = self._pool.take(self._left)
+            buffer = self._buffer = self._pool.take(self._left, fast=self._fast)
             self._used = 0
+            self._began = time.monotonic()
         return memoryview(buffer)[self._used : self._used + self._left]
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -59,6 +64,7 @@ class RawReceiver(asyncio.BufferedProtocol):
             return
         body.fill(buffer, self._used)
         self._buffer = None
+        self._fast = self._used >= (time.monotonic() - self._began) * self._pool.fast_rate_min
         if not self._left:
             body.ended = True
             self._pause()
