@@ -6,6 +6,7 @@ import secrets
 import tomllib
 from pathlib import Path
 
+from consensus.core.ids import NodeId, parse_node_id
 from consensus.disk import Disk, make_folder
 from gateway.identities import Identity
 
@@ -41,6 +42,23 @@ class Folders:
         return f"unix:{self.run / f'node-{number}.sock'}"
 
 
+def chunks_of(folder: Path) -> Path:
+    """Where the storage node of a data folder keeps its chunks."""
+    return folder / "chunks"
+
+
+def node_id(folder: Path) -> NodeId:
+    """The storage node that this data folder is; named at its first start, and wherever the folder is moved. Raises
+    FolderError."""
+    path = folder / "node-id"
+    if not path.exists():
+        _write_private_file(path, f"n{secrets.token_hex(4)}\n")
+    try:
+        return parse_node_id(path.read_text().strip())
+    except (OSError, ValueError) as error:
+        raise FolderError(f"the node id {path} cannot be read: {error}") from None
+
+
 def prepare(data: tuple[Path, ...]) -> Folders:
     """Make the folders that are missing. Raises FolderError."""
     disk = Disk()
@@ -66,7 +84,7 @@ def cluster_secret(root: Path) -> bytes:
     """The secret that this cluster's processes know each other by; made at the first start. Raises FolderError."""
     path = root / "secret"
     if not path.exists():
-        _write_secret_file(path, secrets.token_hex(32) + "\n")
+        _write_private_file(path, secrets.token_hex(32) + "\n")
     try:
         secret = bytes.fromhex(path.read_text().strip())
     except (OSError, ValueError) as error:
@@ -87,7 +105,7 @@ def root_identity(root: Path, access_key: str | None, secret_key: str | None) ->
     else:
         if not path.exists():
             made = True
-            _write_secret_file(path, f'access_key = "{new_access_key()}"\nsecret_key = "{new_secret_key()}"\n')
+            _write_private_file(path, f'access_key = "{new_access_key()}"\nsecret_key = "{new_secret_key()}"\n')
         try:
             values = tomllib.loads(path.read_text())
             access_key, secret_key = str(values["access_key"]), str(values["secret_key"])
@@ -109,7 +127,7 @@ def new_secret_key() -> str:
     return "".join(secrets.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789") for _ in range(40))
 
 
-def _write_secret_file(path: Path, text: str) -> None:
+def _write_private_file(path: Path, text: str) -> None:
     """Durable and never readable by others, not even for a moment."""
     disk = Disk()
     temporary = str(path) + ".new"

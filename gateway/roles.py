@@ -10,26 +10,37 @@ import gc
 import logging
 import os
 import signal
-import socket
+import ssl
 import sys
+from pathlib import Path
 from typing import Literal, Protocol
 
 import msgspec
+import uvloop
 
 from consensus.client import MetadataClient
 from consensus.core import logs
 from consensus.core.clock import SystemClock
 from consensus.core.errors import ClusterError, Refused
-from gateway.config import Config, Size
-from gateway.folders import Folders
-from gateway.identities import Identity
+from consensus.core.settings import decode_setting
+from consensus.server import MetaServer
+from gateway.auth import Settings as AuthSettings
+from gateway.config import Config
+from gateway.folders import FolderError, Folders, chunks_of, node_id
+from gateway.http.app import build as build_application
+from gateway.http.limits import Limits
+from gateway.http.server import GatewayServer
+from gateway.identities import Identity, IdentityStore
+from gateway.ops import HANDLERS
+from gateway.ops.context import Services
+from gateway.ops.context import Settings as OperationSettings
+from storage_node.replicas import Policy, Replicas
+from storage_node.server import NodeServer
 
 log = logging.getLogger("staddle.roles")
 
 EX_CONFIG = 78
 """sysexits.h: something is set up wrongly; starting again would not help."""
-
-LISTEN_BACKLOG = 1024
 
 
 class Role(Protocol):
@@ -65,3 +76,111 @@ def launches(config: Config, folders: Folders, secret: bytes, root: Identity, ho
 
     return [launch("meta", 1), *(launch("node", number) for number in range(1, len(config.data) + 1)),
             *(launch("gateway", number) for number in range(1, config.gateway_workers + 1))]
+
+
+def build(launch: Launch) -> Role:
+    """The role of a launch, not started. Raises FolderError."""
+    folders, config, secret = Folders(Path(launch.folders)), launch.config, bytes.fromhex(launch.secret)
+    if launch.role == "meta":
+        return MetaServer(str(folders.meta), folders.meta_address, secret, copies=config.copies, replication=config.replication)
+    if launch.role == "node":
+        return StorageRole(folders, config.data[launch.number - 1], launch.number, secret)
+    return GatewayRole(folders, config, secret, launch)
+
+
+class StorageRole:
+    """A storage node and its link to the metadata."""
+
+    def __init__(self, folders: Folders, data: Path, number: int, secret: bytes) -> None:
+        node = node_id(data)
+        self._metadata = MetadataClient(folders.meta_address, secret, str(folders.meta), owner=f"node {node}")
+        self._node = NodeServer(data=str(data.absolute()), node=node, address=folders.node_address(number), secret=secret,
+                                metadata=self._metadata)
+
+    async def start(self) -> None:
+        await self._metadata.start()
+        await self._node.start()
+
+    async def stop(self) -> None:
+        await self._node.stop()
+        await self._metadata.stop()
+
+
+class GatewayRole:
+    """A gateway worker: metadata and storage nodes as its clients see them, and the S3 endpoint in front."""
+
+    def __init__(self, folders: Folders, config: Config, secret: bytes, launch: Launch) -> None:
+        self._metadata = MetadataClient(folders.meta_address, secret, str(folders.meta), owner=launch.name)
+        self._replicas = Replicas(
+            self._metadata, secret, local={node_id(data): str(chunks_of(data.absolute())) for data in config.data},
+            policy=Policy(copies=config.copies, replication=config.replication))
+        services = Services(
+            metadata=self._metadata, replicas=self._replicas, clock=SystemClock(),
+            settings=OperationSettings(
+                region=config.region, chunk_bytes=config.chunk_bytes, object_ownership=config.object_ownership,
+                block_public_access=config.block_public_access, default_encryption=config.default_encryption),
+            identities=IdentityStore((launch.root, *config.identity)))
+        limits = Limits(connections_max=config.connections_max, requests_max=config.requests_max,
+                        shutdown_s=float(config.shutdown_seconds))
+        application = build_application(
+            services, HANDLERS, ready=self._ready, domains=config.domains, requests_max=config.requests_max,
+            auth=AuthSettings(region=config.region, any_region=config.any_region, signature_v2=config.signature_v2))
+        self.server = GatewayServer(application, host=launch.host, port=launch.port, tls_cert=config.tls_cert,
+                                    tls_key=config.tls_key, limits=limits)
+
+    async def start(self) -> None:
+        await self._metadata.start()
+        await self._replicas.start()
+        await self.server.start()
+
+    async def stop(self) -> None:
+        await self.server.stop()
+        await self._replicas.stop()
+        await self._metadata.stop()
+
+    async def _ready(self) -> bool:
+        """Able to read (the member serves) and to write (enough storage nodes answer)."""
+        try:
+            await self._metadata.status()
+            await self._replicas.reach_quorum()
+        except ClusterError:
+            return False
+        return True
+
+
+def main() -> int:
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return 0                                   # the supervisor went away before it told us what to be
+    launch = msgspec.json.decode(line, type=Launch, dec_hook=decode_setting)
+    logs.set_up(launch.config.log_level, launch.name)
+    return uvloop.run(_run(launch))
+
+
+async def _run(launch: Launch) -> int:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    loop.add_reader(sys.stdin.fileno(), stopping.set)      # readable means ended: nothing else is ever sent
+    try:
+        role = build(launch)
+        await role.start()
+    except (Refused, FolderError, ssl.SSLError) as error:
+        log.error("%s", error)
+        return EX_CONFIG
+    except (ClusterError, OSError) as error:
+        log.error("%s could not start: %s", launch.name, error)
+        return 1
+    gc.collect()
+    gc.freeze()                                    # what start-up made stays; collections need not look at it again
+    with contextlib.suppress(BrokenPipeError):
+        os.write(sys.stdout.fileno(), b"ready\n")
+    await stopping.wait()
+    loop.remove_reader(sys.stdin.fileno())
+    await role.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

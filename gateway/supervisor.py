@@ -86,7 +86,7 @@ class Supervisor:
             if time.monotonic() - started > STEADY_S:
                 delay_s = RESTART_DELAY_S_MIN
             log.warning("%s ended with status %d; starting it again in %.1f s", launch.name, status, delay_s,
-                        extra={"process": launch.name, "status": status})
+                        extra={"child": launch.name, "status": status})
             await anyio.sleep(delay_s)
             delay_s = min(delay_s * 2, RESTART_DELAY_S_MAX)
 
@@ -97,11 +97,11 @@ class Supervisor:
                 assert process.stdin is not None
                 assert process.stdout is not None
                 with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-                    await process.stdin.send(msgspec.json.encode(launch) + b"\n")
+                    await process.stdin.send(msgspec.json.encode(launch, enc_hook=str) + b"\n")
                 async for said in process.stdout:
                     if b"ready" in said:
                         self._waiting_for.discard(launch.name)
-                        log.info("%s is ready", launch.name, extra={"process": launch.name, "pid": process.pid})
+                        log.info("%s is ready", launch.name, extra={"child": launch.name, "pid": process.pid})
                         if not self._waiting_for:
                             self._ready.set()
                 return await process.wait()
@@ -120,7 +120,7 @@ class Supervisor:
                     await anyio.sleep(0.01)
             for name in names:
                 if name in self._running:
-                    log.error("%s did not stop in time and is killed", name, extra={"process": name})
+                    log.error("%s did not stop in time and is killed", name, extra={"child": name})
                     with contextlib.suppress(ProcessLookupError):
                         self._running[name].kill()
 

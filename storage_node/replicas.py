@@ -1,12 +1,14 @@
-"""Chunks across nodes: written to all that should hold them, acknowledged at the quorum; read from the nearest good copy.
+"""Chunks across nodes: written to all that should hold them, acknowledged at the quorum; read from the nearest good
+copy.
 
-Writes go to n nodes at once, n as many as the setting says and there are. At the quorum the holders so far are given back; a late
-node announces its copy itself (settle.py). A node that fails is replaced by the next one in the order of placement, as long
-as nothing but the request has to be sent again; a stream goes on without it while the quorum holds.
+Writes go to n nodes at once, n as many as the setting says and there are. At the quorum the holders so far are given
+back; a late node announces its copy itself (settle.py). A node that fails is replaced by the next one in the order of
+placement, as long as nothing but the request has to be sent again; a stream goes on without it while the quorum
+holds.
 
-Reads prefer this host's folders, then the other holders. Every byte is verified by whoever read it from a disk. A copy that is
-damaged, gone or unreachable is passed over for the next; when none is left, the error is raised: before the first byte, or
-in the middle, but never in place of the right bytes.
+Reads prefer this host's folders, then the other holders. Every byte is verified by whoever read it from a disk. A
+copy that is damaged, gone or unreachable is passed over for the next; when none is left, the error is raised: before
+the first byte, or in the middle, but never in place of the right bytes.
 """
 
 import asyncio
@@ -102,6 +104,14 @@ class Replicas:
                 client.close()
             client = self._clients[node.node] = NodeClient(node.address, self._secret)
         return client
+
+    async def reach_quorum(self) -> None:
+        """Whether a write could succeed now, as far as the nodes say. Raises Unavailable."""
+        plan = await self._plan(b"")
+        asked = await asyncio.gather(*[self.client(node).statistics() for node in plan.places], return_exceptions=True)
+        answering = sum(not isinstance(answer, BaseException) for answer in asked)
+        if answering < plan.quorum:
+            raise Unavailable(f"{answering} storage nodes answer, {plan.quorum} are needed")
 
     # Writing
 

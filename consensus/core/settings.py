@@ -63,7 +63,7 @@ def load(
     converted: dict[str, Any] = {}
     for key, value in values.items():
         try:
-            converted[key] = msgspec.convert(value, types[key], strict=False, dec_hook=_decode)
+            converted[key] = msgspec.convert(value, types[key], strict=False, dec_hook=decode_setting)
         except (msgspec.ValidationError, ValueError) as error:
             raise SettingsError(f"setting {key!r} ({source[key]}): {_plain(error)}") from None
     try:
@@ -95,8 +95,8 @@ def _from_text(value: str, kind: Any) -> Any:
     return value
 
 
-def _decode(kind: type, value: Any) -> Any:
-    """What msgspec doesn't know: our own types."""
+def decode_setting(kind: type, value: Any) -> Any:
+    """What msgspec doesn't know: our own types. A `dec_hook`; raises ValueError."""
     if kind is Size:
         if isinstance(value, bool) or not isinstance(value, int | str):
             raise ValueError("a size is a number of bytes or a text such as \"64MiB\"")
