@@ -1,7 +1,7 @@
 """How a stored chunk looks: header, bytes, and a table with the CRC32C of each 256 KiB block. Pure.
 
-docs/format/chunks.md is the specification of what this file encodes. A header names its chunk (digest, generation) and its own
-place (home, offset), so a read can tell that it got the chunk it asked for and not another valid one.
+docs/format/chunks.md is the specification of what this file encodes. A header names its chunk (digest, generation)
+and its own place (home, offset), so a read can tell that it got the chunk it asked for and not another valid one.
 """
 
 import struct
@@ -84,7 +84,8 @@ def pack_table(crcs: list[int]) -> bytes:
 def encode_header(digest: Digest, generation: bytes, size: int, table: bytes, home: bytes = NO_HOME, offset: int = 0,
                   data_start: int = HEADER_BYTES) -> bytes:
     """`generation` packed. 96 bytes."""
-    head = _HEADER.pack(_MAGIC, VERSION, BLOCK_SHIFT, data_start, size, digest, generation, home, offset, crc32c(table), 0)
+    head = _HEADER.pack(_MAGIC, VERSION, BLOCK_SHIFT, data_start, size, digest, generation, home, offset,
+                        crc32c(table), 0)
     return head + _CRC.pack(crc32c(head))
 
 

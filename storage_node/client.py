@@ -1,7 +1,8 @@
-"""One storage node, seen from a gateway or another node: small requests on one connection, streams and large reads on others.
+"""One storage node, seen from a gateway or another node: small requests on one connection, streams and large reads on
+others.
 
-Connections are made when they are first needed and again after a loss; who asks while the node is away gets Unavailable at once
-rather than waiting, for another node may do. Nothing is retried here.
+Connections are made when they are first needed and again after a loss; who asks while the node is away gets
+Unavailable at once rather than waiting, for another node may do. Nothing is retried here.
 """
 
 import asyncio

@@ -33,10 +33,12 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 RESERVE_BYTES = 64 << 20
-"""Kept free by refusing new chunks, so that deletions, the index and the metadata's journal can go on on a full disk."""
+"""Kept free by refusing new chunks, so that deletions, the index and the metadata's journal can go on on a full
+disk."""
 
 ROOM_CHECK_S = 0.5
-"""How long the last look at the free space is believed. At 1 GB/s a disk loses 0.5 GB meanwhile; then ENOSPC says it."""
+"""How long the last look at the free space is believed. At 1 GB/s a disk loses 0.5 GB meanwhile; then ENOSPC says
+it."""
 
 WORKERS = 8
 """Threads for streams and reads: they wait for the disk, hardly for the processor."""
@@ -85,7 +87,8 @@ class DiskStore:
     # Life
 
     async def start(self) -> None:
-        """Raises Refused (another process has the folder, or it has lost its incarnation), OSError, NoSpace, Unavailable."""
+        """Raises Refused (another process has the folder, or it has lost its incarnation), OSError, NoSpace,
+        Unavailable."""
         self._workers = ThreadPoolExecutor(WORKERS, "chunks")
         try:
             await self._run(self._open)
@@ -141,7 +144,8 @@ class DiskStore:
                 return incarnation
         except ValueError:
             pass
-        raise Refused(f"{path} is missing or damaged, but the folder holds chunks: restore it (the cluster's node list shows it)")
+        raise Refused(f"{path} is missing or damaged, but the folder holds chunks: write it anew as the "
+                      "cluster's list of nodes shows it")
 
     def _make_folders(self) -> None:
         made = False
@@ -260,7 +264,8 @@ class DiskStore:
         await self._run(self._remove, copies)
 
     def _remove(self, copies: list[Copy]) -> None:
-        """Files first, then rows: a crash between leaves a row without a file, which is asked about and removed again."""
+        """Files first, then rows: a crash between leaves a row without a file, which is asked about and removed
+        again."""
         gone = []
         for copy in copies:
             try:
@@ -300,5 +305,6 @@ class DiskStore:
             chunks=totals.chunks, chunk_bytes=totals.byte_count, unsettled=totals.unsettled, damaged=totals.damaged,
             segments=totals.segments, segment_bytes=totals.segment_bytes, dead_bytes=totals.dead_bytes,
             puts=figures.puts, put_bytes=figures.byte_count, files_finished=self._files.finished, syncs=figures.syncs,
-            sync_s=figures.sync_s, longest_sync_s=figures.longest_sync_s, disk_errors=figures.failures, writable=self._room,
+            sync_s=figures.sync_s, longest_sync_s=figures.longest_sync_s, disk_errors=figures.failures,
+            writable=self._room,
         )

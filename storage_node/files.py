@@ -1,8 +1,8 @@
 """Large chunks, each in a file of its own, streamed through a file in `incoming/`.
 
-The order is the whole point: bytes and table, header, fdatasync; then the name (rename), the folder's fsync; then the index;
-then the answer. Streams write and sync in worker threads, each for itself; names are given by one thread, which takes
-all files that are ready at once, so that many uploads share the syncs of their folders.
+The order is the whole point: bytes and table, header, fdatasync; then the name (rename), the folder's fsync; then the
+index; then the answer. Streams write and sync in worker threads, each for itself; names are given by one thread,
+which takes all files that are ready at once, so that many uploads share the syncs of their folders.
 
 Rules:
 * a failed write or sync gives the file up: it is unlinked and never synced again;
@@ -19,7 +19,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from awscrt.checksums import crc32c
 
@@ -44,16 +44,16 @@ T = TypeVar("T")
 
 INCOMING = "incoming"
 WRITE_BACK_BYTES = 8 << 20
-"""Write-back is begun for each stretch of this size, and waited for one stretch later: at most 16 MiB of a stream are dirty."""
+"""Write-back is begun for each stretch of this size, and waited for one stretch later: at most 16 MiB of a stream are
+dirty."""
 
 _NEW = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
 _WAIT_BEFORE, _START, _WAIT_AFTER = 1, 2, 4
 
-try:
+_sync_file_range: Any = None
+with contextlib.suppress(AttributeError, OSError):    # another libc or system: the sync at the end does it all
     _sync_file_range = ctypes.CDLL(None, use_errno=True).sync_file_range
     _sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
-except (AttributeError, OSError):                     # another libc or system: the sync at the end does it all
-    _sync_file_range = None
 
 
 class Named(NamedTuple):
@@ -68,7 +68,8 @@ class Named(NamedTuple):
 
 
 class IncomingFile:
-    """One large chunk on its way. Used by one task: each call is awaited before the next. Ends with `finish` or `abort`."""
+    """One large chunk on its way. Used by one task: each call is awaited before the next. Ends with `finish` or
+    `abort`."""
 
     def __init__(self, files: "Files", generation: bytes) -> None:
         self._files, self._generation = files, generation
@@ -93,7 +94,8 @@ class IncomingFile:
         disk, size = self._files.disk, self.size
         at = FILE_DATA_START + size
         for block in blocks:
-            assert not self._short and 0 < len(block) <= BLOCK_BYTES, "a short block ends the chunk"
+            assert not self._short, "a short block ends the chunk"
+            assert 0 < len(block) <= BLOCK_BYTES
             self._short = len(block) < BLOCK_BYTES
             self._crcs.append(crc32c(block))
             size += len(block)
@@ -213,7 +215,8 @@ class Files:
             good = self._rename(batch, failed)
             try:
                 if good:
-                    self._index.add([Row(named.digest, named.generation, named.size, FILE, 0, named.due) for named in good])
+                    self._index.add([Row(named.digest, named.generation, named.size, FILE, 0, named.due)
+                                     for named in good])
             except ClusterError as error:
                 failed.update((id(named), error) for named in good)
             self.finished += len(batch) - len(failed)
@@ -241,7 +244,8 @@ class Files:
             except OSError as failure:
                 # The file stays under its name: an earlier, acknowledged put of the same copy may have been there.
                 # If it wasn't, recovery finds it and nobody lists it.
-                failed.update((id(named), from_os(failure, f"naming chunk {named.digest.hex()}")) for named in named_here)
+                failed.update((id(named), from_os(failure, f"naming chunk {named.digest.hex()}"))
+                              for named in named_here)
             else:
                 good += named_here
         for error in failed.values():

@@ -6,8 +6,9 @@ Rules:
   need no sync of their own (WAL, synchronous=NORMAL);
 * readers in other processes see a row as soon as its put is acknowledged, so a put's commit comes before its answer.
 
-A copy's `state`: NEW (nobody has said yet that it counts), SETTLED (metadata lists it), CONDEMNED (no longer listed; kept for
-a while for readers that have begun). `due` is when to ask about it again, in ms since 1970; SETTLED rows have none.
+A copy's `state`: NEW (nobody has said yet that it counts), SETTLED (metadata lists it), CONDEMNED (no longer listed;
+kept for a while for readers that have begun). `due` is when to ask about it again, in ms since 1970; SETTLED rows
+have none.
 """
 
 import logging
@@ -41,14 +42,12 @@ MMAP_BYTES = 1 << 30
 _SCHEMA = """
 CREATE TABLE chunk(
     digest BLOB NOT NULL, generation BLOB NOT NULL, size INTEGER NOT NULL, segment INTEGER NOT NULL,
-    place INTEGER NOT NULL, state INTEGER NOT NULL, due INTEGER NOT NULL, PRIMARY KEY(digest, generation)) WITHOUT ROWID;
-CREATE INDEX chunk_due ON chunk(due) WHERE state <> 1;
-CREATE INDEX chunk_segment ON chunk(segment) WHERE segment <> 0;
-CREATE TABLE segment(number INTEGER PRIMARY KEY, home BLOB NOT NULL, sealed INTEGER NOT NULL, used INTEGER NOT NULL,
-    dead INTEGER NOT NULL);
-CREATE TABLE damage(digest BLOB NOT NULL, generation BLOB NOT NULL, reason TEXT NOT NULL, found INTEGER NOT NULL,
-    PRIMARY KEY(digest, generation)) WITHOUT ROWID;
-CREATE TABLE state(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    place INTEGER NOT NULL, state INTEGER NOT NULL, due INTEGER NOT NULL, PRIMARY KEY(digest, generation)) WITHOUT
+    ROWID; CREATE INDEX chunk_due ON chunk(due) WHERE state <> 1; CREATE INDEX chunk_segment ON chunk(segment) WHERE
+    segment <> 0; CREATE TABLE segment(number INTEGER PRIMARY KEY, home BLOB NOT NULL, sealed INTEGER NOT NULL, used
+    INTEGER NOT NULL, dead INTEGER NOT NULL); CREATE TABLE damage(digest BLOB NOT NULL, generation BLOB NOT NULL,
+    reason TEXT NOT NULL, found INTEGER NOT NULL, PRIMARY KEY(digest, generation)) WITHOUT ROWID; CREATE TABLE
+    state(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
 
 _FIND = "SELECT size, segment, place, state FROM chunk WHERE digest=? AND generation=?"
@@ -115,12 +114,14 @@ class Index:
             self._db.execute("PRAGMA cache_size=-65536")
             self._db.execute("PRAGMA busy_timeout=10000")
             if not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                self._db.executescript(f"BEGIN;{_SCHEMA}INSERT INTO state VALUES('version',{INDEX_VERSION}),('clean',1);COMMIT")
+                # Not clean: an index that is new where there are chunks has lost its file.
+                self._db.executescript(f"BEGIN;{_SCHEMA}INSERT INTO state VALUES('version',{INDEX_VERSION}),"
+                                       "('clean',0);COMMIT")
             version = self._db.execute("SELECT value FROM state WHERE name='version'").fetchone()
         except sqlite3.DatabaseError as error:
             raise Corrupt(f"{self.path}: {error}") from error
         if version is None or version[0] != INDEX_VERSION:
-            raise Corrupt(f"{self.path}: tables of version {version and version[0]}, this Staddle reads {INDEX_VERSION}")
+            raise Corrupt(f"{self.path}: tables of version {version and version[0]}, not {INDEX_VERSION}")
         self._keeper = threading.Thread(target=self._keep_short, name="index-checkpoint", daemon=True)
         self._keeper.start()
 
@@ -153,8 +154,8 @@ class Index:
     # Copies
 
     def add(self, rows: list[Row], segment: int = FILE, used: int = 0) -> None:
-        """Record copies that are durable; `used` is the new durable end of `segment`. A name that is there already keeps
-        its first place, unless that one is damaged; the other place counts as dead."""
+        """Record copies that are durable; `used` is the new durable end of `segment`. A name that is there already
+        keeps its first place, unless that one is damaged; the other place counts as dead."""
         with self._transaction() as db:
             added = db.executemany(_ADD, rows).rowcount
             if segment:
@@ -167,9 +168,9 @@ class Index:
         size, segment, place, _ = db.execute(_FIND, row[:2]).fetchone()
         if (segment, place) == (row.segment, row.place) and segment != FILE:
             return
-        fresh = row.segment == FILE or db.execute("DELETE FROM damage WHERE digest=? AND generation=?", row[:2]).rowcount
+        healed = db.execute("DELETE FROM damage WHERE digest=? AND generation=?", row[:2]).rowcount
+        fresh = healed or row.segment == FILE
         if fresh:
-            db.execute("DELETE FROM damage WHERE digest=? AND generation=?", row[:2])
             db.execute("UPDATE chunk SET size=?, segment=?, place=? WHERE digest=? AND generation=?",
                        (row.size, row.segment, row.place, *row[:2]))
         dead, number = (size, segment) if fresh else (row.size, row.segment)
@@ -178,7 +179,8 @@ class Index:
 
     def find(self, digest: Digest, generation: bytes) -> Copy | None:
         with self._lock:
-            row = self._db.execute("SELECT * FROM chunk WHERE digest=? AND generation=?", (digest, generation)).fetchone()
+            row = self._db.execute("SELECT * FROM chunk WHERE digest=? AND generation=?",
+                                   (digest, generation)).fetchone()
         return Copy(*row) if row else None
 
     def generations(self, digest: Digest) -> list[Copy]:
@@ -296,7 +298,8 @@ class Index:
                 self._db.execute("PRAGMA synchronous=NORMAL")
 
     def _keep_short(self) -> None:
-        """The thread that folds the write-ahead log into the database. Slow (it syncs); readers and the writer go on."""
+        """The thread that folds the write-ahead log into the database. Slow (it syncs); readers and the writer go
+        on."""
         while True:
             self._long.wait()
             if self._closed:
@@ -325,8 +328,8 @@ class Index:
 
 
 class IndexReader:
-    """Look-ups for one thread, also in other processes than the node's own. Raises sqlite3.Error when the index can't be
-    read (not there, being replaced): its owner opens another."""
+    """Look-ups for one thread, also in other processes than the node's own. Raises sqlite3.Error when the index can't
+    be read (not there, being replaced): its owner opens another."""
 
     __slots__ = ("_db", "_execute", "inode")
 

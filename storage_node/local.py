@@ -1,8 +1,8 @@
 """Reads of a node's folder by whoever is on its host: the node itself and the gateways. No byte leaves unverified.
 
 The index says where a copy is, its own header must name it (so a stale or damaged index can't make us read another
-chunk), and each block's CRC is checked in the buffer that is handed out. `read_now` never waits for the disk: what isn't in the
-page cache is left to `read`, which asks in a thread.
+chunk), and each block's CRC is checked in the buffer that is handed out. `read_now` never waits for the disk: what
+isn't in the page cache is left to `read`, which asks in a thread.
 
 One reader belongs to one event loop. Open files are kept, up to a limit, and closed when their last reader lets go.
 """
@@ -48,7 +48,8 @@ _NAME_START, _NAME_END = NAME_AT.start, NAME_AT.stop
 
 
 class OpenFile:
-    """A descriptor that is closed when nobody uses it any more, so a thread may still read from one that was evicted."""
+    """A descriptor that is closed when nobody uses it any more, so a thread may still read from one that was
+    evicted."""
 
     __slots__ = ("fd", "table")
 
@@ -185,13 +186,15 @@ class LocalReader:
     # In a thread
 
     async def read(self, located: Located, start: int, length: int, executor: Executor | None = None) -> bytes:
-        """`length` ≤ PIECE_BYTES verified bytes. Raises Corrupt, Unavailable, NotHere (a copy that has gone meanwhile)."""
-        assert start >= 0 and 0 < length <= PIECE_BYTES and start + length <= located.size
+        """`length` ≤ PIECE_BYTES verified bytes. Raises Corrupt, Unavailable, NotHere (a copy that has gone
+        meanwhile)."""
+        assert 0 <= start < start + length <= located.size
+        assert length <= PIECE_BYTES
         key = (located.segment, b"", b"") if located.segment else (FILE, located.digest, located.generation)
         opened = self._open.get(key)
-        data, opened = await asyncio.get_running_loop().run_in_executor(
+        data, used = await asyncio.get_running_loop().run_in_executor(
             executor, read_blocks, self.folder, located, opened, start, length)
-        self._keep(key, opened)
+        self._keep(key, used)
         return data
 
     def _open_segment(self, number: int) -> OpenFile:
@@ -206,8 +209,10 @@ class LocalReader:
             self._open.popitem(last=False)
 
 
-def read_blocks(folder: str, located: Located, opened: OpenFile | None, start: int, length: int) -> tuple[bytes, OpenFile]:
-    """The verified read itself, in a thread: `start` to `start + length` of the copy, and the file for the next time."""
+def read_blocks(folder: str, located: Located, opened: OpenFile | None, start: int,
+                length: int) -> tuple[bytes, OpenFile]:
+    """The verified read itself, in a thread: `start` to `start + length` of the copy, and the file for the next
+    time."""
     name = located.digest.hex()
     try:
         if opened is None:
@@ -237,7 +242,8 @@ def read_blocks(folder: str, located: Located, opened: OpenFile | None, start: i
 
 
 def open_copy(folder: str, located: Located) -> OpenFile:
-    """Open the file that the copy is in; a large chunk's header and table are checked once, here. Raises OSError, Corrupt."""
+    """Open the file that the copy is in; a large chunk's header and table are checked once, here. Raises OSError,
+    Corrupt."""
     if located.segment:
         return OpenFile(os.open(segment_path(folder, located.segment), os.O_RDONLY | os.O_CLOEXEC))
     path = f"{folder}/{file_name(located.digest, located.generation)}"

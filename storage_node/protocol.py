@@ -1,4 +1,5 @@
-"""What gateways and storage nodes say to each other over `core.wire`: operations, statuses, payloads. Numbers big-endian.
+"""What gateways and storage nodes say to each other over `core.wire`: operations, statuses, payloads. Numbers
+big-endian.
 
 | operation | payload | answer |
 | --- | --- | --- |
@@ -14,8 +15,9 @@
 | REPORT | name | nothing; the node reads that copy again and remembers if it is damaged |
 | KICK | nothing | nothing; the node asks the metadata about its new copies at once |
 
-A *name* is digest and generation, 32 + 16 bytes. TAKEN is a push: u64 stream, u64 bytes of it that are written; a sender keeps
-at most WINDOW_BYTES ahead of it. Streams go on connections of their own, so that small requests never wait behind them.
+A *name* is digest and generation, 32 + 16 bytes. TAKEN is a push: u64 stream, u64 bytes of it that are written; a
+sender keeps at most WINDOW_BYTES ahead of it. Streams go on connections of their own, so that small requests never
+wait behind them.
 """
 
 import struct
@@ -28,7 +30,8 @@ PUT, BEGIN, BLOCK, END, ABORT, TAKEN, GET, STAT, INVENTORY, STATISTICS, REPORT, 
 NOT_HERE, NO_SPACE, UNAVAILABLE, CORRUPT, REFUSED = range(1, 6)
 
 WINDOW_BYTES = 4 << 20
-"""Of one stream on its way or waiting to be written: enough for a disk's and a network's latency, and it bounds memory."""
+"""Of one stream on its way or waiting to be written: enough for a disk's and a network's latency, and it bounds
+memory."""
 
 INVENTORY_PAGE_MAX = 10_000
 

@@ -1,11 +1,11 @@
 """What a store does before it serves: finds what the index has lost, and believes nothing that the disk may not hold.
 
-After a crash the index lacks at most what was written last. It is found in the tails of segments that were not sealed, and
-among the large files. A tail is copied to a new segment and synced before it is vouched for: if the last sync failed, the
-page cache shows bytes that are not on the disk, and a second sync of the same file would not tell.
+After a crash the index lacks at most what was written last. It is found in the tails of segments that were not
+sealed, and among the large files. A tail is copied to a new segment and synced before it is vouched for: if the last
+sync failed, the page cache shows bytes that are not on the disk, and a second sync of the same file would not tell.
 
-Without an index (lost or damaged: it was moved aside) everything is found this way. All but the newest segment are taken as
-they are then, for a segment is left only after its last sync succeeded or its end was cut off.
+Without an index (lost or damaged: it was moved aside) everything is found this way. All but the newest segment are
+taken as they are then, for a segment is left only after its last sync succeeded or its end was cut off.
 
 Copies found are NEW: the node asks the metadata about each, as about one that has just been written.
 """
@@ -78,7 +78,8 @@ def _segments(folder: str, disk: Disk, index: Index, segments: Segments) -> tupl
     for number in numbers:
         row = known.get(number)
         if row is None or not row.sealed:
-            more, bad = _tail(folder, disk, index, segments, number, row, in_place=row is None and number != numbers[-1])
+            in_place = row is None and number != numbers[-1]
+            more, bad = _tail(folder, disk, index, segments, number, row, in_place)
             found += more
             damaged += bad
     return found, damaged

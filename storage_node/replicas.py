@@ -61,8 +61,8 @@ class Replicas:
     """One per process and event loop. `local` names the `chunks` folders of nodes on this host."""
 
     def __init__(self, metadata: NodeList, secret: bytes, *, local: Mapping[NodeId, str] | None = None,
-                 policy: Policy = Policy()) -> None:
-        self._metadata, self._secret, self._policy = metadata, secret, policy
+                 policy: Policy | None = None) -> None:
+        self._metadata, self._secret, self._policy = metadata, secret, policy or Policy()
         self._local = {node: LocalReader(folder) for node, folder in (local or {}).items()}
         self._clients: dict[NodeId, NodeClient] = {}
         self._map: list[NodeInfo] = []

@@ -28,14 +28,16 @@ class Found(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """Bytes that are no record, with records behind them: damage. A gap at the end is not reported, it is a torn tail."""
+    """Bytes that are no record, with records behind them: damage. A gap at the end is not reported, it is a torn
+    tail."""
 
     start: int
     end: int
 
 
 def records(fd: int, home: bytes, start: int) -> Iterator[Found | Gap]:
-    """Every record of the segment `home` from `start` on whose header is good. Its bytes are not looked at. Raises OSError."""
+    """Every record of the segment `home` from `start` on whose header is good. Its bytes are not looked at. Raises
+    OSError."""
     end = os.fstat(fd).st_size
     place = start
     while place + HEADER_BYTES <= end:

@@ -1,10 +1,11 @@
 """Small chunks, appended to segment files with group commit.
 
-One thread writes. Whatever has queued while it synced is the next batch: one write, one fdatasync, one transaction of the
-index, then all waiters are woken by one call into their event loop. So a put costs a fraction of a sync.
+One thread writes. Whatever has queued while it synced is the next batch: one write, one fdatasync, one transaction of
+the index, then all waiters are woken by one call into their event loop. So a put costs a fraction of a sync.
 
 Rules:
-* a segment is written by one thread, at its end only; what lies before `used` (in the index) is durable and never changes;
+* a segment is written by one thread, at its end only; what lies before `used` (in the index) is durable and never
+  changes;
 * after a failed write or sync the segment is sealed at its last good end and never synced again: a second sync would
   succeed over lost pages. The next batch goes to a new segment, so a disk that recovers is used again unaided;
 * a segment found unsealed after an unclean stop is recovery.py's to judge.
@@ -36,8 +37,8 @@ log = logging.getLogger("staddle.node")
 
 SEGMENTS = "segments"
 SEGMENT_BYTES = 128 << 20
-"""A new segment is begun beyond this. Large enough that creating one (two syncs) is rare, small enough to compact one at a
-time; and after an unclean stop at most so much is read again."""
+"""A new segment is begun beyond this. Large enough that creating one (two syncs) is rare, small enough to compact one
+at a time; and after an unclean stop at most so much is read again."""
 
 BATCH_BYTES_MAX = 8 << 20
 """Of one sync: bounds how long the first put of a batch waits for the last one's bytes."""
@@ -83,7 +84,8 @@ def segment_path(folder: str, number: int) -> str:
 class Segments:
     """The writer. `put` from one event loop; the rest happens in its thread."""
 
-    def __init__(self, folder: str, disk: Disk, index: Index, incarnation: bytes, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(self, folder: str, disk: Disk, index: Index, incarnation: bytes,
+                 segment_bytes: int = SEGMENT_BYTES) -> None:
         self._folder, self._disk, self._index, self._incarnation = folder, disk, index, incarnation
         self._segment_bytes = segment_bytes
         self._wake = threading.Condition()
@@ -128,12 +130,14 @@ class Segments:
                 waiting.answer.set_exception(Unavailable("the node is stopping"))
 
     def put(self, record: Record) -> "asyncio.Future[None]":
-        """Done when the chunk is durable and in the index. Its data must not change until then. Raises NoSpace, Unavailable."""
+        """Done when the chunk is durable and in the index. Its data must not change until then. Raises NoSpace,
+        Unavailable."""
         assert self._loop is not None
         answer = self._loop.create_future()
         with self._wake:
             if self._stopping or self._queued_bytes > QUEUE_BYTES_MAX:
-                answer.set_exception(Unavailable("the node is stopping" if self._stopping else "the disk can't keep up"))
+                why = "the node is stopping" if self._stopping else "the disk can't keep up"
+                answer.set_exception(Unavailable(why))
                 return answer
             self._queue.append(Waiting(record, answer))
             self._queued_bytes += len(record.data)
@@ -180,7 +184,8 @@ class Segments:
             return batch
 
     def write(self, batch: list[Record]) -> None:
-        """Append at most BATCH_RECORDS_MAX records and sync them. The thread's own step; recovery uses it before `start`.
+        """Append at most BATCH_RECORDS_MAX records and sync them. The thread's own step; recovery uses it before
+        `start`.
 
         Raises OSError, NoSpace, Unavailable."""
         if self._fd < 0 or self._end >= self._segment_bytes:
@@ -228,7 +233,8 @@ class Segments:
         self._fd, self._number, self._home, self._end = fd, number, home, SEGMENT_HEADER_BYTES
 
     def _give_up(self) -> None:
-        """After an error: cut the segment at its last good end, so that nothing half-written is ever taken for a chunk."""
+        """After an error: cut the segment at its last good end, so that nothing half-written is ever taken for a
+        chunk."""
         if self._fd >= 0:
             try:
                 self._disk.truncate(self._fd, self._end, "segment.truncate")

@@ -1,7 +1,8 @@
 """A storage node: one data folder, served over `core.wire` to gateways and other nodes (protocol.py).
 
-Starting takes the folder, registers with the metadata (which ends the sessions of this node's earlier lives), and only then
-answers and keeps house (settle.py). Small puts and reads are answered without a task; streams and slow reads have one.
+Starting takes the folder, registers with the metadata (which ends the sessions of this node's earlier lives), and
+only then answers and keeps house (settle.py). Small puts and reads are answered without a task; streams and slow
+reads have one.
 """
 
 import asyncio
@@ -102,7 +103,8 @@ class NodeLink:
         elif operation == protocol.BEGIN:
             if request_id in self._streams or len(payload) != 16:
                 raise Refused("malformed BEGIN")
-            stream = self._streams[request_id] = _Stream(link, request_id, self._store, Generation.unpack(bytes(payload)))
+            generation = Generation.unpack(bytes(payload))
+            stream = self._streams[request_id] = _Stream(link, request_id, self._store, generation)
             self._run(self._receive(stream))
         else:
             self._run(self._answer(link, operation, request_id, bytes(payload)))
@@ -182,12 +184,15 @@ class _Stream:
         self._queued = 0
         self._more = asyncio.Event()
         self._name: tuple[Digest, bytes] | None = None
-        self._aborted = False
+        self._short = self._aborted = False
 
     def add(self, block: bytes) -> None:
         self._queued += len(block)
-        if not 0 < len(block) <= BLOCK_BYTES or self._queued > 2 * protocol.WINDOW_BYTES or self._name is not None:
-            raise Refused("malformed stream")
+        if self._short or self._name is not None or not block or len(block) > BLOCK_BYTES:
+            raise Refused("malformed stream")         # ends the link
+        if self._queued > 2 * protocol.WINDOW_BYTES:
+            raise Refused("the sender does not keep to its window")
+        self._short = len(block) < BLOCK_BYTES
         self._blocks.append(block)
         self._more.set()
 

@@ -1,5 +1,5 @@
-"""What becomes of a copy: the loop in which a node asks the metadata about the copies that it holds. Code that deletes: read
-it twice.
+"""What becomes of a copy: the loop in which a node asks the metadata about the copies that it holds. Code that
+deletes: read it twice.
 
 Every copy starts as NEW. At one read index, taken after the copy was stored, the metadata says about each:
 
@@ -12,11 +12,11 @@ Rules (an exhaustive model has a counterexample for each one left out):
 * only the node itself deletes, by pulling; hints only say what to ask about;
 * the read comes after the copy was stored;
 * between the read and the delete nothing is announced under that name: one task does both, one after the other;
-* an announcement without an answer blocks the delete of its name, until a new registration has ended the session in which
-  it was sent;
+* an announcement without an answer blocks the delete of its name, until a new registration has ended the session in
+  which it was sent;
 * before a duplicate goes, the copy that stays is read and verified; if it is rotten, the fresh bytes repair it;
-* readers that have begun keep what they read for `read_grace_s`. A duplicate may go at once: readers find the other copy, for
-  equal digests are equal bytes.
+* readers that have begun keep what they read for `read_grace_s`. A duplicate may go at once: readers find the other
+  copy, for equal digests are equal bytes.
 """
 
 import asyncio
@@ -74,8 +74,9 @@ class NodeMetadata(Protocol):
 class Settler:
     """The loop. One per node; `register` is the node's own, to begin a new session when an outcome is unknown."""
 
-    def __init__(self, store: ChunkStore, metadata: NodeMetadata, node: NodeId, *, register: Callable[[], Awaitable[None]],
-                 clock: Clock | None = None, interval_s: float = 2.0, read_grace_s: float = 3600.0) -> None:
+    def __init__(self, store: ChunkStore, metadata: NodeMetadata, node: NodeId, *,
+                 register: Callable[[], Awaitable[None]], clock: Clock | None = None,
+                 interval_s: float = 2.0, read_grace_s: float = 3600.0) -> None:
         self._store, self._metadata, self._node, self._register = store, metadata, node, register
         self._clock = clock or SystemClock()
         self._interval_s, self._read_grace_ms = interval_s, int(read_grace_s * 1000)
@@ -201,7 +202,8 @@ class Settler:
 
     async def _repair(self, rotten: Copy, fresh: Copy) -> None:
         """Store the fresh bytes under the name of the rotten copy."""
-        store, generation, source = self._store, Generation.unpack(rotten.generation), Generation.unpack(fresh.generation)
+        store = self._store
+        generation, source = Generation.unpack(rotten.generation), Generation.unpack(fresh.generation)
         if fresh.size <= SMALL_BYTES_MAX:
             data = await store.read(fresh.digest, source, 0, fresh.size)
             await store.put(fresh.digest, generation, data, block_table(data))

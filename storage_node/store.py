@@ -1,8 +1,8 @@
 """What a place for chunks must do: the contract that the disk, the memory store and their tests share.
 
 Obligations:
-* after `put` or `finish` has returned, the copy survives a crash and a power cut, and every reader finds it; when one raises,
-  nothing is promised, and the same may be tried again;
+* after `put` or `finish` has returned, the copy survives a crash and a power cut, and every reader finds it; when one
+  raises, nothing is promised, and the same may be tried again;
 * a second put of the same (digest, generation) changes nothing and succeeds;
 * a read gives the bytes that were put, or raises: Corrupt for damage (which is also remembered), NotHere, Unavailable;
 * a copy starts as NEW and due; only `mark` changes that, only `remove` takes it away;
@@ -45,7 +45,8 @@ class StoreStatistics(NamedTuple):
 class IncomingChunk(Protocol):
     """A large chunk on its way. Each call is awaited before the next; after an error it is gone."""
 
-    size: int
+    @property
+    def size(self) -> int: ...
 
     async def write(self, blocks: list[bytes]) -> None:
         """Append blocks of BLOCK_BYTES; only the last of the chunk may be shorter. Raises NoSpace, Unavailable."""

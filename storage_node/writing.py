@@ -2,8 +2,8 @@
 
 Pieces are cut into blocks; each block's CRC is computed once and travels with the chunk. Up to SMALL_BYTES_MAX they are
 kept, for a chunk that ends there goes whole; beyond, every node gets a stream. A node may lag by WINDOW_BYTES, and all
-windows look at the same blocks, so a stream holds at most so much. If one node lags while enough others do not, it is given up after
-LAG_S: it gets the chunk by repair, and nobody waits for the slowest disk.
+windows look at the same blocks, so a stream holds at most so much. If one node lags while enough others do not, it is
+given up after LAG_S: it gets the chunk by repair, and nobody waits for the slowest disk.
 """
 
 import asyncio
