@@ -1,4 +1,4 @@
-"""Slow checks of the whole metadata, for tests and for the scrub: counts recounted, seals checked, a hash of the contents.
+"""Slow checks of the whole metadata, for tests and the scrub: counts recounted, seals checked, a hash over all rows.
 
 `recount` answers sentences, one for each thing that doesn't fit; none: the metadata is consistent with itself.
 """
@@ -83,8 +83,9 @@ def _versions(db: Database) -> Iterator[str]:
 
 def _references(db: Database) -> Iterator[str]:
     counted = Counter(dict(db.execute(
-        "SELECT content, count(*) FROM (SELECT content FROM object UNION ALL SELECT content FROM history WHERE NOT marker"
-        " UNION ALL SELECT content FROM part UNION ALL SELECT part_content FROM content_part) GROUP BY content"
+        "SELECT content, count(*) FROM (SELECT content FROM object"
+        " UNION ALL SELECT content FROM history WHERE NOT marker UNION ALL SELECT content FROM part"
+        " UNION ALL SELECT part_content FROM content_part) GROUP BY content"
     ).fetchall()))
     waiting = {row[0] for row in db.execute("SELECT a FROM queue WHERE kind = ?", (queue.CONTENT,))}
     staged = {row[0] for row in db.execute("SELECT content FROM staged")}
@@ -125,6 +126,7 @@ def _chunks(db: Database) -> Iterator[str]:
 
 def _shapes(db: Database) -> Iterator[str]:
     """Contents add up to their size; nothing lies around without its owner."""
+    waiting = set(db.execute("SELECT kind, a FROM queue").fetchall())
     for content, refs, kind, size, etag, parts, slices, crc in db.execute(
         "SELECT id, refs, kind, size, etag, parts, slices, crc FROM content"
     ).fetchall():
@@ -132,8 +134,8 @@ def _shapes(db: Database) -> Iterator[str]:
             yield f"content {content}: seal"
         if (slices is not None) != (kind == INLINE):
             yield f"content {content} of kind {kind} has the wrong slices"
-        if refs == 0 and db.execute("SELECT 1 FROM queue WHERE kind = ? AND a = ?", (queue.CONTENT, content)).fetchone():
-            continue                # half taken apart, it may be
+        if refs == 0 and (queue.CONTENT, content) in waiting:
+            continue                # it may be half taken apart
         found = 0
         if kind == INLINE:
             found = sum(piece.length for piece in unpack_slices(slices))
@@ -158,21 +160,24 @@ def _shapes(db: Database) -> Iterator[str]:
                 yield f"content {content}: {len(rows)} parts, {parts} recorded"
         if found != size:
             yield f"content {content}: {found} bytes, {size} recorded"
-    for table, column in (("piece", "content"), ("content_part", "content"), ("staged", "content")):
-        for (owner,) in db.execute(f"SELECT DISTINCT {column} FROM {table} WHERE {column} NOT IN (SELECT id FROM content)"):
+    for table in ("piece", "content_part", "staged"):
+        for (owner,) in db.execute(
+            f"SELECT DISTINCT content FROM {table} WHERE content NOT IN (SELECT id FROM content)"
+        ):
             yield f"{table} of content {owner}, which is not there"
 
 
 def _queue(db: Database) -> Iterator[str]:
     """What has lost its owner is waiting to be taken apart."""
-    waiting = {(row[0], row[1]) for row in db.execute("SELECT kind, a FROM queue")}
-    for kind, what, sql in (
-        (queue.UPLOAD, "part of upload", "SELECT DISTINCT upload FROM part WHERE upload NOT IN (SELECT ord FROM upload)"),
-        (queue.BUCKET, "upload in bucket", "SELECT DISTINCT bucket FROM upload WHERE bucket NOT IN (SELECT id FROM bucket)"),
-        (queue.SESSION, "staged by session",
-         "SELECT DISTINCT session FROM staged WHERE session NOT IN (SELECT id FROM session)"),
-        (queue.SESSION, "result of session",
-         "SELECT DISTINCT session FROM result WHERE session NOT IN (SELECT id FROM session)"),
+    waiting = set(db.execute("SELECT kind, a FROM queue").fetchall())
+    for kind, table, column, owners, id in (
+        (queue.UPLOAD, "part", "upload", "upload", "ord"),
+        (queue.BUCKET, "upload", "bucket", "bucket", "id"),
+        (queue.SESSION, "staged", "session", "session", "id"),
+        (queue.SESSION, "result", "session", "session", "id"),
     ):
-        yield from (f"{what} {row[0]}, which is gone and not in the queue"
-                    for row in db.execute(sql).fetchall() if (kind, row[0]) not in waiting)
+        for (owner,) in db.execute(
+            f"SELECT DISTINCT {column} FROM {table} WHERE {column} NOT IN (SELECT {id} FROM {owners})"
+        ):
+            if (kind, owner) not in waiting:
+                yield f"{table} of {owners} {owner}, which is gone and not in the queue"
