@@ -72,6 +72,8 @@ def parse(body: bytes, root: str, limit: int) -> Element:
     """The document's tree. S3Error MaxMessageLengthExceeded above `limit` bytes, MalformedXML for all else."""
     if len(body) > limit:
         raise S3Error("MaxMessageLengthExceeded", MaxMessageLengthBytes=limit)
+    if body.startswith((b"\xfe\xff", b"\xff\xfe")):
+        malformed()  # UTF-16 is told by its mark, whatever encoding expat is given
     document = Element("")
     open_elements = [document]
 

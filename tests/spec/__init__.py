@@ -1,0 +1,1 @@
+"""Behaviour as text: scripts that are the specification, the example and the check at once."""

@@ -1,0 +1,59 @@
+"""Errors: the catalogue agrees with the service model, and every document can be read."""
+
+import gzip
+import json
+import pathlib
+
+import botocore
+import defusedxml.ElementTree
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.s3.errors import CODES, S3Error, render
+
+_FILE = pathlib.Path(botocore.__file__).parent / "data/s3/2006-03-01/service-2.json.gz"
+SHAPES = json.loads(gzip.decompress(_FILE.read_bytes()))["shapes"]
+
+
+@pytest.mark.parametrize("code", sorted(name for name, shape in SHAPES.items() if shape.get("exception")))
+def test_the_models_errors_are_known(code: str) -> None:
+    assert CODES[code][0] == SHAPES[code]["error"]["httpStatusCode"]
+
+
+def test_statuses_and_messages_are_sane() -> None:
+    for code, (status, message) in CODES.items():
+        assert status in {301, 304, 307, 400, 403, 404, 405, 409, 411, 412, 415, 416, 500, 501, 503}, code
+        assert message
+
+
+def test_document_has_no_namespace_and_keeps_the_order_of_elements() -> None:
+    error = S3Error("InvalidPart", UploadId="u", PartNumber=3, ETag="e")
+    root = defusedxml.ElementTree.fromstring(render(error, "RID", "HID", "/b/k"))
+    assert root.tag == "Error"
+    assert [(child.tag, child.text) for child in root] == [
+        ("Code", "InvalidPart"), ("Message", CODES["InvalidPart"][1]), ("UploadId", "u"), ("PartNumber", "3"),
+        ("ETag", "e"), ("Resource", "/b/k"), ("RequestId", "RID"), ("HostId", "HID"),
+    ]
+
+
+def test_elements_whose_names_are_no_identifiers() -> None:
+    error = S3Error("InvalidDigest", None, (), **{"Content-MD5": "x"})
+    assert b"<Content-MD5>x</Content-MD5>" in render(error, "", "")
+
+
+@given(st.text())
+def test_any_text_gives_a_document_that_parses(text: str) -> None:
+    document = render(S3Error("NoSuchKey", text, Key=text), "r", "h", text)
+    root = defusedxml.ElementTree.fromstring(document)
+    expected = "".join(
+        character if character in "\t\n\r" or (character >= " " and not "\ud800" <= character <= "\udfff"
+                                               and character not in "\ufffe\uffff") else "\ufffd"
+        for character in text
+    )
+    assert (root.findtext("Key") or "") == (root.findtext("Message") or "") == expected
+
+
+def test_an_unknown_code_is_our_bug() -> None:
+    with pytest.raises(KeyError):
+        S3Error("NoSuchCode")
