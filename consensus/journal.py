@@ -306,6 +306,8 @@ class Journal(PysyncobjJournal):  # type: ignore[misc]  # the library has no typ
     def _join(self, applied: int, applied_term: int) -> None:
         """Let the log and SQLite agree on the last applied entry."""
         known = self.term_at(applied)
+        if self._log and applied < self._log[0][1] > 1:
+            raise Corrupt(f"{self._folder} begins after entry {self._log[0][1]}, but SQLite ends at {applied}")
         if applied and known is None:
             # SQLite is ahead: a snapshot was just installed, or the torn last group had already been applied.
             self.reset_to(applied, applied_term)
@@ -339,8 +341,6 @@ class Journal(PysyncobjJournal):  # type: ignore[misc]  # the library has no typ
             with open(self._path(number), "rb") as file:            # leftovers of a trim may lie before a gap
                 self._heads.append(read_head(file.read(HEAD_BYTES), number))
             self._sizes.append(os.path.getsize(self._path(number)))
-        if heads and heads[0].base_index > max(applied, 0):
-            raise Corrupt(f"{self._folder} begins after entry {heads[0].base_index}, but SQLite ends at {applied}")
         return heads
 
     def _replay(self, head: Head, data: bytes, applied: int, *, last: bool) -> int:
@@ -351,7 +351,7 @@ class Journal(PysyncobjJournal):  # type: ignore[misc]  # the library has no typ
         end = HEAD_BYTES
         for record in records(head, data, torn_end=last, where=self._path(head.number)):
             if record.kind == ENTRY:
-                self._replay_entry(record.payload, record.log_index, record.term, head.number)
+                self._replay_entry(record.payload, record.log_index, record.term, applied, head.number)
                 self.forget(applied)
             elif record.kind == VOTE:
                 self._term, self._vote = record.term, record.payload.decode()
@@ -360,17 +360,21 @@ class Journal(PysyncobjJournal):  # type: ignore[misc]  # the library has no typ
             end = record.end
         return end
 
-    def _replay_entry(self, command: bytes, index: int, term: int, segment: int) -> None:
+    def _replay_entry(self, command: bytes, index: int, term: int, applied: int, segment: int) -> None:
         log = self._log
-        if log:
-            place = index - log[0][1]
-            if not 0 < place <= len(log):
-                raise Corrupt(f"journal segment {segment} in {self._folder}: entry {index} follows {log[-1][1]}")
+        if index > (log[-1][1] if log else 0) + 1:
+            raise Corrupt(f"journal segment {segment} in {self._folder}: entry {index} follows {self.last_index}")
+        place = index - log[0][1] if log else 0
+        if place > 0:
             for dropped in log[place:]:
                 self._tail_bytes -= len(dropped[0])
             del log[place:]
-        elif index != 1:
-            raise Corrupt(f"journal segment {segment} in {self._folder} begins with entry {index}")
+        else:
+            # What it replaces has been forgotten, or is in a segment that is not needed.
+            if index > max(applied, 1):
+                raise Corrupt(f"journal segment {segment} in {self._folder}: entry {index} precedes the log's first")
+            log.clear()
+            self._tail_bytes = 0
         log.append((command, index, term))
         self._tail_bytes += len(command)
 
