@@ -1,0 +1,160 @@
+"""One suite of boto3 tests, and the kinds of server it runs against.
+
+`s3` is a client of the in-process server: where a rule is tested once. `any_s3` is a client in each style of boto3
+against each kind of server (one thread, `staddle serve` over http and https) and against moto, the second opinion: where
+what matters is that all of them behave alike. Every test gets buckets of its own, so servers live for the whole session.
+"""
+
+import contextlib
+import itertools
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.client import BaseClient
+from botocore.config import Config
+
+from gateway.identities import Identity
+from gateway.ops.context import Settings
+from tests.s3.in_process import InProcess
+from tests.servers import ACCESS_KEY, REGION, SECRET_KEY, StaddleProcess
+
+MIB = 1 << 20
+
+MAIN = Identity(
+    name="main", account="111111111111", user_id="main-id", display_name="M. Ain", access_key=ACCESS_KEY,
+    secret_key=SECRET_KEY,
+)
+OTHER = Identity(
+    name="other", account="222222222222", user_id="other-id", display_name="O. Ther", access_key="OTHERACCESSKEY",
+    secret_key="other/secret",
+)
+
+SETTINGS = Settings(chunk_bytes=MIB)
+"""Small chunks, so that objects of a few MiB have several."""
+
+STYLES: dict[str, dict[str, Any]] = {
+    "default": {"s3": {"addressing_style": "path"}},
+    "when-required": {
+        "s3": {"addressing_style": "path"},
+        "request_checksum_calculation": "when_required", "response_checksum_validation": "when_required",
+    },
+    "virtual": {"s3": {"addressing_style": "virtual"}},
+    "presigned-v2": {"s3": {"addressing_style": "path"}, "signature_version": "s3"},
+}
+
+KINDS = ("in-process", "stock-http", "http", "https", "moto")
+
+_bucket_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _loopback_names() -> Iterator[None]:
+    """bucket.localhost is this machine; not every resolver knows."""
+    resolve = socket.getaddrinfo
+
+    def resolved(host: Any, *rest: Any, **named: Any) -> Any:
+        return resolve("127.0.0.1" if isinstance(host, str) and host.endswith("localhost") else host, *rest, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", resolved)
+        yield
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
+    folder = tmp_path_factory.mktemp("staddle")
+    with InProcess(folder, [MAIN, OTHER], settings=SETTINGS, domains=("localhost",)) as running:
+        yield running
+
+
+class Servers:
+    """Starts each kind of server when it is first asked for."""
+
+    def __init__(self, folder: Path, in_process: InProcess) -> None:
+        self._folder, self._in_process = folder, in_process
+        self._endpoints: dict[str, tuple[str, Path | None]] = {}
+        self.stack = contextlib.ExitStack()
+
+    def endpoint(self, kind: str) -> tuple[str, Path | None]:
+        """Address, and the certificate to trust."""
+        if kind not in self._endpoints:
+            self._endpoints[kind] = self._start(kind)
+        return self._endpoints[kind]
+
+    def _start(self, kind: str) -> tuple[str, Path | None]:
+        match kind:
+            case "in-process":
+                return self._in_process.endpoint.replace("127.0.0.1", "localhost"), None
+            case "stock-http":
+                folder = self._folder / kind
+                folder.mkdir()
+                stock = self.stack.enter_context(InProcess(
+                    folder, [MAIN, OTHER], settings=SETTINGS, domains=("localhost",), stock=True, nodes=2
+                ))
+                return stock.endpoint.replace("127.0.0.1", "localhost"), None
+            case "moto":
+                from moto.server import ThreadedMotoServer
+
+                moto = ThreadedMotoServer(port=0, verbose=False)
+                moto.start()
+                self.stack.callback(moto.stop)
+                return f"http://localhost:{moto.get_host_and_port()[1]}", None
+            case _:
+                process = StaddleProcess(
+                    self._folder / kind, tls=kind == "https", settings={"domains": "localhost", "chunk_bytes": str(MIB)}
+                )
+                self.stack.callback(process.kill_all)
+                process.start()
+                certificate = process.certificate.certificate if process.certificate is not None else None
+                return process.endpoint.replace("127.0.0.1", "localhost"), certificate
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory, server: InProcess) -> Iterator[Servers]:
+    running = Servers(tmp_path_factory.mktemp("kinds"), server)
+    with running.stack:
+        yield running
+
+
+def client(
+    endpoint: str, identity: Identity = MAIN, *, style: str = "default", certificate: Path | None = None
+) -> BaseClient:
+    return boto3.client(
+        "s3", endpoint_url=endpoint, region_name=REGION, aws_access_key_id=identity.access_key,
+        aws_secret_access_key=identity.secret_key, verify=str(certificate) if certificate else None,
+        config=Config(retries={"total_max_attempts": 1}, read_timeout=30, **STYLES[style]),
+    )
+
+
+@pytest.fixture(scope="session")
+def s3(server: InProcess) -> BaseClient:
+    return client(server.endpoint)
+
+
+@pytest.fixture(scope="session")
+def other_s3(server: InProcess) -> BaseClient:
+    """Of another account."""
+    return client(server.endpoint, OTHER)
+
+
+@pytest.fixture(params=[f"{kind}/{style}" for kind in KINDS for style in STYLES])
+def any_s3(request: pytest.FixtureRequest, servers: Servers) -> BaseClient:
+    kind, _, style = request.param.partition("/")
+    endpoint, certificate = servers.endpoint(kind)
+    return client(endpoint, style=style, certificate=certificate)
+
+
+@pytest.fixture
+def new_bucket_name() -> Callable[[], str]:
+    return lambda: f"bucket-{next(_bucket_numbers):06}"
+
+
+@pytest.fixture
+def bucket(s3: BaseClient, new_bucket_name: Callable[[], str]) -> str:
+    name = new_bucket_name()
+    s3.create_bucket(Bucket=name)
+    return name
