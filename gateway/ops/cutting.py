@@ -25,7 +25,7 @@ from gateway.ops.refusals import refusal
 from gateway.s3.request import S3Request
 
 if TYPE_CHECKING:
-    from storage_node.replicas import ChunkWriter
+    from storage_node.writing import ChunkWriter
 
 CHUNKS_PER_PAGE = 256
 """Below `CHUNKS_PER_COMMAND_MAX`, so that one command always holds a page."""
