@@ -69,6 +69,11 @@ class GatewayServer:
         """The port that it listens on; chosen by the system if 0 was asked for."""
         return self._port
 
+    @property
+    def connections(self) -> int:
+        """How many there are now."""
+        return len(self._server.server_state.connections) if self._server is not None else 0
+
     async def start(self) -> None:
         """Listen. Raises OSError for an address that can't be had, or a certificate that can't be read."""
         context = None

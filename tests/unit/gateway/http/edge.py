@@ -136,9 +136,9 @@ class Client:
                 return b""
 
     async def silent(self) -> bool:
-        """Whether the server has answered a later question of another client without saying a word to this one."""
-        await asyncio.sleep(0.05)      # nothing to wait for: what must not come gives no sign
-        return not self.reader._buffer  # type: ignore[attr-defined]  # noqa: SLF001
+        """Whether nothing has come, a moment later: what must not come gives no sign to wait for."""
+        await asyncio.sleep(0.05)
+        return not self.reader._buffer  # type: ignore[attr-defined]
 
 
 @dataclass
@@ -189,8 +189,8 @@ async def edge(
 
 
 def run(
-    kind: str, folder: Path, talk: Callable[[Edge], Awaitable[None]], *, limits: Limits | None = None, stock: bool = False,
-    application: Callable[[Small], object] | None = None,
+    kind: str, folder: Path, talk: Callable[[Edge], Awaitable[None]], *, limits: Limits | None = None,
+    stock: bool = False, application: Callable[[Small], object] | None = None,
 ) -> None:
     async def main() -> None:
         async with edge(kind, folder, limits=limits, stock=stock, application=application) as running:
