@@ -71,6 +71,12 @@ def make(path: str, folder: str, disk: Disk) -> Snapshot:
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)) as source:
         source.execute("VACUUM INTO ?", (fresh,))
     index, term = _applied(fresh)
+    for known in _descriptors(snapshots):
+        if known.index == index:            # nothing has happened since: there is no better one
+            with suppress(Corrupt):
+                verify(known)
+                _remove(fresh, disk)
+                return known
     fd = disk.open(fresh, os.O_RDWR | os.O_CLOEXEC)
     try:
         disk.fsync(fd, "snapshot.fsync")
