@@ -9,13 +9,13 @@ reading a byte. S3_SEMANTICS §4 has the rules; awscrt and hashlib do the arithm
 
 import base64
 import binascii
-import dataclasses
 import hashlib
 import hmac
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+import msgspec
 from awscrt import checksums as crt
 
 from gateway.s3.errors import S3Error
@@ -101,8 +101,7 @@ class Digests(NamedTuple):
     also: tuple[Checksum, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Expected:
+class Expected(msgspec.Struct, frozen=True, kw_only=True):
     """What a request claims about its body, checked for form but not yet against the body."""
 
     md5: bytes | None = None

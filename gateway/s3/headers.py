@@ -41,6 +41,13 @@ _HARMLESS_ACLS = frozenset({"private", "bucket-owner-full-control"})
 """Many tools send these blindly, and they ask for what is the case anyhow."""
 
 
+_SUSPECT = (
+    "x-amz-server-side-encryption", "x-amz-copy-source-server-side-encryption", "x-amz-object-lock-", "x-amz-grant-",
+    "x-amz-acl", "x-amz-write-offset-bytes", "x-amz-object-annotation-directive",
+)
+"""Beginnings of headers that ask for what may not be done here."""
+
+
 class Stored(NamedTuple):
     """What a client said about an object: the fields of the metadata's Attributes."""
 
@@ -70,19 +77,20 @@ class Attributes(Protocol):
 def stored(headers: Mapping[str, str]) -> Stored:
     """What a PutObject, CreateMultipartUpload or a copy with REPLACE stores. S3Error MetadataTooLarge, InvalidTag,
     InvalidStorageClass, InvalidRedirectLocation, and all of `refuse_unsupported`."""
-    refuse_unsupported(headers)
     system: list[tuple[str, str]] = []
     metadata: list[tuple[str, str]] = []
     size = 0
     for name, value in headers.items():
-        if name.startswith(_META):
-            metadata.append((name[len(_META) :], _checked(name, value)))
-            size += len(name) - len(_META) + len(value)
-        elif name in _SYSTEM:
+        if name in _SYSTEM:
             if name == "content-encoding":
                 value = _without_aws_chunked(value)
             if value:
                 system.append((name, _checked(name, value)))
+        elif name.startswith(_META):
+            metadata.append((name[len(_META) :], _checked(name, value)))
+            size += len(name) - len(_META) + len(value)
+        elif name.startswith(_SUSPECT):
+            _refuse(name, headers)
     if size > METADATA_BYTES_MAX:
         raise S3Error("MetadataTooLarge", Size=size, MaxSizeAllowed=METADATA_BYTES_MAX)
     redirect = redirect_location(headers)
@@ -152,20 +160,8 @@ def refuse_unsupported(headers: Mapping[str, str]) -> None:
     """S3Error for headers of a write that ask for more than is done here. The codes are those of AWS where such a
     bucket exists there (no locks, ACLs disabled), NotImplemented elsewhere."""
     for name in headers:
-        if not name.startswith("x-amz-"):
-            continue
-        if name.startswith(("x-amz-server-side-encryption", "x-amz-copy-source-server-side-encryption")):
-            _refuse_encryption(name, headers[name])
-        elif name.startswith("x-amz-object-lock-"):
-            raise S3Error("InvalidRequest", "Bucket is missing ObjectLockConfiguration")
-        elif name.startswith("x-amz-grant-"):
-            if "x-amz-acl" in headers:
-                raise S3Error("InvalidRequest", "Specifying both Canned ACLs and Header Grants is not allowed")
-            raise S3Error("AccessControlListNotSupported")
-        elif name == "x-amz-acl":
-            _refuse_acl(headers[name])
-        elif name in ("x-amz-write-offset-bytes", "x-amz-object-annotation-directive"):
-            _not_implemented(name)
+        if name.startswith(_SUSPECT):
+            _refuse(name, headers)
 
 
 def refuse_unsupported_bucket(headers: Mapping[str, str]) -> None:
@@ -203,15 +199,25 @@ def refuse_unsupported_delete(headers: Mapping[str, str]) -> None:
         )
 
 
-def _refuse_encryption(name: str, value: str) -> None:
-    if name == "x-amz-server-side-encryption" and value not in ("AES256", "aws:kms", "aws:kms:dsse"):
+def _refuse(name: str, headers: Mapping[str, str]) -> None:
+    """One of the headers that begin with `_SUSPECT`."""
+    if name == "x-amz-acl":
+        _refuse_acl(headers[name])
+    elif name.startswith("x-amz-object-lock-"):
+        raise S3Error("InvalidRequest", "Bucket is missing ObjectLockConfiguration")
+    elif name.startswith("x-amz-grant-"):
+        if "x-amz-acl" in headers:
+            raise S3Error("InvalidRequest", "Specifying both Canned ACLs and Header Grants is not allowed")
+        raise S3Error("AccessControlListNotSupported")
+    elif name == "x-amz-server-side-encryption" and headers[name] not in ("AES256", "aws:kms", "aws:kms:dsse"):
         raise S3Error(
             "InvalidArgument",
             "The encryption method specified is not supported",
             ArgumentName=name,
-            ArgumentValue=value,
+            ArgumentValue=headers[name],
         )
-    _not_implemented(name)
+    else:
+        _not_implemented(name)
 
 
 def _refuse_acl(value: str) -> None:

@@ -70,17 +70,17 @@ def target(host: str, domains: tuple[str, ...], raw_path: bytes) -> Target:
 
     S3Error InvalidURI for a path that is not well-formed UTF-8 in well-formed escapes; InvalidBucketName for ``//…``.
     """
-    if raw_path[:1] != b"/":
+    if not raw_path.startswith(b"/"):
         raise S3Error("InvalidURI", URI=raw_path.decode("utf-8", "replace"))
     bucket = bucket_of_host(host, domains) if domains else ""
     if bucket:
         return Target(bucket, _decode(raw_path[1:]), True)
-    raw_bucket, slash, raw_key = raw_path[1:].partition(b"/")
+    _, raw_bucket, *raw_key = raw_path.split(b"/", 2)
     if not raw_bucket:
-        if slash:
+        if raw_key:
             raise S3Error("InvalidBucketName", BucketName="")
         return Target("", "", False)
-    return Target(_decode(raw_bucket), _decode(raw_key), False)
+    return Target(_decode(raw_bucket), _decode(raw_key[0]) if raw_key else "", False)
 
 
 @functools.lru_cache(maxsize=HOSTS_REMEMBERED)
@@ -100,17 +100,15 @@ def bucket_of_host(host: str, domains: tuple[str, ...]) -> str:
 def _decode(raw: bytes) -> str:
     """Percent-decoded once, as UTF-8. S3Error InvalidURI otherwise."""
     try:
-        return _decode_strictly(raw)
+        return _decode_strictly(raw) if b"%" in raw else raw.decode()
     except ValueError:
         raise S3Error("InvalidURI", URI=raw.decode("utf-8", "replace")) from None
 
 
 def _decode_strictly(raw: bytes) -> str:
-    if b"%" in raw:
-        if _BROKEN_ESCAPE.search(raw):
-            raise ValueError("broken percent escape")
-        raw = unquote_to_bytes(raw)
-    return raw.decode()
+    if _BROKEN_ESCAPE.search(raw):
+        raise ValueError("broken percent escape")
+    return unquote_to_bytes(raw).decode()
 
 
 def uri_encode(raw: bytes, keep_slash: bool = False) -> str:

@@ -6,7 +6,6 @@ Values come from the layers below; the protocols say which attributes are used, 
 ETags are stored without quotes and written with them, except by GetObjectAttributes.
 """
 
-import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -192,10 +191,9 @@ def list_versions(
     owner: OwnerOf,
 ) -> bytes:
     """ListVersionsResult: versions and delete markers in their one order."""
-    spell = _spelling(encoded, (version.key for version in versions))
-    owners = _Owners(owner)
+    spell, owners = _spelling(encoded), _Owners(owner)
     entries = "".join(
-        f"<{'DeleteMarker' if v.delete_marker else 'Version'}><Key>{spell(v.key)}</Key>"
+        f"<{'DeleteMarker' if v.delete_marker else 'Version'}><Key>{key}</Key>"
         f"<VersionId>{v.version_id}</VersionId><IsLatest>{_word(v.latest)}</IsLatest>"
         f"<LastModified>{iso8601(v.modified_ms)}</LastModified>"
         + (
@@ -204,9 +202,8 @@ def list_versions(
             else f"<ETag>&quot;{v.etag}&quot;</ETag>{_listed_checksum(v.checksum)}<Size>{v.size}</Size>"
             f"{owners[v.owner]}<StorageClass>{v.storage_class}</StorageClass></Version>"
         )
-        for v in versions
+        for key, v in zip(_spelled([version.key for version in versions], encoded), versions, strict=True)
     )
-    spell = _spelling(encoded)
     return _document(
         "ListVersionsResult",
         f"<Name>{bucket}</Name><Prefix>{spell(prefix)}</Prefix><KeyMarker>{spell(key_marker)}</KeyMarker>"
@@ -229,19 +226,20 @@ def _listing(
     common_prefixes: Sequence[str],
     owner: OwnerOf | None,
 ) -> bytes:
-    spell = _spelling(encoded, (entry.key for entry in objects))
     owners = _Owners(owner)
-    entries = "".join([
-        f"<Contents><Key>{spell(entry.key)}</Key><LastModified>{iso8601(entry.modified_ms)}</LastModified>"
+    # One list, joined once: a page is some 300 KB, and each copy of it costs more than the text of a hundred keys.
+    pieces = [
+        f"<Contents><Key>{key}</Key><LastModified>{iso8601(entry.modified_ms)}</LastModified>"
         f"<ETag>&quot;{entry.etag}&quot;</ETag>{_listed_checksum(entry.checksum)}<Size>{entry.size}</Size>"
         f"{owners[entry.owner]}<StorageClass>{entry.storage_class}</StorageClass></Contents>"
-        for entry in objects
-    ])
-    return _document(
-        "ListBucketResult",
-        f"<Name>{bucket}</Name><Prefix>{_spelling(encoded)(prefix)}</Prefix>{inner}{_delimiter(delimiter, encoded)}"
-        f"<IsTruncated>{_word(truncated)}</IsTruncated>{entries}{_common_prefixes(common_prefixes, encoded)}",
-    )
+        for key, entry in zip(_spelled([entry.key for entry in objects], encoded), objects, strict=True)
+    ]
+    pieces.insert(0, (
+        f'{_HEAD}<ListBucketResult xmlns="{XMLNS}"><Name>{bucket}</Name><Prefix>{_spelling(encoded)(prefix)}</Prefix>'
+        f"{inner}{_delimiter(delimiter, encoded)}<IsTruncated>{_word(truncated)}</IsTruncated>"
+    ))
+    pieces.append(f"{_common_prefixes(common_prefixes, encoded)}</ListBucketResult>")
+    return "".join(pieces).encode()
 
 
 class _Owners(dict[str, str]):
@@ -258,12 +256,11 @@ class _Owners(dict[str, str]):
 
 
 def _listed_checksum(checksum: Checksum | None) -> str:
-    return "" if checksum is None else _checksum_kind(checksum.algorithm, checksum.kind)
-
-
-@functools.cache  # a dozen combinations
-def _checksum_kind(algorithm: str, kind: str) -> str:
-    return f"<ChecksumAlgorithm>{algorithm}</ChecksumAlgorithm><ChecksumType>{kind}</ChecksumType>"
+    if checksum is None:
+        return ""
+    return (
+        f"<ChecksumAlgorithm>{checksum.algorithm}</ChecksumAlgorithm><ChecksumType>{checksum.kind}</ChecksumType>"
+    )
 
 
 def _common_prefixes(prefixes: Iterable[str], encoded: bool) -> str:
@@ -279,13 +276,18 @@ def _delimiter(delimiter: str, encoded: bool) -> str:
 _PLAIN_BYTES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~/"
 
 
-def _spelling(encoded: bool, texts: Iterable[str] = ()) -> Callable[[str], str]:
-    """How keys are written. Looks over all of a page's keys at once: most pages need nothing."""
-    every = "".join(texts)
-    if not every or (encoded and not every.isascii()):
-        return listing_encode if encoded else escape
-    plain = not every.encode().translate(None, _PLAIN_BYTES) if encoded else escape(every) is every
-    return str if plain else listing_encode if encoded else escape
+def _spelling(encoded: bool) -> Callable[[str], str]:
+    return listing_encode if encoded else escape
+
+
+def _spelled(keys: list[str], encoded: bool) -> list[str]:
+    """A page's keys as they are written. Looks over all of them at once: most pages need nothing."""
+    every = "".join(keys)
+    if encoded:
+        plain = every.isascii() and not every.encode().translate(None, _PLAIN_BYTES)
+    else:
+        plain = escape(every) is every
+    return keys if plain else list(map(_spelling(encoded), keys))
 
 
 # Buckets
@@ -501,7 +503,12 @@ def _upload_head(bucket: str, key: str, upload_id: str) -> str:
 
 
 def _upload_checksum(upload: Upload) -> str:
-    return "" if not upload.checksum_algorithm else _checksum_kind(upload.checksum_algorithm, upload.checksum_kind)
+    if not upload.checksum_algorithm:
+        return ""
+    return (
+        f"<ChecksumAlgorithm>{upload.checksum_algorithm}</ChecksumAlgorithm>"
+        f"<ChecksumType>{upload.checksum_kind}</ChecksumType>"
+    )
 
 
 # Pieces
