@@ -6,6 +6,8 @@ lists *locations*, the numbers of the nodes that hold it. Rules:
 * all integers fit 63 bits; ids of buckets, contents, sessions and uploads are positions in the log;
 * rows that describe data end in `crc`, over what must not change unseen (`consensus.rows`).
 
+ANALYZE is never run: with its statistics SQLite builds Bloom filters, which read a whole table for one page of it.
+
 Peewee owns schema and migrations; whoever reads or writes rows uses constant SQL on the same connection.
 docs/format/metadata.md describes each column.
 """

@@ -178,7 +178,8 @@ def test_thousands_of_parts_come_in_pages_and_one_command_decides(cluster: Clust
     bucket = cluster.bucket()
     upload = Upload(cluster, bucket)
     contents = [(number, cluster.content(number.to_bytes(2, "big"))) for number in range(1, 2001)]
-    cluster.send(*(cluster.envelope(PutPart(**upload.at, number=number, content=content)) for number, content in contents))
+    cluster.send(*(cluster.envelope(PutPart(**upload.at, number=number, content=content))
+                   for number, content in contents))
     parts, staged = upload.listed(), None
     for start in range(0, 1600, 400):
         result = upload.stage(parts[start:start + 400], staged)
