@@ -32,16 +32,21 @@ presigned PUT of an object could add ``&legal-hold`` to it and change another th
 
 def strings_to_sign(request: S3Request, headers: Mapping[str, str], expires: str | None) -> list[bytes]:
     """What the signer may have signed: usually one text. Bucket URLs have two, since signers disagree on the last slash
-    of ``/bucket``, and both mean the same resource.
+    of ``/bucket``, and both mean the same resource. Signers leave out sub-resources that are younger than they are;
+    where that only means to read, and is no link that was handed out for something else, it is let pass.
 
     `headers` with those moved into a presigned URL's query; `expires` is that URL's, None for header authentication.
     """
     amz = sorted([name for name in headers if name[:6] == "x-amz-"])
     date = expires if expires is not None else "" if "x-amz-date" in headers else headers.get("date", "")
     positional = [headers.get(name, "").strip(" ") for name in ("content-md5", "content-type")]
-    prefix = "\n".join([request.method, *positional, date, *[f"{name}:{headers[name].strip(' ')}" for name in amz]])
-    parameters = _parameters(request.raw_query)
-    return [f"{prefix}\n{path}{parameters}".encode("latin-1", "replace") for path in _paths(request)]
+    head = "\n".join([request.method, *positional, date, *[f"{name}:{headers[name].strip(' ')}" for name in amz]])
+    parameters = [_parameters(request.raw_query, SIGNED_PARAMETERS)]
+    if expires is None and request.method in ("GET", "HEAD"):
+        documented = _parameters(request.raw_query, _DOCUMENTED)
+        if documented != parameters[0]:
+            parameters.append(documented)
+    return [f"{head}\n{path}{query}".encode("latin-1", "replace") for path in _paths(request) for query in parameters]
 
 
 def _paths(request: S3Request) -> list[str]:
@@ -53,14 +58,14 @@ def _paths(request: S3Request) -> list[str]:
     return [path]
 
 
-def _parameters(raw_query: bytes) -> str:
+def _parameters(raw_query: bytes, names: frozenset[str]) -> str:
     """``?acl&versionId=…``: sorted by name, values decoded, a name without "=" without it."""
     if not raw_query:
         return ""
     signed = []
     for item in raw_query.split(b"&"):
         for name, value in decode_query(item):
-            if name in SIGNED_PARAMETERS:
+            if name in names:
                 signed.append((name, f"{name}={value}" if b"=" in item else name))
     signed.sort(key=lambda pair: pair[0])
     if not signed:

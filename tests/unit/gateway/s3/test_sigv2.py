@@ -122,6 +122,18 @@ def test_every_subresource_is_covered() -> None:
     assert verifies(s3_request("PUT", f"{url}&x-id=PutObject"))
 
 
+def test_a_younger_subresource_may_be_read_without_being_signed() -> None:
+    """s3cmd and boto3 don't sign it; a header can't be handed on as a link can, and writing is another matter."""
+    url = "http://h/bucket?ownershipControls"
+    for method, allowed in (("GET", True), ("HEAD", True), ("PUT", False), ("DELETE", False)):
+        sent = sign_request_v2(method, url, keys=KEYS, now_s=NOW_S)
+        assert verifies(s3_request(method, url, sent)) is allowed
+    plain = presign_v2("GET", "http://h/bucket", keys=KEYS, expires_at_s=int(NOW_S))
+    assert not verifies(s3_request("GET", f"{plain}&ownershipControls"))
+    sent = sign_request_v2("GET", "http://h/bucket", keys=KEYS, now_s=NOW_S)
+    assert not verifies(s3_request("GET", "http://h/bucket?acl", sent))
+
+
 @pytest.mark.parametrize("name", [
     "response-cache-control", "response-content-disposition", "response-content-encoding", "response-content-language",
     "response-content-type", "response-expires", "versionId", "partNumber", "uploadId",
