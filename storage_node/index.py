@@ -293,6 +293,7 @@ class Index:
         try:
             with self._transaction() as db:
                 db.execute("UPDATE state SET value=? WHERE name='clean'", (clean,))
+            self._disk.step("index.synced", self.path)
         finally:
             with self._lock:
                 self._db.execute("PRAGMA synchronous=NORMAL")

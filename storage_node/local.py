@@ -137,6 +137,8 @@ class LocalReader:
         if row is None:
             return None
         size, segment, place, _ = row
+        if start < 0 or start + length > size:
+            return None                               # the caller is mistaken; `read` says so
         opened = self._open.get((segment, b"", b"") if segment else (FILE, digest, generation))
         if opened is None:
             if not segment:
