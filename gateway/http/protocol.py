@@ -343,7 +343,11 @@ class Connection(asyncio.Protocol):
             self._keep(self.loop.create_task(run))
             return
         loop, stand_in = self.loop, FirstStep()
-        _enter_task(loop, stand_in)
+        try:
+            _enter_task(loop, stand_in)
+        except RuntimeError:          # a transport that calls us from inside a task; none that we know does
+            self._keep(loop.create_task(run))
+            return
         try:
             wanted = run.send(None)
         except StopIteration:
