@@ -158,3 +158,18 @@ def bucket(s3: BaseClient, new_bucket_name: Callable[[], str]) -> str:
     name = new_bucket_name()
     s3.create_bucket(Bucket=name)
     return name
+
+
+@pytest.fixture
+def raw_get(s3: BaseClient) -> Callable[[str], bytes]:
+    """A signed GET of a target as it is written, and the body of whatever is answered: what boto3 would hide."""
+    from botocore.auth import S3SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
+    def get(target: str) -> bytes:
+        request = AWSRequest(method="GET", url=s3.meta.endpoint_url + target, headers={"x-amz-content-sha256": "UNSIGNED-PAYLOAD"})
+        S3SigV4Auth(Credentials(ACCESS_KEY, SECRET_KEY), "s3", REGION).add_auth(request)
+        return bytes(s3._endpoint.http_session.send(request.prepare()).content)
+
+    return get
