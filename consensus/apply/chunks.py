@@ -69,24 +69,26 @@ def plan(state: State, slices: tuple[Slice, ...], chunks: tuple[NewChunk, ...]) 
     rows: dict[Digest, ChunkRow] = {}
     total = 0
     for digest, start, length in slices:
-        if digest not in counts:
-            if len(digest) != DIGEST_BYTES:
+        brought = new.get(digest)
+        if digest in counts:
+            counts[digest] += 1
+        else:
+            if brought is None and len(digest) != DIGEST_BYTES:
                 return Malformed(reason="a digest has 32 bytes")
             row = load(state, digest)
             if row is not None:
+                if brought is not None and brought[0] != row.size:
+                    return Malformed(reason=f"chunk {digest.hex()} has {row.size} bytes, not {brought[0]}")
                 rows[digest] = row
-            elif digest not in new:
+            elif brought is None:
                 return ChunkMissing(digest=digest)
-        counts[digest] = counts.get(digest, 0) + 1
-        size = new[digest][0] if digest in new else rows[digest].size
+            counts[digest] = 1
+        size = brought[0] if brought is not None else rows[digest].size
         if start < 0 or length <= 0 or start + length > size:
             return Malformed(reason="a slice lies inside its chunk and isn't empty")
         total += length
-    for digest, (size, _) in new.items():
-        if digest not in counts:
-            return Malformed(reason="a new chunk is referred to by a slice")
-        if digest in rows and rows[digest].size != size:
-            return Malformed(reason=f"chunk {digest.hex()} has {rows[digest].size} bytes, not {size}")
+    if not new.keys() <= counts.keys():
+        return Malformed(reason="a new chunk is referred to by a slice")
     return Plan(counts, rows, new, total)
 
 

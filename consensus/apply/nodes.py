@@ -49,6 +49,7 @@ def _renumber(state: State, old: int | None, info: NodeInfo) -> None:
     state.set_meta("next_node", number + 1)
     _write(state, number, info)
     state.names[number] = info.node
+    state.count_nodes()
     state.save_node_map()
     state.touch()
     state.execute("DELETE FROM queue WHERE kind = ?", (queue.REVIEW,))     # at most one: this one starts over

@@ -19,7 +19,7 @@ Replication = Literal["sync", "async", "all"]
 KEY_BYTES_MAX = 1024
 """S3's limit of a key."""
 
-TEXT_BYTES_MAX = 4096
+TEXT_CHARACTERS_MAX = 1024
 """Names, owners, ETags and ids: all far shorter. Keeps a row near a page whatever a client sends."""
 
 HINTED_NODES_MAX = 64
@@ -45,7 +45,7 @@ class State:
 
     __slots__ = (
         "_dirty", "_hints", "buckets", "copies", "db", "execute", "executemany", "names", "nodes", "now", "position",
-        "replication", "sequence", "session", "session_node", "touched",
+        "quorum", "replication", "sequence", "session", "session_node", "touched", "wanted",
     )
 
     def __init__(self, db: sqlite3.Connection, *, now: int, copies: int, replication: Replication) -> None:
@@ -64,6 +64,7 @@ class State:
             info = NodeInfo(node=id, incarnation=incarnation, address=address, zone=zone, capacity_bytes=capacity,
                             state=status)
             self.nodes[id], self.names[number] = (number, info), id
+        self.count_nodes()
 
     def begin(self, position: int, session: int, sequence: int, node: NodeId | None) -> None:
         """A command starts."""
@@ -84,18 +85,14 @@ class State:
         """Count rows that are written."""
         self.touched += rows
 
-    # Numbers that decide how durable is durable
+    def count_nodes(self) -> None:
+        """The nodes have changed, and with them the numbers that decide how durable is durable.
 
-    @property
-    def wanted(self) -> int:
-        """Copies wanted of each chunk: min(copies, storage nodes in the map, up or not)."""
-        return max(1, min(self.copies, len(self.nodes)))
-
-    @property
-    def quorum(self) -> int:
-        """Present copies without which a commit is refused."""
-        wanted = self.wanted
-        return {"sync": wanted // 2 + 1, "async": 1, "all": wanted}[self.replication]
+        wanted   copies wanted of each chunk: min(copies, storage nodes in the map, up or not)
+        quorum   present copies without which a commit is refused
+        """
+        self.wanted = max(1, min(self.copies, len(self.nodes)))
+        self.quorum = {"sync": self.wanted // 2 + 1, "async": 1, "all": self.wanted}[self.replication]
 
     def valid(self, locations: Sequence[int]) -> int:
         """How many of these locations are on disks that still count."""
@@ -157,7 +154,7 @@ def count_fits(number: int) -> bool:
 
 
 def texts_fit(*texts: str) -> bool:
-    return all(len(text) <= TEXT_BYTES_MAX for text in texts)
+    return max(map(len, texts)) <= TEXT_CHARACTERS_MAX
 
 
 def bad_key(key: bytes) -> Malformed | None:
