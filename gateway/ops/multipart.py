@@ -6,7 +6,6 @@ each part, which nobody is shown: the finished object gets the CRC64NVME of the 
 """
 
 import re
-import secrets
 
 import msgspec
 
@@ -20,6 +19,7 @@ from gateway.ops.objects import put_attributes
 from gateway.ops.refusals import no_such_upload, refusal
 from gateway.ops.replies import checksum_headers, xml
 from gateway.ops.upload import store
+from gateway.ops.versions import random_name
 from gateway.s3 import checksums, conditions, ranges, xml_write
 from gateway.s3.errors import S3Error
 from gateway.s3.hoisting import effective_headers
@@ -41,7 +41,7 @@ async def create_multipart_upload(ctx: Context, request: S3Request) -> Reply:
     conditions.refuse_all(given)
     attributes = put_attributes(given)
     algorithm, kind = checksums.for_upload(given)
-    upload_id = UploadId(secrets.token_urlsafe(_UPLOAD_ID_BYTES))
+    upload_id = UploadId(random_name(_UPLOAD_ID_BYTES))
     outcome = await ctx.metadata.commit(CreateUpload(
         bucket=bucket.id, key=request.key, upload_id=upload_id, attributes=attributes, owner=ctx.principal.user_id,
         checksum_algorithm=algorithm, checksum_kind=kind,

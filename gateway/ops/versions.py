@@ -12,7 +12,14 @@ _FORM = re.compile(r"[A-Za-z0-9_-]{32}")
 
 def new_version_id() -> VersionId:
     """32 URL-safe characters."""
-    return VersionId(secrets.token_urlsafe(_RANDOM_BYTES))
+    return VersionId(random_name(_RANDOM_BYTES))
+
+
+def random_name(random_bytes: int) -> str:
+    """URL-safe characters that nobody can guess; never `-` first, as command lines would take that for an option."""
+    while (name := secrets.token_urlsafe(random_bytes)).startswith("-"):
+        pass
+    return name
 
 
 def parse_version_id(text: str) -> VersionId:
