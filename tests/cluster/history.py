@@ -78,6 +78,16 @@ class Talker:
             self._connection = None
 
 
+def ask(server: StaddleProcess, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+    """Status and body of one request over a connection of its own."""
+    talker = Talker(server)
+    try:
+        status, answer, _ = talker.ask(method, path, body=body)
+    finally:
+        talker.close()
+    return status, answer
+
+
 @dataclass
 class Client:
     """Writes its own keys, one request at a time, until told to stop."""
@@ -223,7 +233,7 @@ class Clients:
 
 
 def make_bucket(server: StaddleProcess) -> None:
-    status, answer, _ = Talker(server).ask("PUT", f"/{BUCKET}")
+    status, answer = ask(server, "PUT", f"/{BUCKET}")
     assert status == 200, answer
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests import processes
 from tests.bench.signer import Signer
-from tests.cluster.history import BUCKET, Talker, make_bucket
+from tests.cluster.history import BUCKET, ask, make_bucket
 from tests.servers import ACCESS_KEY, ROOT, SECRET_KEY, StaddleProcess
 
 PATIENCE_S = 10.0
@@ -33,7 +33,7 @@ def test_sigterm_lets_requests_finish(server: StaddleProcess) -> None:
     connection = server.connect()
     connection.connect()
     connection.sock.sendall(request[:-100_000])
-    Talker(server).ask("GET", f"/{BUCKET}/other")               # the first request has been taken up by now
+    ask(server, "GET", f"/{BUCKET}/other")               # the first request has been taken up by now
     server.terminate()
     until(lambda: not listening(server), "the server still takes connections after SIGTERM")
     assert server.running
@@ -42,7 +42,7 @@ def test_sigterm_lets_requests_finish(server: StaddleProcess) -> None:
     connection.close()
     assert server.wait_ended() == 0
     server.start()
-    status, stored, _ = Talker(server).ask("GET", f"/{BUCKET}/slow")
+    status, stored = ask(server, "GET", f"/{BUCKET}/slow")
     assert (status, stored == body) == (200, True)
 
 
@@ -62,7 +62,7 @@ def test_dead_process_is_started_again(server: StaddleProcess, role: str) -> Non
     killed = server.kill(role)
     until(lambda: (now := server.roles()[role]) != [] and now != [killed], f"no new {role}")
     server.wait_ready()
-    status, answer, _ = Talker(server).ask("PUT", f"/{BUCKET}/after", body=b"after")
+    status, answer = ask(server, "PUT", f"/{BUCKET}/after", b"after")
     assert status == 200, answer
 
 
@@ -78,8 +78,11 @@ def test_children_end_with_their_supervisor(server: StaddleProcess) -> None:
 def serve(tmp_path: Path, *arguments: str, **environment: str) -> tuple[int, str]:
     """Exit status and words of a server that is expected to refuse to start."""
     server = StaddleProcess(tmp_path / "refused", extra=arguments)
-    done = subprocess.run(server.command(), capture_output=True, text=True, timeout=30, cwd=tmp_path,
-                          env=server.environment() | environment, check=False)
+    try:
+        done = subprocess.run(server.command(), capture_output=True, text=True, timeout=30, cwd=tmp_path,
+                              env=server.environment() | environment, check=False)
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"started with {arguments} {environment}")
     return done.returncode, done.stdout + done.stderr
 
 
@@ -95,11 +98,14 @@ def test_unknown_settings_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_wrong_values_are_refused_by_name(tmp_path: Path) -> None:
-    for name, value in (("chunk_bytes", "12 parsecs"), ("workers", "many"), ("copies", "0"), ("listen", "nowhere")):
+    for name, value in (("chunk_bytes", "12 parsecs"), ("workers", "many"), ("copies", "0")):
         status, said = serve(tmp_path, **{f"STADDLE_{name.upper()}": value})
         assert status != 0, name
         assert name in said.lower()
         assert "Traceback" not in said
+    status, said = serve(tmp_path, "--listen", "nowhere")
+    assert status != 0
+    assert "'nowhere'" in said
 
 
 def test_second_server_on_the_same_folder_is_refused(server: StaddleProcess, tmp_path: Path) -> None:
