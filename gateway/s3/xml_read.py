@@ -5,7 +5,6 @@ instructions. The namespace may be any or none. Element order is free, repetitio
 Texts are kept to the byte (keys may end in blanks); only numbers and words are stripped.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 from xml.parsers import expat
 
@@ -246,8 +245,3 @@ def versioning_configuration(body: bytes) -> Versioning:
     if status not in ("Enabled", "Suspended") or mfa_delete not in (None, "Enabled", "Disabled"):
         malformed()
     return Versioning(status, mfa_delete)
-
-
-Reader = Callable[[bytes], object]
-READERS: tuple[Reader, ...] = (create_bucket, complete_multipart_upload, delete, versioning_configuration)
-"""Every reader of this file: the tests throw the same hostile documents at each."""
