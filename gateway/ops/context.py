@@ -20,12 +20,11 @@ from gateway.s3.request import S3Request
 from gateway.s3.xml_write import Owner
 
 if TYPE_CHECKING:
-    from storage_node.replicas import Replicas
-
     from consensus.client import MetadataClient
     from gateway.auth import PayloadCheck, Principal
     from gateway.identities import IdentityStore
     from gateway.s3.operations import Operation
+    from storage_node.replicas import Replicas
 
 ACCOUNT_DIGITS = 12
 """The length of AWS's account ids. Ours are any text; only the error for a malformed one follows AWS's form."""

@@ -1,8 +1,9 @@
 """One suite of boto3 tests, and the kinds of server it runs against.
 
 `s3` is a client of the in-process server: where a rule is tested once. `any_s3` is a client in each style of boto3
-against each kind of server (one thread, `staddle serve` over http and https) and against moto, the second opinion: where
-what matters is that all of them behave alike. Every test gets buckets of its own, so servers live for the whole session.
+against each kind of server (one thread, `staddle serve` over http and https) and against moto, the second opinion:
+where what matters is that all of them behave alike. Every test gets buckets of its own, so servers live for the whole
+session.
 """
 
 import contextlib
@@ -168,7 +169,8 @@ def raw_get(s3: BaseClient) -> Callable[[str], bytes]:
     from botocore.credentials import Credentials
 
     def get(target: str) -> bytes:
-        request = AWSRequest(method="GET", url=s3.meta.endpoint_url + target, headers={"x-amz-content-sha256": "UNSIGNED-PAYLOAD"})
+        unsigned = {"x-amz-content-sha256": "UNSIGNED-PAYLOAD"}
+        request = AWSRequest(method="GET", url=s3.meta.endpoint_url + target, headers=unsigned)
         S3SigV4Auth(Credentials(ACCESS_KEY, SECRET_KEY), "s3", REGION).add_auth(request)
         return bytes(s3._endpoint.http_session.send(request.prepare()).content)
 

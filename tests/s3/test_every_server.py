@@ -9,7 +9,9 @@ from botocore.client import BaseClient
 from tests.s3.conftest import MIB
 from tests.s3.errors import refused
 
-KEYS = ["plain", "dir/", "dir/file", "a b+c%2Fd", "ünïcödé/日本", "dots/../up/./x", "/leading", "a//b", "!'()*~;:@&=$,?#[]"]
+KEYS = [
+    "plain", "dir/", "dir/file", "a b+c%2Fd", "ünïcödé/日本", "dots/../up/./x", "/leading", "a//b", "!'()*~;:@&=$,?#[]",
+]
 
 BODIES = {
     "empty": b"",

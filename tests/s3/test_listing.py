@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tests.s3.errors import refused
 
 KEYS = sorted(
-    ["a", "a/", "a/b", "a/b/c", "a/b/d", "a-b", "a0", "b//c", "b/c", "c", "ü", "ü/x", "日本/語", "\U0010ffff", "sp ace", "pl+us",
-     "x&y<z>\"'", "//", "z||1", "z||2", "z|3"],
+    ["a", "a/", "a/b", "a/b/c", "a/b/d", "a-b", "a0", "b//c", "b/c", "c", "ü", "ü/x", "日本/語", "\U0010ffff", "sp ace",
+     "pl+us", "x&y<z>\"'", "//", "z||1", "z||2", "z|3"],
     key=str.encode,
 )
 
