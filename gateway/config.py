@@ -46,7 +46,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     block_public_access: Annotated[bool, _about(
         "What a bucket answers whose public access block was never set: all four true, or none.")] = True
     default_encryption: Annotated[bool, _about(
-        "What a bucket answers whose encryption was never set: AES256 as AWS does today, or none.")] = True
+        "What a bucket answers whose encryption was never set: AES256 as AWS does today, or none. It shapes this answer only: "
+        "Staddle does not encrypt yet, so the default is none.")] = False
     connections_max: Annotated[int, _about("Client connections of one gateway process; more are closed at once.")] = 4096
     requests_max: Annotated[int, _about(
         "Requests under way in one gateway process; more are answered 503 SlowDown, which clients try again.")] = 1024
