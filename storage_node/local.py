@@ -194,8 +194,14 @@ class LocalReader:
         assert length <= PIECE_BYTES
         key = (located.segment, b"", b"") if located.segment else (FILE, located.digest, located.generation)
         opened = self._open.get(key)
-        data, used = await asyncio.get_running_loop().run_in_executor(
-            executor, read_blocks, self.folder, located, opened, start, length)
+        run = asyncio.get_running_loop().run_in_executor
+        try:
+            data, used = await run(executor, read_blocks, self.folder, located, opened, start, length)
+        except Corrupt:
+            if self._open.pop(key, None) is None:
+                raise
+            # What was open may have been replaced by a good file of the same name since.
+            data, used = await run(executor, read_blocks, self.folder, located, None, start, length)
         self._keep(key, used)
         return data
 
