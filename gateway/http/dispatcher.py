@@ -1,4 +1,4 @@
-"""S3's steps, in the order in which a request meets them: name, target, operation, signature, handler, answer.
+"""S3's steps, in the order in which a request meets them: name, target, signature, operation, handler, answer.
 
 A client's mistake (S3Error) and the world's faults (ClusterError) become error documents here and nowhere else. A fault
 of ours is InternalError to the client and a traceback in the log, found by the request id that the client got. An
@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING
 
 from consensus.core.errors import ClusterError, Corrupt, NoSpace, Refused, Unavailable, UnknownOutcome
+from gateway.auth import Principal, authenticate
 from gateway.auth import Settings as AuthSettings
-from gateway.auth import authenticate
 from gateway.http.access_log import AccessLog
 from gateway.http.exchange import ClientGone
 from gateway.http.reply import error_answer, new_request_id, reply_head
@@ -19,7 +19,6 @@ from gateway.http.request import s3_request
 from gateway.ops import Handler
 from gateway.ops.context import Services
 from gateway.s3.errors import S3Error
-from gateway.s3.hoisting import effective_headers
 from gateway.s3.operations import Scope, route
 from gateway.s3.reply import Reply
 
@@ -58,11 +57,11 @@ class Dispatcher:
                 if self.in_flight > self._requests_max:
                     raise S3Error("SlowDown")
                 request = s3_request(exchange, request_id, self._domains, now_ms)
-                scope: Scope = "object" if request.key else "bucket" if request.bucket else "service"
-                operation = route(request.method, scope, request.query, effective_headers(request))
                 who = authenticate(request, self._identities, self._auth, now_ms)
+                scope: Scope = "object" if request.key else "bucket" if request.bucket else "service"
+                operation = route(request.method, scope, request.query, who.headers)
                 if operation is None:
-                    raise S3Error("NotImplemented", "Staddle does not implement this sub-resource with this method.")
+                    raise _no_such_operation(who.principal)
                 name = operation.name
                 context = self._services.context(operation, who.principal, who.payload)
                 reply = await self._handlers[name](context, request)
@@ -86,6 +85,13 @@ class Dispatcher:
             self.in_flight -= 1
             if self._access_log.wanted:
                 self._access_log.add(exchange, request_id, name, status, now_ms, self._clock.now_ms())
+
+
+def _no_such_operation(principal: Principal) -> S3Error:
+    """A sub-resource that S3 has, without a row for this method. What there is here is for callers whom we know."""
+    if principal.anonymous:
+        return S3Error("AccessDenied")
+    return S3Error("NotImplemented", "Staddle does not implement this sub-resource with this method.")
 
 
 async def _stream(

@@ -20,7 +20,7 @@ from gateway.ops.context import Context
 from gateway.ops.cutting import Cutter
 from gateway.s3 import checksums
 from gateway.s3.checksums import Digests, Hasher
-from gateway.s3.chunked import Decoder
+from gateway.s3.chunked import FRAGMENT_BYTES, Decoder
 from gateway.s3.errors import S3Error
 from gateway.s3.hoisting import effective_headers
 from gateway.s3.request import S3Request
@@ -87,12 +87,16 @@ async def read_body(ctx: Context, request: S3Request, limit: int, *, digest_requ
 
 
 async def read_body_about_object(ctx: Context, request: S3Request, limit: int) -> bytes:
-    """The same where x-amz-checksum-* speaks of the object and not of the body (CompleteMultipartUpload)."""
-    body, _ = await _document(ctx, request, limit)
-    if (md5 := effective_headers(request).get("content-md5")) is not None:
-        hasher = checksums.Expected.from_headers({"content-md5": md5}).hasher()
+    """The same where an x-amz-checksum-* header speaks of the object (CompleteMultipartUpload); Content-MD5 and a
+    trailer speak of the body."""
+    given = effective_headers(request)
+    about_body = {name: given[name] for name in ("content-md5", "x-amz-trailer") if name in given}
+    expected = checksums.Expected.from_headers(about_body)
+    body, trailers = await _document(ctx, request, limit)
+    if about_body:
+        hasher = expected.hasher()
         hasher.update(body)
-        hasher.finish()
+        hasher.finish(trailers)
     return body
 
 
@@ -183,18 +187,28 @@ def _kept(digests: Digests) -> Checksum:
 
 
 async def _batches(request: S3Request, decoder: Decoder | None) -> AsyncIterator[list[memoryview]]:
-    """The decoded body in lists of buffers of about `BATCH_BYTES`."""
+    """The decoded body in lists of buffers of about `BATCH_BYTES`, at most `BATCH_BYTES / FRAGMENT_BYTES` of them long
+    ones, and no two short ones in a row."""
     batch: list[memoryview] = []
+    fragments = bytearray()
     size = 0
     async for piece in request.body:
         # A view keeps the buffer from being used again while it is hashed and sent.
-        views = [memoryview(piece)[:]] if decoder is None else decoder.feed(piece)
-        for view in views:
-            if view:
-                batch.append(view)
-                size += len(view)
+        for view in [memoryview(piece)[:]] if decoder is None else decoder.feed(piece):
+            size += len(view)
+            if len(view) < FRAGMENT_BYTES:
+                fragments += view
+                continue
+            if fragments:
+                batch.append(memoryview(fragments))
+                fragments = bytearray()
+            batch.append(view)
         if size >= BATCH_BYTES:
+            if fragments:
+                batch.append(memoryview(fragments))
             yield batch
-            batch, size = [], 0
+            batch, fragments, size = [], bytearray(), 0
+    if fragments:
+        batch.append(memoryview(fragments))
     if batch:
         yield batch
