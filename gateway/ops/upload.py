@@ -126,7 +126,8 @@ async def _whole_body(ctx: Context, request: S3Request, limit: int) -> tuple[byt
 
 async def _store_small(ctx: Context, data: bytes, hasher: Hasher, trailers: dict[str, str]) -> Stored:
     sha256 = hashlib.sha256(data)
-    ctx.payload.verify_sha256(sha256.hexdigest())
+    if ctx.payload.sha256 is not None:
+        ctx.payload.verify_sha256(sha256.hexdigest())
     hasher.update(data)
     digests = hasher.finish(trailers)
     if not data:
@@ -174,7 +175,7 @@ async def _store_stream(ctx: Context, request: S3Request, hasher: Hasher) -> Sto
         if not finished:
             if under_way is not None:
                 under_way.cancel()
-                await asyncio.wait([under_way])
+                await asyncio.gather(under_way, return_exceptions=True)
             await cutter.abort()
     content = NewContent(
         size=size, etag=digests.md5, checksum=_kept(digests), slices=cut.slices, chunks=cut.chunks, staged=cut.staged

@@ -1,12 +1,19 @@
 """Version ids: opaque, random, never used twice by any two gateways. They order nothing (ARCHITECTURE, Metadata)."""
 
+import base64
+import os
 import re
-import secrets
 
 from consensus.core.ids import NULL_VERSION, VersionId
 from gateway.s3.errors import S3Error
 
 _RANDOM_BYTES = 24
+"""A multiple of three, so that base64 needs no padding."""
+
+_AHEAD_BYTES = 3072
+_ahead = bytearray()
+"""Random bytes not used yet: asking the kernel for a hundred names at once costs a tenth of asking for each."""
+
 _FORM = re.compile(r"[A-Za-z0-9_-]{32}")
 
 
@@ -17,9 +24,13 @@ def new_version_id() -> VersionId:
 
 def random_name(random_bytes: int) -> str:
     """URL-safe characters that nobody can guess; never `-` first, as command lines would take that for an option."""
-    while (name := secrets.token_urlsafe(random_bytes)).startswith("-"):
-        pass
-    return name
+    while True:
+        if len(_ahead) < random_bytes:
+            _ahead[:] = os.urandom(_AHEAD_BYTES)
+        name = base64.urlsafe_b64encode(_ahead[-random_bytes:]).decode()
+        del _ahead[-random_bytes:]
+        if name[0] != "-":
+            return name
 
 
 def parse_version_id(text: str) -> VersionId:
