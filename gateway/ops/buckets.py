@@ -11,7 +11,7 @@ from gateway.ops.listing import whole_number
 from gateway.ops.refusals import refusal
 from gateway.ops.replies import xml
 from gateway.ops.upload import read_body
-from gateway.s3 import headers, names, xml_read, xml_write
+from gateway.s3 import headers, names, xml_listings, xml_read, xml_write
 from gateway.s3.errors import S3Error
 from gateway.s3.reply import XML, Reply
 from gateway.s3.request import S3Request
@@ -106,7 +106,7 @@ async def list_buckets(ctx: Context, request: S3Request) -> Reply:
     if len(found) > limit:
         del found[limit:]
         next_token = tokens.make(found[-1].name)
-    return xml(xml_write.list_buckets(
+    return xml(xml_listings.list_buckets(
         owner=ctx.owner(ctx.principal.user_id), buckets=found, default_region=ctx.settings.region, prefix=prefix,
         next_token=next_token,
     ))

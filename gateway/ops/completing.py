@@ -18,7 +18,7 @@ from gateway.ops.multipart import PARTS_PER_PAGE
 from gateway.ops.objects import write_condition
 from gateway.ops.refusals import no_such_upload, refusal
 from gateway.ops.replies import written_version, xml
-from gateway.ops.upload import read_body_about_object
+from gateway.ops.upload import parsed, read_body_about_object
 from gateway.ops.versions import new_version_id
 from gateway.s3 import checksums, names, ranges, xml_read, xml_write
 from gateway.s3.errors import S3Error
@@ -45,7 +45,7 @@ async def complete_multipart_upload(ctx: Context, request: S3Request) -> Reply:
     bucket = await ctx.bucket(request)
     condition = write_condition(effective_headers(request))
     body = await read_body_about_object(ctx, request, xml_read.COMPLETE_BYTES_MAX)
-    listed = xml_read.complete_multipart_upload(body)
+    listed = await parsed(xml_read.complete_multipart_upload, body)
     _check_order(listed, request)
     outcome: AnyResult = PartChanged(number=0)
     for _ in range(COMPARE_TRIES):

@@ -17,7 +17,7 @@ from consensus.core.model import Bucket
 from gateway.s3.errors import S3Error
 from gateway.s3.names import check_key
 from gateway.s3.request import S3Request
-from gateway.s3.xml_write import Owner
+from gateway.s3.xml_pieces import Owner
 
 if TYPE_CHECKING:
     from consensus.client import MetadataClient

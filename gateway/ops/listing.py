@@ -9,7 +9,7 @@ from consensus.core.model import Page
 from gateway.ops import tokens
 from gateway.ops.context import Context
 from gateway.ops.replies import xml
-from gateway.s3 import xml_write
+from gateway.s3 import xml_listings
 from gateway.s3.errors import S3Error
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
@@ -28,7 +28,7 @@ async def list_objects(ctx: Context, request: S3Request) -> Reply:
     prefix, delimiter, marker = query.get("prefix", ""), query.get("delimiter", ""), query.get("marker", "")
     encoded = url_encoded(query)
     page = _EMPTY if limit == 0 else await ctx.metadata.list_objects(bucket.id, prefix, delimiter, marker, limit)
-    return xml(xml_write.list_objects_v1(
+    return xml(xml_listings.list_objects_v1(
         bucket=bucket.name, prefix=prefix, delimiter=delimiter, marker=marker, max_keys=limit, encoded=encoded,
         objects=page.objects, common_prefixes=page.common_prefixes, truncated=page.next_after is not None,
         next_marker=page.next_after if delimiter else None, owner=ctx.owner,
@@ -45,7 +45,7 @@ async def list_objects_v2(ctx: Context, request: S3Request) -> Reply:
     token = query.get("continuation-token")
     after = start_after if token is None else tokens.parse(token)
     page = _EMPTY if limit == 0 else await ctx.metadata.list_objects(bucket.id, prefix, delimiter, after, limit)
-    return xml(xml_write.list_objects_v2(
+    return xml(xml_listings.list_objects_v2(
         bucket=bucket.name, prefix=prefix, delimiter=delimiter, start_after=start_after, max_keys=limit,
         encoded=encoded, objects=page.objects, common_prefixes=page.common_prefixes, continuation_token=token,
         next_token=None if page.next_after is None else tokens.make(page.next_after),

@@ -20,7 +20,7 @@ from gateway.ops.refusals import no_such_upload, refusal
 from gateway.ops.replies import checksum_headers, xml
 from gateway.ops.upload import store
 from gateway.ops.versions import random_name
-from gateway.s3 import checksums, conditions, ranges, xml_write
+from gateway.s3 import checksums, conditions, ranges, xml_listings, xml_write
 from gateway.s3.errors import S3Error
 from gateway.s3.hoisting import effective_headers
 from gateway.s3.reply import Reply
@@ -95,7 +95,7 @@ async def list_parts(ctx: Context, request: S3Request) -> Reply:
     parts = parts[:limit]
     if not upload.checksum_algorithm:
         parts = [msgspec.structs.replace(part, checksum=None) for part in parts]
-    return xml(xml_write.list_parts(
+    return xml(xml_listings.list_parts(
         bucket=bucket.name, upload=upload, owner=ctx.owner, parts=parts, marker=marker,
         next_marker=parts[-1].number if parts else 0, max_parts=limit, truncated=truncated,
     ))
@@ -125,7 +125,7 @@ async def list_multipart_uploads(ctx: Context, request: S3Request) -> Reply:
             next_key, next_id = last_upload.key, last_upload.upload_id
         else:
             next_key = last_prefix
-    return xml(xml_write.list_multipart_uploads(
+    return xml(xml_listings.list_multipart_uploads(
         bucket=bucket.name, prefix=prefix, delimiter=delimiter, key_marker=key_marker, upload_id_marker=id_marker,
         next_key_marker=next_key or "", next_upload_id_marker=next_id or "", max_uploads=limit, encoded=encoded,
         truncated=page.next_key is not None, uploads=page.uploads, common_prefixes=page.common_prefixes,

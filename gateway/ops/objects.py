@@ -12,7 +12,7 @@ from consensus.core.results import Committed, Deleted
 from gateway.ops.context import Context
 from gateway.ops.refusals import refusal
 from gateway.ops.replies import checksum_headers, written_version, xml
-from gateway.ops.upload import read_body, store
+from gateway.ops.upload import parsed, read_body, store
 from gateway.ops.versions import new_version_id, parse_version_id
 from gateway.s3 import checksums, conditions, headers, names, xml_read, xml_write
 from gateway.s3.errors import S3Error
@@ -69,7 +69,7 @@ async def delete_objects(ctx: Context, request: S3Request) -> Reply:
     bucket = await ctx.bucket(request)
     headers.refuse_unsupported_delete(request.headers)
     body = await read_body(ctx, request, xml_read.DELETE_BYTES_MAX, digest_required=True)
-    wanted = xml_read.delete(body)
+    wanted = await parsed(xml_read.delete, body)
     # All at once: the commands travel together in a few log entries.
     results = await asyncio.gather(*(_delete_one(ctx, request, bucket, entry) for entry in wanted.objects))
     return xml(xml_write.delete_result(results, quiet=wanted.quiet))

@@ -1,108 +1,28 @@
-"""Writing S3's answers as XML: plain values in, bytes out. F-strings, because a page of 1,000 keys is on a hot path.
+"""Writing S3's answers as XML, all but the listings (xml_listings.py): plain values in, bytes out.
 
-Every key, prefix, marker and name goes through `escape` or, under ``encoding-type=url``, through `listing_encode`
-(whose output needs no escaping). What we make ourselves (ETags, version ids, times, checksums) is written as it is.
-Values come from the layers below; the protocols say which attributes are used, since this package imports none of them.
-ETags are stored without quotes and written with them, except by GetObjectAttributes.
+Every key and name goes through `escape`. What we make ourselves (ETags, version ids, times, checksums) is written as it
+is. ETags are stored without quotes and written with them, except by GetObjectAttributes.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from gateway.s3.names import listing_encode
-from gateway.s3.operations import XMLNS
 from gateway.s3.times import iso8601
+from gateway.s3.xml_pieces import (
+    Checksum,
+    Owner,
+    Part,
+    checksum_element,
+    checksum_type,
+    document,
+    optional,
+    owner_element,
+    upload_head,
+    word,
+)
 from gateway.s3.xml_text import escape
 
-_HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _XSI = "http://www.w3.org/2001/XMLSchema-instance"
-
-
-class Owner(NamedTuple):
-    """Who owns something, or began an upload: the canonical id and the name shown."""
-
-    id: str
-    display_name: str
-
-
-OwnerOf = Callable[[str], Owner]
-"""Canonical id -> owner."""
-
-
-class Checksum(Protocol):
-    @property
-    def algorithm(self) -> str: ...
-    @property
-    def value(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-
-
-class ListedObject(Protocol):
-    @property
-    def key(self) -> str: ...
-    @property
-    def version_id(self) -> str: ...
-    @property
-    def modified_ms(self) -> int: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def etag(self) -> str: ...
-    @property
-    def checksum(self) -> Checksum | None: ...
-    @property
-    def storage_class(self) -> str: ...
-    @property
-    def owner(self) -> str: ...
-    @property
-    def delete_marker(self) -> bool: ...
-    @property
-    def latest(self) -> bool: ...
-
-
-class Attributes(Protocol):
-    @property
-    def storage_class(self) -> str: ...
-
-
-class Upload(Protocol):
-    @property
-    def key(self) -> str: ...
-    @property
-    def upload_id(self) -> str: ...
-    @property
-    def initiated_ms(self) -> int: ...
-    @property
-    def attributes(self) -> Attributes: ...
-    @property
-    def owner(self) -> str: ...
-    @property
-    def checksum_algorithm(self) -> str: ...
-    @property
-    def checksum_kind(self) -> str: ...
-
-
-class Part(Protocol):
-    @property
-    def number(self) -> int: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def etag(self) -> str: ...
-    @property
-    def modified_ms(self) -> int: ...
-    @property
-    def checksum(self) -> Checksum | None: ...
-
-
-class Bucket(Protocol):
-    @property
-    def name(self) -> str: ...
-    @property
-    def created_ms(self) -> int: ...
-    @property
-    def region(self) -> str: ...
 
 
 class Deleted(NamedTuple):
@@ -123,226 +43,32 @@ class NotDeleted(NamedTuple):
     version_id: str | None = None
 
 
-# Listings of objects
-
-
-def list_objects_v1(
-    *,
-    bucket: str,
-    prefix: str,
-    delimiter: str,
-    marker: str,
-    max_keys: int,
-    encoded: bool,
-    objects: Sequence[ListedObject],
-    common_prefixes: Sequence[str],
-    truncated: bool,
-    next_marker: str | None,
-    owner: OwnerOf,
-) -> bytes:
-    """ListBucketResult, version 1. Give `next_marker` only when there was a delimiter."""
-    spell = _spelling(encoded)
-    inner = (
-        f"<Marker>{spell(marker)}</Marker>{_optional('NextMarker', next_marker if truncated else None, spell)}"
-        f"<MaxKeys>{max_keys}</MaxKeys>"
-    )
-    return _listing(bucket, prefix, delimiter, encoded, inner, truncated, objects, common_prefixes, owner)
-
-
-def list_objects_v2(
-    *,
-    bucket: str,
-    prefix: str,
-    delimiter: str,
-    start_after: str,
-    max_keys: int,
-    encoded: bool,
-    objects: Sequence[ListedObject],
-    common_prefixes: Sequence[str],
-    continuation_token: str | None,
-    next_token: str | None,
-    owner: OwnerOf | None,
-) -> bytes:
-    """ListBucketResult, version 2; truncated when there is a `next_token`. `owner` only for fetch-owner=true."""
-    spell = _spelling(encoded)
-    inner = (
-        f"{_optional('StartAfter', start_after or None, spell)}"
-        f"{_optional('ContinuationToken', continuation_token)}{_optional('NextContinuationToken', next_token)}"
-        f"<KeyCount>{len(objects) + len(common_prefixes)}</KeyCount><MaxKeys>{max_keys}</MaxKeys>"
-    )
-    truncated = next_token is not None
-    return _listing(bucket, prefix, delimiter, encoded, inner, truncated, objects, common_prefixes, owner)
-
-
-def list_versions(
-    *,
-    bucket: str,
-    prefix: str,
-    delimiter: str,
-    key_marker: str,
-    version_id_marker: str,
-    max_keys: int,
-    encoded: bool,
-    versions: Sequence[ListedObject],
-    common_prefixes: Sequence[str],
-    truncated: bool,
-    next_key_marker: str | None,
-    next_version_id_marker: str | None,
-    owner: OwnerOf,
-) -> bytes:
-    """ListVersionsResult: versions and delete markers in their one order."""
-    spell, owners = _spelling(encoded), _Owners(owner)
-    entries = "".join(
-        f"<{'DeleteMarker' if v.delete_marker else 'Version'}><Key>{key}</Key>"
-        f"<VersionId>{v.version_id}</VersionId><IsLatest>{_word(v.latest)}</IsLatest>"
-        f"<LastModified>{iso8601(v.modified_ms)}</LastModified>"
-        + (
-            f"{owners[v.owner]}</DeleteMarker>"
-            if v.delete_marker
-            else f"<ETag>&quot;{v.etag}&quot;</ETag>{_listed_checksum(v.checksum)}<Size>{v.size}</Size>"
-            f"{owners[v.owner]}<StorageClass>{v.storage_class}</StorageClass></Version>"
-        )
-        for key, v in zip(_spelled([version.key for version in versions], encoded), versions, strict=True)
-    )
-    return _document(
-        "ListVersionsResult",
-        f"<Name>{bucket}</Name><Prefix>{spell(prefix)}</Prefix><KeyMarker>{spell(key_marker)}</KeyMarker>"
-        f"<VersionIdMarker>{escape(version_id_marker)}</VersionIdMarker>"
-        f"{_optional('NextKeyMarker', next_key_marker, spell)}"
-        f"{_optional('NextVersionIdMarker', next_version_id_marker)}<MaxKeys>{max_keys}</MaxKeys>"
-        f"{_delimiter(delimiter, encoded)}<IsTruncated>{_word(truncated)}</IsTruncated>"
-        f"{entries}{_common_prefixes(common_prefixes, encoded)}",
-    )
-
-
-def _listing(
-    bucket: str,
-    prefix: str,
-    delimiter: str,
-    encoded: bool,
-    inner: str,
-    truncated: bool,
-    objects: Sequence[ListedObject],
-    common_prefixes: Sequence[str],
-    owner: OwnerOf | None,
-) -> bytes:
-    owners = _Owners(owner)
-    # One list, joined once: a page is some 300 KB, and each copy of it costs more than the text of a hundred keys.
-    pieces = [
-        f"<Contents><Key>{key}</Key><LastModified>{iso8601(entry.modified_ms)}</LastModified>"
-        f"<ETag>&quot;{entry.etag}&quot;</ETag>{_listed_checksum(entry.checksum)}<Size>{entry.size}</Size>"
-        f"{owners[entry.owner]}<StorageClass>{entry.storage_class}</StorageClass></Contents>"
-        for key, entry in zip(_spelled([entry.key for entry in objects], encoded), objects, strict=True)
-    ]
-    pieces.insert(0, (
-        f'{_HEAD}<ListBucketResult xmlns="{XMLNS}"><Name>{bucket}</Name><Prefix>{_spelling(encoded)(prefix)}</Prefix>'
-        f"{inner}{_delimiter(delimiter, encoded)}<IsTruncated>{_word(truncated)}</IsTruncated>"
-    ))
-    pieces.append(f"{_common_prefixes(common_prefixes, encoded)}</ListBucketResult>")
-    return "".join(pieces).encode()
-
-
-class _Owners(dict[str, str]):
-    """Canonical id -> its Owner element, made once a page; nothing at all without a way to find owners."""
-
-    def __init__(self, owner: OwnerOf | None, element: str = "Owner") -> None:
-        self._owner = owner
-        self._element = element
-
-    def __missing__(self, owner_id: str) -> str:
-        text = "" if self._owner is None else _owner(self._owner(owner_id), self._element)
-        self[owner_id] = text
-        return text
-
-
-def _listed_checksum(checksum: Checksum | None) -> str:
-    if checksum is None:
-        return ""
-    return (
-        f"<ChecksumAlgorithm>{checksum.algorithm}</ChecksumAlgorithm><ChecksumType>{checksum.kind}</ChecksumType>"
-    )
-
-
-def _common_prefixes(prefixes: Iterable[str], encoded: bool) -> str:
-    spell = _spelling(encoded)
-    return "".join(f"<CommonPrefixes><Prefix>{spell(prefix)}</Prefix></CommonPrefixes>" for prefix in prefixes)
-
-
-def _delimiter(delimiter: str, encoded: bool) -> str:
-    echoed = _optional("Delimiter", delimiter or None, _spelling(encoded))
-    return f"{echoed}<EncodingType>url</EncodingType>" if encoded else echoed
-
-
-_PLAIN_BYTES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~/"
-
-
-def _spelling(encoded: bool) -> Callable[[str], str]:
-    return listing_encode if encoded else escape
-
-
-def _spelled(keys: list[str], encoded: bool) -> list[str]:
-    """A page's keys as they are written. Looks over all of them at once: most pages need nothing."""
-    every = "".join(keys)
-    if encoded:
-        plain = every.isascii() and not every.encode().translate(None, _PLAIN_BYTES)
-    else:
-        plain = escape(every) is every
-    return keys if plain else list(map(_spelling(encoded), keys))
-
-
-# Buckets
-
-
-def list_buckets(
-    *,
-    owner: Owner,
-    buckets: Iterable[Bucket],
-    default_region: str,
-    prefix: str = "",
-    next_token: str | None = None,
-) -> bytes:
-    """ListAllMyBucketsResult. A bucket without region of its own is in `default_region`."""
-    entries = "".join(
-        f"<Bucket><Name>{bucket.name}</Name><CreationDate>{iso8601(bucket.created_ms)}</CreationDate>"
-        f"<BucketRegion>{escape(bucket.region or default_region)}</BucketRegion></Bucket>"
-        for bucket in buckets
-    )
-    return _document(
-        "ListAllMyBucketsResult",
-        f"{_owner(owner)}<Buckets>{entries}</Buckets>"
-        f"{_optional('ContinuationToken', next_token)}{_optional('Prefix', prefix or None)}",
-    )
-
-
 def location(region: str) -> bytes:
     """LocationConstraint; empty for us-east-1, which the caller passes as ""."""
-    return _document("LocationConstraint", escape(region))
+    return document("LocationConstraint", escape(region))
 
 
 def versioning_configuration(status: str) -> bytes:
     """`status` Enabled, Suspended, or "" when never set."""
-    return _document("VersioningConfiguration", _optional("Status", status or None))
+    return document("VersioningConfiguration", optional("Status", status or None))
 
 
 def access_control_policy(owner: Owner) -> bytes:
     """The one access list there is: the owner may do everything."""
-    return _document(
+    return document(
         "AccessControlPolicy",
-        f'{_owner(owner)}<AccessControlList><Grant><Grantee xmlns:xsi="{_XSI}" xsi:type="CanonicalUser">'
+        f'{owner_element(owner)}<AccessControlList><Grant><Grantee xmlns:xsi="{_XSI}" xsi:type="CanonicalUser">'
         f"<ID>{escape(owner.id)}</ID><DisplayName>{escape(owner.display_name)}</DisplayName></Grantee>"
         "<Permission>FULL_CONTROL</Permission></Grant></AccessControlList>",
     )
 
 
-# Objects
-
-
 def copy_object(*, etag: str, modified_ms: int, checksum: Checksum | None) -> bytes:
     """CopyObjectResult."""
-    return _document(
+    return document(
         "CopyObjectResult",
         f"<LastModified>{iso8601(modified_ms)}</LastModified><ETag>&quot;{etag}&quot;</ETag>"
-        f"{_checksum(checksum)}{_checksum_type(checksum)}",
+        f"{checksum_element(checksum)}{checksum_type(checksum)}",
     )
 
 
@@ -350,7 +76,7 @@ def delete_result(results: Iterable[Deleted | NotDeleted], *, quiet: bool) -> by
     """DeleteResult; `quiet` leaves out the successes."""
     entries = []
     for result in results:
-        version = _optional("VersionId", result.version_id)
+        version = optional("VersionId", result.version_id)
         if isinstance(result, NotDeleted):
             entries.append(
                 f"<Error><Key>{escape(result.key)}</Key>{version}<Code>{result.code}</Code>"
@@ -360,9 +86,9 @@ def delete_result(results: Iterable[Deleted | NotDeleted], *, quiet: bool) -> by
             marker = "<DeleteMarker>true</DeleteMarker>" if result.delete_marker else ""
             entries.append(
                 f"<Deleted><Key>{escape(result.key)}</Key>{version}{marker}"
-                f"{_optional('DeleteMarkerVersionId', result.marker_id)}</Deleted>"
+                f"{optional('DeleteMarkerVersionId', result.marker_id)}</Deleted>"
             )
-    return _document("DeleteResult", "".join(entries))
+    return document("DeleteResult", "".join(entries))
 
 
 class ObjectParts(NamedTuple):
@@ -387,7 +113,7 @@ def object_attributes(
     """GetObjectAttributesResponse with what was asked for. The ETag is bare, a composite checksum has no ``-N``."""
     shown = ""
     if checksum is not None:
-        shown = f"<Checksum>{_checksum(checksum, bare=True)}{_checksum_type(checksum)}</Checksum>"
+        shown = f"<Checksum>{checksum_element(checksum, bare=True)}{checksum_type(checksum)}</Checksum>"
     parts = ""
     if object_parts is not None:
         parts = f"<ObjectParts><PartsCount>{object_parts.total}</PartsCount>"
@@ -396,146 +122,36 @@ def object_attributes(
                 f"<PartNumberMarker>{object_parts.marker}</PartNumberMarker>"
                 f"<NextPartNumberMarker>{object_parts.next_marker}</NextPartNumberMarker>"
                 f"<MaxParts>{object_parts.max_parts}</MaxParts>"
-                f"<IsTruncated>{_word(object_parts.truncated)}</IsTruncated>"
+                f"<IsTruncated>{word(object_parts.truncated)}</IsTruncated>"
             ) + "".join(
-                f"<Part><PartNumber>{part.number}</PartNumber><Size>{part.size}</Size>{_checksum(part.checksum)}</Part>"
+                f"<Part><PartNumber>{part.number}</PartNumber><Size>{part.size}</Size>{checksum_element(part.checksum)}</Part>"
                 for part in object_parts.parts
             )
         parts += "</ObjectParts>"
-    return _document(
+    return document(
         "GetObjectAttributesResponse",
-        f"{_optional('ETag', etag)}{shown}{parts}{_optional('StorageClass', storage_class)}"
-        f"{_optional('ObjectSize', None if size is None else str(size))}",
+        f"{optional('ETag', etag)}{shown}{parts}{optional('StorageClass', storage_class)}"
+        f"{optional('ObjectSize', None if size is None else str(size))}",
     )
-
-
-# Multipart uploads
 
 
 def initiate_multipart_upload(*, bucket: str, key: str, upload_id: str) -> bytes:
     """InitiateMultipartUploadResult."""
-    return _document("InitiateMultipartUploadResult", _upload_head(bucket, key, upload_id))
+    return document("InitiateMultipartUploadResult", upload_head(bucket, key, upload_id))
 
 
 def copy_part(*, etag: str, modified_ms: int, checksum: Checksum | None) -> bytes:
     """CopyPartResult."""
-    return _document(
+    return document(
         "CopyPartResult",
-        f"<LastModified>{iso8601(modified_ms)}</LastModified><ETag>&quot;{etag}&quot;</ETag>{_checksum(checksum)}",
+        f"<LastModified>{iso8601(modified_ms)}</LastModified><ETag>&quot;{etag}&quot;</ETag>{checksum_element(checksum)}",
     )
 
 
 def complete_multipart_upload(*, url: str, bucket: str, key: str, etag: str, checksum: Checksum | None) -> bytes:
     """CompleteMultipartUploadResult; `url` is the object's address."""
-    return _document(
+    return document(
         "CompleteMultipartUploadResult",
         f"<Location>{escape(url)}</Location><Bucket>{bucket}</Bucket><Key>{escape(key)}</Key>"
-        f"<ETag>&quot;{etag}&quot;</ETag>{_checksum(checksum)}{_checksum_type(checksum)}",
+        f"<ETag>&quot;{etag}&quot;</ETag>{checksum_element(checksum)}{checksum_type(checksum)}",
     )
-
-
-def list_parts(
-    *,
-    bucket: str,
-    upload: Upload,
-    owner: OwnerOf,
-    parts: Sequence[Part],
-    marker: int,
-    next_marker: int,
-    max_parts: int,
-    truncated: bool,
-) -> bytes:
-    """ListPartsResult. `next_marker` is always shown: the last part's number, or 0."""
-    entries = "".join(
-        f"<Part><PartNumber>{part.number}</PartNumber><LastModified>{iso8601(part.modified_ms)}</LastModified>"
-        f"<ETag>&quot;{part.etag}&quot;</ETag><Size>{part.size}</Size>{_checksum(part.checksum)}</Part>"
-        for part in parts
-    )
-    who = owner(upload.owner)
-    return _document(
-        "ListPartsResult",
-        f"{_upload_head(bucket, upload.key, upload.upload_id)}{_owner(who, 'Initiator')}{_owner(who)}"
-        f"<StorageClass>{upload.attributes.storage_class}</StorageClass><PartNumberMarker>{marker}</PartNumberMarker>"
-        f"<NextPartNumberMarker>{next_marker}</NextPartNumberMarker><MaxParts>{max_parts}</MaxParts>"
-        f"<IsTruncated>{_word(truncated)}</IsTruncated>{_upload_checksum(upload)}{entries}",
-    )
-
-
-def list_multipart_uploads(
-    *,
-    bucket: str,
-    prefix: str,
-    delimiter: str,
-    key_marker: str,
-    upload_id_marker: str,
-    next_key_marker: str,
-    next_upload_id_marker: str,
-    max_uploads: int,
-    encoded: bool,
-    truncated: bool,
-    uploads: Sequence[Upload],
-    common_prefixes: Sequence[str],
-    owner: OwnerOf,
-) -> bytes:
-    """ListMultipartUploadsResult. The next markers are always shown, empty when there is nothing."""
-    spell = _spelling(encoded)
-    owners, initiators = _Owners(owner), _Owners(owner, "Initiator")
-    entries = "".join(
-        f"<Upload><Key>{spell(upload.key)}</Key><UploadId>{upload.upload_id}</UploadId>"
-        f"{initiators[upload.owner]}{owners[upload.owner]}"
-        f"<StorageClass>{upload.attributes.storage_class}</StorageClass>"
-        f"<Initiated>{iso8601(upload.initiated_ms)}</Initiated>{_upload_checksum(upload)}</Upload>"
-        for upload in uploads
-    )
-    return _document(
-        "ListMultipartUploadsResult",
-        f"<Bucket>{bucket}</Bucket><KeyMarker>{spell(key_marker)}</KeyMarker>"
-        f"<UploadIdMarker>{escape(upload_id_marker)}</UploadIdMarker>"
-        f"<NextKeyMarker>{spell(next_key_marker)}</NextKeyMarker>"
-        f"<NextUploadIdMarker>{escape(next_upload_id_marker)}</NextUploadIdMarker>"
-        f"<Prefix>{spell(prefix)}</Prefix>{_delimiter(delimiter, encoded)}<MaxUploads>{max_uploads}</MaxUploads>"
-        f"<IsTruncated>{_word(truncated)}</IsTruncated>{entries}{_common_prefixes(common_prefixes, encoded)}",
-    )
-
-
-def _upload_head(bucket: str, key: str, upload_id: str) -> str:
-    return f"<Bucket>{bucket}</Bucket><Key>{escape(key)}</Key><UploadId>{upload_id}</UploadId>"
-
-
-def _upload_checksum(upload: Upload) -> str:
-    if not upload.checksum_algorithm:
-        return ""
-    return (
-        f"<ChecksumAlgorithm>{upload.checksum_algorithm}</ChecksumAlgorithm>"
-        f"<ChecksumType>{upload.checksum_kind}</ChecksumType>"
-    )
-
-
-# Pieces
-
-
-def _document(root: str, inner: str) -> bytes:
-    return f'{_HEAD}<{root} xmlns="{XMLNS}">{inner}</{root}>'.encode()
-
-
-def _optional(name: str, text: str | None, spell: Callable[[str], str] = escape) -> str:
-    return "" if text is None else f"<{name}>{spell(text)}</{name}>"
-
-
-def _owner(owner: Owner, element: str = "Owner") -> str:
-    return f"<{element}><ID>{escape(owner.id)}</ID><DisplayName>{escape(owner.display_name)}</DisplayName></{element}>"
-
-
-def _checksum(checksum: Checksum | None, *, bare: bool = False) -> str:
-    if checksum is None:
-        return ""
-    value = checksum.value.partition("-")[0] if bare else checksum.value  # base64 has no hyphen
-    return f"<Checksum{checksum.algorithm}>{value}</Checksum{checksum.algorithm}>"
-
-
-def _checksum_type(checksum: Checksum | None) -> str:
-    return "" if checksum is None else f"<ChecksumType>{checksum.kind}</ChecksumType>"
-
-
-def _word(value: bool) -> str:
-    return "true" if value else "false"

@@ -7,7 +7,7 @@ import timeit
 from collections.abc import Callable
 
 from consensus.core.model import Checksum, ListedObject
-from gateway.s3 import checksums, conditions, headers, names, ranges, times, xml_read, xml_write
+from gateway.s3 import checksums, conditions, headers, names, ranges, times, xml_listings, xml_read
 from gateway.s3.errors import S3Error, render
 from gateway.s3.operations import route
 
@@ -31,7 +31,7 @@ def page(suffix: str) -> list[ListedObject]:
 
 
 def listing(objects: list[ListedObject], encoded: bool) -> Callable[[], object]:
-    return lambda: xml_write.list_objects_v2(
+    return lambda: xml_listings.list_objects_v2(
         bucket="bkt", prefix="photos/", delimiter="", start_after="", max_keys=1000, encoded=encoded, objects=objects,
         common_prefixes=(), continuation_token=None, next_token="t", owner=None,
     )

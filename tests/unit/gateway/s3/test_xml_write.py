@@ -10,8 +10,9 @@ from botocore.parsers import create_parser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.s3 import xml_write
-from gateway.s3.xml_write import Deleted, NotDeleted, ObjectParts, Owner
+from gateway.s3 import xml_listings, xml_write
+from gateway.s3.xml_pieces import Owner
+from gateway.s3.xml_write import Deleted, NotDeleted, ObjectParts
 
 NS = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 MODEL = botocore.session.get_session().get_service_model("s3")
@@ -45,13 +46,13 @@ SHA = SimpleNamespace(algorithm="SHA256", value="c2hh-2", kind="COMPOSITE")
 def v1(objects=(), common_prefixes=(), encoded=False, **more) -> bytes:
     given = {"bucket": "bkt", "prefix": "", "delimiter": "", "marker": "", "max_keys": 1000, "truncated": False,
              "next_marker": None, "owner": owner, **more}
-    return xml_write.list_objects_v1(objects=objects, common_prefixes=common_prefixes, encoded=encoded, **given)
+    return xml_listings.list_objects_v1(objects=objects, common_prefixes=common_prefixes, encoded=encoded, **given)
 
 
 def v2(objects=(), common_prefixes=(), encoded=False, **more) -> bytes:
     given = {"bucket": "bkt", "prefix": "", "delimiter": "", "start_after": "", "max_keys": 1000,
              "continuation_token": None, "next_token": None, "owner": None, **more}
-    return xml_write.list_objects_v2(objects=objects, common_prefixes=common_prefixes, encoded=encoded, **given)
+    return xml_listings.list_objects_v2(objects=objects, common_prefixes=common_prefixes, encoded=encoded, **given)
 
 
 def parsed(operation: str, body: bytes) -> dict:
@@ -135,7 +136,7 @@ def test_an_empty_page_has_its_elements() -> None:
 
 
 def test_list_versions_interleaves() -> None:
-    body = xml_write.list_versions(
+    body = xml_listings.list_versions(
         bucket="bkt", prefix="", delimiter="", key_marker="a", version_id_marker="m", max_keys=3, encoded=False,
         versions=[listed("k", version_id="v3"), listed("k", version_id="v2", delete_marker=True, latest=False)],
         common_prefixes=["p/"], truncated=True, next_key_marker="k", next_version_id_marker="v2", owner=owner,
@@ -152,7 +153,7 @@ def test_list_versions_interleaves() -> None:
 
 def test_list_buckets() -> None:
     buckets = [SimpleNamespace(name=name, created_ms=MS, region=region) for name, region in (("b1", ""), ("b2", "x"))]
-    answer = parsed("ListBuckets", xml_write.list_buckets(
+    answer = parsed("ListBuckets", xml_listings.list_buckets(
         owner=owner("o"), buckets=buckets, default_region="us-east-1", prefix="b", next_token="t",
     ))
     assert [(b["Name"], b["BucketRegion"]) for b in answer["Buckets"]] == [("b1", "us-east-1"), ("b2", "x")]
@@ -247,7 +248,7 @@ def test_multipart_documents() -> None:
 
 
 def test_list_parts() -> None:
-    body = xml_write.list_parts(
+    body = xml_listings.list_parts(
         bucket="bkt", upload=upload("k", "CRC32"), owner=owner, parts=[part(1, CRC), part(3)], marker=0, next_marker=3,
         max_parts=2, truncated=True,
     )
@@ -261,7 +262,7 @@ def test_list_parts() -> None:
 
 
 def test_list_uploads() -> None:
-    body = xml_write.list_multipart_uploads(
+    body = xml_listings.list_multipart_uploads(
         bucket="bkt", prefix="p ", delimiter="/", key_marker="a b", upload_id_marker="", next_key_marker="k l",
         next_upload_id_marker="u1", max_uploads=5, encoded=True, truncated=True, uploads=[upload("k l")],
         common_prefixes=["p q/"], owner=owner,

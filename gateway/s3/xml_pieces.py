@@ -1,0 +1,76 @@
+"""What S3's XML answers are made of: the document, optional elements, owners, checksums.
+
+Values come from the layers below; the protocols say which attributes are used, since this package imports none of them.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from gateway.s3.operations import XMLNS
+from gateway.s3.xml_text import escape
+
+HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
+
+
+class Owner(NamedTuple):
+    """Who owns something, or began an upload: the canonical id and the name shown."""
+
+    id: str
+    display_name: str
+
+
+OwnerOf = Callable[[str], Owner]
+"""Canonical id -> owner."""
+
+
+class Checksum(Protocol):
+    @property
+    def algorithm(self) -> str: ...
+    @property
+    def value(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+
+
+class Part(Protocol):
+    @property
+    def number(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def etag(self) -> str: ...
+    @property
+    def modified_ms(self) -> int: ...
+    @property
+    def checksum(self) -> Checksum | None: ...
+
+
+def document(root: str, inner: str) -> bytes:
+    return f'{HEAD}<{root} xmlns="{XMLNS}">{inner}</{root}>'.encode()
+
+
+def optional(name: str, text: str | None, spell: Callable[[str], str] = escape) -> str:
+    return "" if text is None else f"<{name}>{spell(text)}</{name}>"
+
+
+def owner_element(owner: Owner, element: str = "Owner") -> str:
+    return f"<{element}><ID>{escape(owner.id)}</ID><DisplayName>{escape(owner.display_name)}</DisplayName></{element}>"
+
+
+def checksum_element(checksum: Checksum | None, *, bare: bool = False) -> str:
+    if checksum is None:
+        return ""
+    value = checksum.value.partition("-")[0] if bare else checksum.value  # base64 has no hyphen
+    return f"<Checksum{checksum.algorithm}>{value}</Checksum{checksum.algorithm}>"
+
+
+def checksum_type(checksum: Checksum | None) -> str:
+    return "" if checksum is None else f"<ChecksumType>{checksum.kind}</ChecksumType>"
+
+
+def upload_head(bucket: str, key: str, upload_id: str) -> str:
+    return f"<Bucket>{bucket}</Bucket><Key>{escape(key)}</Key><UploadId>{upload_id}</UploadId>"
+
+
+def word(value: bool) -> str:
+    return "true" if value else "false"
