@@ -18,6 +18,10 @@ FEED_BYTES_MAX = 256 * 1024
 """Bytes from the parser that may wait for the reader; then the connection stops reading. One read of the transport."""
 
 
+PIECE_OVERHEAD_BYTES = 64
+"""What a piece costs besides its bytes: a sender may cut a body into chunks of one byte."""
+
+
 class Source(Protocol):
     """What the connection does for a body."""
 
@@ -54,7 +58,7 @@ class RequestBody:
         """All of it has come."""
         self.asked = False
         self.fed_bytes = 0
-        """Bytes from the parser that wait for the reader."""
+        """Memory of what the parser gave and nobody has taken yet."""
         self._source = source
         self._pool = pool
         self._fed: list[bytes] = []
@@ -139,7 +143,7 @@ class RequestBody:
     def feed(self, piece: bytes) -> None:
         self._fed.append(piece)
         size = len(piece)
-        self.fed_bytes += size
+        self.fed_bytes += size + PIECE_OVERHEAD_BYTES
         self.received += size
 
     def fill(self, buffer: bytearray, size: int) -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 JOIN_BYTES_MAX = 64 * 1024
 """Head and body up to this go out as one copy; above, copying costs more than a second buffer in the same write."""
 
+TLS_WRITE_BYTES_MAX = 128 * 1024
+"""Bytes given to a TLS transport at once."""
+
 BODILESS = frozenset({204, 304})
 
 
@@ -90,6 +93,10 @@ class Exchange:
         if not first or self.method == "HEAD":
             connection.transport.write(out)
             return
+        if connection.secure:
+            connection.transport.write(out)
+            await self.write(first)
+            return
         if length is not None:
             self._left = length - len(first)
             assert self._left >= 0, "more bytes than were announced"
@@ -107,9 +114,22 @@ class Exchange:
         if self._left is not None:
             self._left -= len(piece)
             assert self._left >= 0, "more bytes than were announced"
+        if connection.secure and len(piece) > TLS_WRITE_BYTES_MAX:
+            await self._write_secure(piece)
+            return
         connection.transport.write(piece)
         if connection.write_paused:
             await connection.drained()
+
+    async def _write_secure(self, piece: bytes) -> None:
+        """TLS encrypts all that it is given at once, so a slow reader is given little by little."""
+        connection = self._connection
+        for place in range(0, len(piece), TLS_WRITE_BYTES_MAX):
+            connection.transport.write(piece[place : place + TLS_WRITE_BYTES_MAX])
+            if connection.write_paused:
+                await connection.drained()
+                if connection.lost:
+                    raise ClientGone
 
     async def end(self) -> None:
         """The stream is complete."""
@@ -159,3 +179,9 @@ class FirstStep:
 
     def uncancel(self) -> int:
         return 0 if self.task is None else self.task.uncancel()
+
+    def done(self) -> bool:
+        return self.task is not None and self.task.done()
+
+    def get_name(self) -> str:
+        return "an exchange's first step" if self.task is None else self.task.get_name()

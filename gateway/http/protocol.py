@@ -95,6 +95,7 @@ class Connection(asyncio.Protocol):
         self._state = server_state
         application = config.loaded_app
         serve: Serve | None = getattr(application, "serve", None)
+        self._ours = serve is not None
         self._serve: Serve = serve if serve is not None else asgi.serving(application)
         self._parser: Any = httptools.HttpRequestParser(self)
 
@@ -339,7 +340,7 @@ class Connection(asyncio.Protocol):
 
     def _start(self, exchange: Exchange) -> None:
         run = self._run(exchange)
-        if exchange.method not in ("GET", "HEAD") or exchange.request_body is not None:
+        if exchange.method not in ("GET", "HEAD") or exchange.request_body is not None or not self._eager(exchange):
             self._keep(self.loop.create_task(run))
             return
         loop, stand_in = self.loop, FirstStep()
@@ -356,6 +357,11 @@ class Connection(asyncio.Protocol):
             _leave_task(loop, stand_in)
         stand_in.task = loop.create_task(_rest(run, wanted))
         self._keep(stand_in.task)
+
+    def _eager(self, exchange: Exchange) -> bool:
+        """Whether the first step may run without a task. Not for Starlette's routes: anyio, which they use, wants a
+        task that stays the same from a scope's beginning to its end."""
+        return self._ours and not exchange.target.startswith(b"/-/")
 
     def _keep(self, task: "asyncio.Task[None]") -> None:
         self._state.tasks.add(task)
@@ -559,12 +565,14 @@ _UNREADABLE = "An error occurred when parsing the HTTP request."
 
 
 def _split(url: bytes, host: str | None) -> tuple[bytes, bytes, str | None]:
-    """Path, query and host. The absolute form names a host, which then counts (RFC 9112 §3.2.2)."""
+    """Path, query and host. The absolute form names a host too (RFC 9112 §3.2.2): two that differ are no host."""
     if not url.startswith(b"/"):
         scheme, mark, rest = url.partition(b"://")
         if mark and scheme.lower() in (b"http", b"https"):
             authority, slash, path = rest.partition(b"/")
-            host, url = authority.decode("latin-1"), slash + path
+            url = slash + path
+            if authority.decode("latin-1") != host:
+                host = "//"
     path, _, query = url.partition(b"?")
     return path, query, host
 

@@ -5,7 +5,9 @@ process's business, not uvicorn's. TLS needs 1.2 or newer.
 """
 
 import asyncio
+import dataclasses
 import logging
+import resource
 import socket
 import ssl
 from pathlib import Path
@@ -20,6 +22,9 @@ log = logging.getLogger("staddle.http")
 
 BACKLOG = 2048
 """Connections that the kernel accepts for us while we are busy."""
+
+DESCRIPTORS_KEPT = 256
+"""Open files for everything but clients: SQLite, chunks, sockets to the other processes."""
 
 TLS_HANDSHAKE_S = 15.0
 """As long as a head may take: before the handshake ends a connection is nobody's."""
@@ -38,6 +43,18 @@ def listening_socket(host: str, port: int) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def allow_descriptors(wanted: int) -> int:
+    """Raise this process's limit of open files as far as it goes; how many connections it leaves room for, at most
+    `wanted`. The usual limit of 1024 is meant for programs that use select."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + DESCRIPTORS_KEPT
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return min(wanted, max(1, soft - DESCRIPTORS_KEPT))
+    return wanted
 
 
 def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
@@ -80,10 +97,15 @@ class GatewayServer:
         certificate, key = self._tls
         if certificate is not None and key is not None:
             context = tls_context(certificate, key)
+        limits = self._limits
+        allowed = allow_descriptors(limits.connections_max)
+        if allowed < limits.connections_max:
+            log.warning("the limit of open files leaves room for %d connections only", allowed)
+            limits = dataclasses.replace(limits, connections_max=allowed)
         sock = listening_socket(self._host, self._port)
         self._port = sock.getsockname()[1]
         config = uvicorn.Config(
-            self._application, http="httptools" if self._stock else protocol_class(self._limits), ws="none",
+            self._application, http="httptools" if self._stock else protocol_class(limits), ws="none",
             lifespan="off", interface="asgi3", proxy_headers=False, server_header=False, date_header=False,
             access_log=False, log_config=None, timeout_keep_alive=int(self._limits.idle_s),
             timeout_graceful_shutdown=int(self._limits.shutdown_s),

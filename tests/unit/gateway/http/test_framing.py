@@ -67,6 +67,7 @@ ATTACKS = {
     "fragment": "GET /hello#x HTTP/1.1\r\nHost: a\r\n\r\n",
     "tunnel": "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
     "asterisk": "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+    "two hosts that differ": "GET http://b/hello HTTP/1.1\r\nHost: a\r\n\r\n",
     "other scheme": "GET ftp://a/hello HTTP/1.1\r\nHost: a\r\n\r\n",
     "TLS to a clear-text port": "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     "nonsense": "\r\n\r\n\0\0\0\0",

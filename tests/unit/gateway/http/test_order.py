@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.http.exchange import Exchange
 from gateway.http.limits import Limits
-from tests.unit.gateway.http.edge import KINDS, PLAIN, Edge, request, run
+from gateway.http.reply import head
+from tests.unit.gateway.http.edge import KINDS, PLAIN, Edge, Small, request, run
 
 EXPECT = ("Expect: 100-continue", "expect: 100-Continue")
 
@@ -221,3 +223,86 @@ def test_half_closed_clients_get_their_answers(kind: str, folder: Path) -> None:
         assert await client.closed() == b""
 
     run(kind, folder, talk)
+
+
+class Steps:
+    """Handlers that wait in every way that asyncio has, in requests whose first step runs without a task."""
+
+    def __init__(self, small: Small) -> None:
+        self.small = small
+
+    async def serve(self, exchange: Exchange) -> None:
+        said = await getattr(self, exchange.target.decode()[1:])()
+        await exchange.reply(200, head("ID", (), len(said)), said.encode())
+
+    async def nothing(self) -> str:
+        async with asyncio.timeout(5):
+            return "nothing"
+
+    async def too_late(self) -> str:
+        try:
+            async with asyncio.timeout(0.02):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            return "too late"
+        return "no"
+
+    async def in_time(self) -> str:
+        async with asyncio.timeout(5):
+            await asyncio.sleep(0)
+            async with asyncio.timeout(5):
+                await asyncio.sleep(0.001)
+        try:
+            async with asyncio.timeout(0.02):
+                await asyncio.sleep(5)
+        except TimeoutError:
+            return "in time"
+        return "no"
+
+    async def group(self) -> str:
+        async with asyncio.TaskGroup() as tasks:
+            made = [tasks.create_task(asyncio.sleep(0.001, text)) for text in ("a", "b")]
+        return "".join(task.result() for task in made)
+
+    async def broken_group(self) -> str:
+        async def fail() -> None:
+            raise KeyError("a")
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(fail())
+                await asyncio.Event().wait()
+        except* KeyError:
+            pass
+        return "broken"
+
+    async def thread(self) -> str:
+        return await asyncio.to_thread(lambda: "thread")
+
+    async def failing_future(self) -> str:
+        future = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(future.set_exception, KeyError("a"))
+        try:
+            await future
+        except KeyError:
+            return "failed"
+        return "no"
+
+    async def task(self) -> str:
+        await asyncio.sleep(0)
+        assert asyncio.current_task() in asyncio.all_tasks()
+        return "task"
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_handlers_may_wait_in_any_way(kind: str, folder: Path) -> None:
+    async def talk(edge: Edge) -> None:
+        client = await edge.connect()
+        for path, said in (
+            ("nothing", "nothing"), ("too_late", "too late"), ("in_time", "in time"), ("group", "ab"),
+            ("broken_group", "broken"), ("thread", "thread"), ("failing_future", "failed"), ("task", "task"),
+            ("nothing", "nothing"),
+        ):
+            assert (await client.ask(request("GET", "/" + path))).body == said.encode()
+
+    run(kind, folder, talk, application=Steps)

@@ -3,6 +3,8 @@
 import asyncio
 import socket
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -136,3 +138,14 @@ def test_another_uvicorn_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol.uvicorn, "__version__", "0.60.0")
     with pytest.raises(RuntimeError, match=r"0\.60\.0"):
         protocol.protocol_class(Limits())
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_it_goes() -> None:
+    code = """
+import resource, sys
+from gateway.http.server import allow_descriptors
+resource.setrlimit(resource.RLIMIT_NOFILE, (300, 1000))
+print(allow_descriptors(4096), allow_descriptors(100), resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == "744 100 (1000, 1000)\n"
