@@ -86,7 +86,8 @@ class ChunkStoreContract:
         async def body(store: ChunkStore, clock: StoppedClock) -> None:
             data = os.urandom(size)
             name = await put(store, data)
-            edges = sorted({0, 1, size - 1, *(edge + more for edge in range(0, size, BLOCK_BYTES) for more in (-1, 0, 1))})
+            near = (edge + more for edge in range(0, size, BLOCK_BYTES) for more in (-1, 0, 1))
+            edges = sorted({0, 1, size - 1, *near})
             for start in edges:
                 for end in (start + 1, start + 100, start + BLOCK_BYTES, start + PIECE_BYTES, size):
                     if 0 <= start < end <= size and end - start <= PIECE_BYTES:

@@ -1,4 +1,5 @@
-"""The metadata as storage nodes see it, reduced to the rules of ARCHITECTURE "Names are never used twice", in memory."""
+"""The metadata as storage nodes see it, reduced to the rules of ARCHITECTURE "Names are never used twice", in
+memory."""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ class Released(NamedTuple):
 
 
 class FakeMetadata:
-    """Rows of chunks, sessions with their marks, registered nodes. Everything that a test wants to say is an attribute."""
+    """Rows of chunks, sessions with their marks, registered nodes. Everything that a test wants to say is an
+    attribute."""
 
     def __init__(self, wanted: int = 1) -> None:
         self.wanted = wanted

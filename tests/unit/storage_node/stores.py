@@ -17,7 +17,8 @@ GENERATION = Generation(SessionId(5 << 20), 3)
 
 
 class StoppingDisk(FaultyDisk):
-    """A FaultyDisk whose stop is noticed by an event loop, in whatever thread it happens; and what is durable of the index."""
+    """A FaultyDisk whose stop is noticed by an event loop, in whatever thread it happens; and what is durable of the
+    index."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(str(folder.parent))
@@ -36,7 +37,8 @@ class StoppingDisk(FaultyDisk):
 
     def _step(self, step: str, path: str) -> None:
         if step == "index.synced":
-            self.durable_index = {name: data for name in INDEX_FILES if (data := _read(self._folder / name)) is not None}
+            found = {name: _read(self._folder / name) for name in INDEX_FILES}
+            self.durable_index = {name: data for name, data in found.items() if data is not None}
         if self.stop_on is not None and self.stop_on == (step, self.steps.count(step)):
             self.stop_at = len(self.steps)
         try:
@@ -47,7 +49,8 @@ class StoppingDisk(FaultyDisk):
             raise
 
     def cut_power(self, seed: int, target: Path) -> None:
-        """What may be found after a power cut now, in `target`. The index is as it is, as it was last synced, or gone."""
+        """What may be found after a power cut now, in `target`. The index is as it is, as it was last synced, or
+        gone."""
         self.power_cut(seed, str(target))
         chunks = target / self._folder.name
         if not chunks.is_dir():
@@ -132,4 +135,5 @@ def empty(folder: Path) -> None:
     with_store(folder, nothing)
 
 
-__all__ = ["GENERATION", "Digest", "HastyDisk", "StoppingDisk", "empty", "get", "image", "kill", "open_store", "put", "with_store"]
+__all__ = ["GENERATION", "Digest", "HastyDisk", "StoppingDisk", "empty", "get", "image", "kill", "open_store", "put",
+           "with_store"]

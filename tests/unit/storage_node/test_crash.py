@@ -18,7 +18,18 @@ from consensus.core.ids import Digest, digest
 from storage_node.chunk import SMALL_BYTES_MAX
 from storage_node.disk_store import DiskStore
 from tests.unit.consensus.crash import Stopped
-from tests.unit.storage_node.stores import GENERATION, HastyDisk, StoppingDisk, empty, get, image, kill, open_store, put, with_store
+from tests.unit.storage_node.stores import (
+    GENERATION,
+    HastyDisk,
+    StoppingDisk,
+    empty,
+    get,
+    image,
+    kill,
+    open_store,
+    put,
+    with_store,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
@@ -182,7 +193,7 @@ def test_without_syncs_a_power_cut_does_lose_something(prepared: Path) -> None:
         disk.cut_power(seed, prepared / "after")
         try:
             work.check(prepared / "after" / "chunks")
-        except Exception:  # noqa: BLE001 - whatever it is, it is the loss that we want to see
+        except Exception:
             lost += 1
     assert lost
     store._index.close()

@@ -39,7 +39,8 @@ def crashed(folder: Path, target: Path, bodies: list[bytes], segment_bytes: int 
 def forget_last(folder: Path, count: int) -> None:
     """Roll the index back, as a power cut may: the last chunks are unknown to it."""
     database = sqlite3.connect(folder / "index.sqlite")
-    rows = database.execute("SELECT digest, place FROM chunk WHERE segment=1 ORDER BY place DESC LIMIT ?", (count,)).fetchall()
+    rows = database.execute("SELECT digest, place FROM chunk WHERE segment=1 ORDER BY place DESC LIMIT ?",
+                            (count,)).fetchall()
     for name, place in rows:
         database.execute("DELETE FROM chunk WHERE digest=?", (name,))
         database.execute("UPDATE segment SET used=? WHERE number=1", (place,))
@@ -62,7 +63,8 @@ def test_acknowledged_chunks_that_the_index_lost_are_found_in_the_tail(tmp_path:
         moved = [copy for copy in await store.inventory(None, 10) if copy.segment != 1]
         assert len(moved) == 4, "copied to a segment of which the syncs are known to have succeeded"
         assert all(copy.state == NEW for copy in moved)
-        assert os.path.getsize(segment_path(store.folder, 1)) == 64 + sum(record_bytes(len(data)) for data in BODIES[:2])
+        kept = 64 + sum(record_bytes(len(data)) for data in BODIES[:2])
+        assert os.path.getsize(segment_path(store.folder, 1)) == kept
 
     with_store(folder, body, HastyDisk())
 
@@ -151,7 +153,8 @@ def test_files_are_compared_with_the_index_after_a_crash(tmp_path: Path) -> None
     database.execute("UPDATE chunk SET state=?", (SETTLED,))
     gone = Generation(SessionId(9), 9).pack()
     database.execute("INSERT INTO chunk SELECT digest, ?, size, segment, place, ?, due FROM chunk", (gone, SETTLED))
-    database.execute("INSERT INTO chunk SELECT digest, zeroblob(16), size, segment, place, ?, due FROM chunk LIMIT 1", (NEW,))
+    database.execute("INSERT INTO chunk SELECT digest, zeroblob(16), size, segment, place, ?, due FROM chunk LIMIT 1",
+                     (NEW,))
     database.commit()
     database.close()
     (folder / "incoming" / "left behind").write_bytes(b"x")
