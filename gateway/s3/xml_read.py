@@ -5,6 +5,7 @@ instructions. The namespace may be any or none. Element order is free, repetitio
 Texts are kept to the byte (keys may end in blanks); only numbers and words are stripped.
 """
 
+import itertools
 from typing import NamedTuple, NoReturn
 from xml.parsers import expat
 
@@ -12,6 +13,9 @@ from gateway.s3.errors import S3Error
 
 DEPTH_MAX = 20
 """Levels of a document. S3's deepest has seven."""
+
+ELEMENTS_MAX = 150_000
+"""Elements of a document. A list of 10,000 parts, each with every checksum there is, has 130,001."""
 
 DELETE_BYTES_MAX = 2 << 20
 """AWS's limit for a DeleteObjects document: 1,000 keys of 1,024 bytes with version ids."""
@@ -59,12 +63,17 @@ class Versioning(NamedTuple):
 class Element:
     """A node while a document is read: local name, own text, children."""
 
-    __slots__ = ("children", "name", "text")
+    __slots__ = ("children", "name", "pieces")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.text = ""
+        self.pieces: list[str] = []        # of text; joined once, since text between many children comes in many
         self.children: list[Element] = []
+
+    @property
+    def text(self) -> str:
+        pieces = self.pieces
+        return pieces[0] if len(pieces) == 1 else "".join(pieces)
 
 
 def parse(body: bytes, root: str, limit: int) -> Element:
@@ -75,9 +84,10 @@ def parse(body: bytes, root: str, limit: int) -> Element:
         malformed()  # UTF-16 is told by its mark, whatever encoding expat is given
     document = Element("")
     open_elements = [document]
+    elements = itertools.count(1)
 
     def start(name: str, _attributes: dict[str, str]) -> None:
-        if len(open_elements) > DEPTH_MAX:
+        if len(open_elements) > DEPTH_MAX or next(elements) > ELEMENTS_MAX:
             malformed()
         element = Element(name.rpartition(" ")[2])
         open_elements[-1].children.append(element)
@@ -87,7 +97,7 @@ def parse(body: bytes, root: str, limit: int) -> Element:
         open_elements.pop()
 
     def text(data: str) -> None:
-        open_elements[-1].text += data
+        open_elements[-1].pieces.append(data)
 
     # A namespace separator makes expat resolve prefixes: what comes before the last blank is the namespace.
     parser = expat.ParserCreate("utf-8", " ")
