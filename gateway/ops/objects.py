@@ -8,7 +8,7 @@ from consensus.core.commands import Condition, DeleteVersion, PutVersion
 from consensus.core.errors import ClusterError, Unavailable
 from consensus.core.ids import VersionId
 from consensus.core.model import Attributes, Bucket
-from consensus.core.results import Committed, Deleted
+from consensus.core.results import Committed, ConditionFailed, Deleted, NoKey
 from gateway.ops.context import Context
 from gateway.ops.refusals import refusal
 from gateway.ops.replies import checksum_headers, written_version, xml
@@ -29,6 +29,8 @@ async def put_object(ctx: Context, request: S3Request) -> Reply:
     given = effective_headers(request)
     attributes = put_attributes(given)
     condition = write_condition(request.headers)
+    if condition:
+        await _refuse_early(ctx, request, bucket, condition)
     stored = await store(ctx, request, checksums.Expected.from_headers(given).hasher())
     outcome = await ctx.metadata.commit(
         PutVersion(
@@ -42,6 +44,16 @@ async def put_object(ctx: Context, request: S3Request) -> Reply:
     return Reply(headers=[
         ("etag", f'"{outcome.etag}"'), *checksum_headers(outcome.checksum), *written_version(outcome.version_id)
     ])
+
+
+async def _refuse_early(ctx: Context, request: S3Request, bucket: Bucket, condition: Condition) -> None:
+    """Spare the body of a write that would be refused now. What is decided is decided by the command, later."""
+    version = await ctx.metadata.current(bucket.id, request.key)
+    exists = version is not None and not version.delete_marker
+    if condition.if_none_match is not None and exists:
+        raise refusal(ConditionFailed(condition="If-None-Match"), request)
+    if condition.if_match is not None and not exists:
+        raise refusal(NoKey(), request)
 
 
 async def delete_object(ctx: Context, request: S3Request) -> Reply:
