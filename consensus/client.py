@@ -144,6 +144,8 @@ class MetadataClient:
 
     async def stop(self) -> None:
         """End our sessions as far as nothing of them is open, and let go. Open commits are given up as unknown."""
+        if self._stopping:
+            return
         self._stopping = True
         ending = [session for session in self._sessions.values() if session.idle and not session.ended]
         if ending:
@@ -323,7 +325,9 @@ class MetadataClient:
         session.ended = True
         if self._session is session:
             self._session = None
-        if pending.uncertain:
+        if pending.future.done():                        # given up before: it must not come any more
+            self._finish(pending)
+        elif pending.uncertain:
             self._fail(pending, UnknownOutcome("the session ended before the command was answered"))
         elif pending.fixed:
             self._fail(pending, Unavailable("the session has ended in which the chunks were written: write them again"))

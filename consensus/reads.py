@@ -14,7 +14,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from types import FunctionType, ModuleType
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar, get_type_hints
 from urllib.parse import quote
 
 from consensus.core.errors import ClusterError, Corrupt, Unavailable
@@ -84,8 +84,13 @@ class Reader:
 
 
 def query_named(module: ModuleType, name: str) -> FunctionType:
-    """A public function of queries.py. Raises LookupError for any other name: names come from a socket."""
+    """A public function of queries.py that reads. Raises LookupError for any other name: names come from a socket."""
     function = vars(module).get(name)
-    if name.startswith("_") or not isinstance(function, FunctionType) or function.__module__ != module.__name__:
+    if name.startswith("_") or not isinstance(function, FunctionType) or not _reads(function):
         raise LookupError(f"there is no query {name!r}")
     return function
+
+
+def _reads(function: FunctionType) -> bool:
+    """Whether it takes a connection first."""
+    return next(iter(get_type_hints(function).values()), None) is sqlite3.Connection

@@ -11,6 +11,7 @@ is trimmed behind the older of the last two snapshots, so that losing SQLite nev
 import asyncio
 import contextlib
 import fcntl
+import inspect
 import logging
 import os
 import secrets
@@ -33,10 +34,10 @@ from consensus.core.ids import SessionId
 from consensus.core.results import AnyResult, Drained
 from consensus.core.wire import OK, Handler, Link, WireServer
 from consensus.disk import Disk
-from consensus.journal import Journal
+from consensus.journal import Journal, JournalFailed
 from consensus.machine import Machine
 from consensus.raft import RaftNode, exit_process
-from consensus.reads import Reader, query_named
+from consensus.reads import Reader, failure, query_named
 
 log = logging.getLogger("staddle.meta")
 
@@ -90,8 +91,11 @@ class MetaServer:
         """
         self._lock = _lock(os.path.join(self._folder, "lock"))
         self._machine = Machine(self._folder, disk=self._disk, copies=self._copies, replication=self._replication)
-        self._journal = Journal(os.path.join(self._folder, "journal"), self._disk, self._config,
-                                applied=self._machine.applied, applied_term=self._machine.applied_term)
+        try:
+            self._journal = Journal(os.path.join(self._folder, "journal"), self._disk, self._config,
+                                    applied=self._machine.applied, applied_term=self._machine.applied_term)
+        except JournalFailed as error:
+            raise Unavailable(str(error)) from error
         self._raft = RaftNode(self._name, self._journal, self._machine, self._on_failure)
         self._raft.before_taking(self._fill)
         self._raft.start()
@@ -208,16 +212,19 @@ class MetaServer:
         """A function of queries.py for a process without a member on its host."""
         parts = protocol.query.decode(payload)
         try:
-            function = query_named(queries, msgspec.msgpack.decode(parts[0], type=str))
-            kinds = [kind for name, kind in get_type_hints(function).items() if name != "return"][1:]
+            function = query_named(queries, msgspec.msgpack.decode(parts[0], type=str) if parts else "")
+            kinds = list(get_type_hints(function).values())[1:-1]           # without the connection and the value
             arguments: list[Any] = [msgspec.msgpack.decode(raw, type=kind)
                                     for raw, kind in zip(parts[1:], kinds, strict=False)]
-        except (LookupError, msgspec.MsgspecError) as error:
+            inspect.signature(function).bind(None, *arguments)
+        except (LookupError, TypeError, msgspec.MsgspecError) as error:
             raise Refused(f"a query that cannot be understood: {error}") from error
         try:
             return protocol.encode(self._reader.run(self._machine.generation, function, *arguments))
         except sqlite3.Error as error:
-            raise Unavailable(f"SQLite did not answer: {error}") from error
+            raise failure(error) from error
+        except OverflowError as error:
+            raise Refused(f"a number in a query is too large: {error}") from error
 
     def forget(self, link: Link) -> None:
         self._watching.discard(link)

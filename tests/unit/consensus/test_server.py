@@ -1,0 +1,306 @@
+"""The member keeps what it answered, answers repeats alike, keeps house, and survives nonsense."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from consensus import protocol, snapshot
+from consensus.client import MetadataClient
+from consensus.config import MetaConfig
+from consensus.core.codec import decode_results
+from consensus.core.commands import CreateBucket, Drain, Envelope, OpenSession
+from consensus.core.errors import Refused, Unavailable
+from consensus.core.ids import SessionId
+from consensus.core.results import BucketCreated, BucketExists, Committed
+from consensus.core.wire import OK, WireClient
+from consensus.journal import JournalFailed
+from tests.unit.consensus.crash import FaultyDisk
+from tests.unit.consensus.members import SECRET, Place, put
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["asyncio", "asyncio+uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> object:
+    return ("asyncio", {"use_uvloop": request.param.endswith("uvloop")})
+
+
+@pytest.fixture
+async def make_place(tmp_path: Path) -> AsyncIterator[Callable[..., Place]]:
+    places: list[Place] = []
+
+    def make(**options: Any) -> Place:
+        places.append(Place(tmp_path, **options))
+        return places[-1]
+
+    yield make
+    for place in places:
+        await place.close()
+
+
+@pytest.fixture
+async def place(make_place: Callable[..., Place]) -> Place:
+    return make_place()
+
+
+async def linked(place: Place) -> WireClient:
+    wire = WireClient(place.address, SECRET)
+    await wire.connect()
+    return wire
+
+
+def envelope(session: int, sequence: int, command: object, low: int = 0) -> Envelope:
+    return Envelope(session=SessionId(session), sequence=sequence, low=low, now_ms=1, command=command)  # type: ignore[arg-type]
+
+
+async def submit(wire: WireClient, *envelopes: Envelope) -> tuple[object, ...]:
+    code, payload = await wire.call(protocol.SUBMIT, protocol.encode(envelopes))
+    assert code == OK, payload
+    return decode_results(payload)
+
+
+async def test_a_folder_has_one_member(place: Place, make_place: Callable[..., Place]) -> None:
+    await place.serve()
+    other = make_place()
+    with pytest.raises(Refused, match="another process"):
+        await other.serve()
+
+
+async def test_commands_of_many_clients_share_entries_and_each_gets_its_own_answers(place: Place) -> None:
+    server = await place.serve()
+    clients = [await place.client() for _ in range(4)]
+    created = await clients[0].commit(CreateBucket(name="shared", account="a", owner="o"))
+    assert isinstance(created, BucketCreated)
+    entries = server.status().entries
+    outcomes = await asyncio.gather(*(
+        client.commit(put(created.bucket, f"{number}/{place}", etag=f"{number}-{place}"))
+        for number, client in enumerate(clients) for place in range(50)))
+    assert [outcome.etag for outcome in outcomes if isinstance(outcome, Committed)] == [
+        f"{number}-{place}" for number in range(4) for place in range(50)]
+    assert server.status().entries - entries <= 4
+    bucket = await clients[1].bucket("shared")
+    assert bucket is not None
+    assert bucket.object_count == 200
+
+
+async def test_everything_answered_is_there_after_kill_and_start(place: Place) -> None:
+    await place.serve()
+    client = await place.client()
+    created = await client.commit(CreateBucket(name="kept", account="a", owner="o"))
+    assert isinstance(created, BucketCreated)
+    for life in range(4):
+        outcomes = await asyncio.gather(*(client.commit(put(created.bucket, f"{life}/{n}")) for n in range(20)))
+        assert all(isinstance(outcome, Committed) for outcome in outcomes)
+        if life % 2:
+            await place.kill()
+        else:
+            assert place.server is not None
+            await place.server.stop()
+        await place.serve()
+        bucket = await client.bucket("kept")
+        assert bucket is not None
+        assert bucket.object_count == 20 * (life + 1)
+    assert place.failures == []
+
+
+async def test_a_repeat_gets_the_first_answer(place: Place) -> None:
+    await place.serve()
+    wire = await linked(place)
+    (opened,) = await submit(wire, envelope(0, 0, OpenSession(owner="t")))
+    session = opened.session  # type: ignore[attr-defined]
+    make = CreateBucket(name="once", account="a", owner="o")
+    first = await submit(wire, envelope(session, 1, make, 1), envelope(session, 2, make, 1))
+    again = await submit(wire, envelope(session, 2, make, 1), envelope(session, 1, make, 1))
+    assert isinstance(first[0], BucketCreated)
+    assert isinstance(first[1], BucketExists)
+    assert again == (first[1], first[0])
+    await place.kill()
+    await place.serve()
+    wire = await linked(place)
+    assert await submit(wire, envelope(session, 1, make, 1)) == (first[0],)
+
+
+async def test_nonsense_is_refused_and_the_member_goes_on(place: Place) -> None:
+    await place.serve()
+    wire = await linked(place)
+    (opened,) = await submit(wire, envelope(0, 0, OpenSession(owner="t")))
+    good = CreateBucket(name="good", account="a", owner="o")
+    nonsense = [
+        (protocol.SUBMIT, b""), (protocol.SUBMIT, b"\xff\xff"), (protocol.SUBMIT, protocol.encode([])),
+        (protocol.SUBMIT, protocol.encode([["x"]])), (protocol.SUBMIT, protocol.encode({"a": 1})),
+        (protocol.SUBMIT, protocol.encode([envelope(0, 0, good)])),
+        (protocol.SUBMIT, protocol.encode([envelope(0, 0, Drain())])),
+        (protocol.SUBMIT, protocol.encode([envelope(1, 1, good)] * 513)),
+        (protocol.SUBMIT, protocol.encode([envelope(1, 1, OpenSession(owner="x" * (3 << 20)))])),
+        (protocol.PING, b"\x01"), (protocol.QUERY, b""), (protocol.QUERY, protocol.encode(["_bucket"])),
+        (protocol.QUERY, protocol.encode(["connect", "/etc/passwd"])), (protocol.QUERY, protocol.encode(["Any"])),
+        (protocol.QUERY, protocol.encode(["bucket"])), (protocol.QUERY, protocol.encode(["bucket", 5])),
+        (99, b"hello"),
+    ]
+    for operation, payload in nonsense:
+        code, answer = await asyncio.wait_for(wire.call(operation, payload), 5)
+        assert code == protocol.REFUSED, (operation, payload[:40], code, answer)
+    session = opened.session  # type: ignore[attr-defined]
+    (created,) = await submit(wire, envelope(session, 1, good, 1))
+    assert isinstance(created, BucketCreated)
+    assert place.failures == []
+
+
+async def test_a_failing_disk_ends_the_member_and_answers_nobody(
+    make_place: Callable[..., Place], tmp_path: Path
+) -> None:
+    disk = FaultyDisk(str(tmp_path))
+    place = make_place(disk=disk)
+    await place.serve()
+    client = await place.client(deadline_s=1.0)
+    created = await client.commit(CreateBucket(name="b", account="a", owner="o"))
+    assert isinstance(created, BucketCreated)
+    disk.fail_step = "journal.fdatasync"
+    lost = asyncio.ensure_future(client.commit(put(created.bucket, "lost")))
+    while not place.failures:
+        await asyncio.sleep(0)
+    assert isinstance(place.failures[0], JournalFailed)
+    await place.kill()                                         # what on_failure does at once in a real process
+    await place.serve()
+    assert isinstance(await lost, Committed), "the client asks the next life with the same ticket"
+
+
+async def test_too_many_waiting_commands_are_sent_away(make_place: Callable[..., Place]) -> None:
+    place = make_place(config=MetaConfig(housekeeping_s=3600.0, queue_bytes_max=10_000))
+    await place.serve()
+    wire = await linked(place)
+    make = CreateBucket(name="n" * 50, account="a", owner="o")
+    many = protocol.encode([envelope(1, number + 1, make, 1) for number in range(80)])
+    codes = [code for code, _ in await asyncio.gather(*(wire.call(protocol.SUBMIT, many) for _ in range(8)))]
+    assert OK in codes
+    assert protocol.UNAVAILABLE in codes
+    assert await wire.call(protocol.SUBMIT, many) != protocol.UNAVAILABLE, "and served again once there is room"
+
+
+# Housekeeping
+
+async def test_silent_sessions_end_and_heard_ones_stay(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = await place.serve()
+    client = await place.client()
+    await client.commit(CreateBucket(name="b", account="a", owner="o"))
+    wire = await linked(place)
+    (silent,) = await submit(wire, envelope(0, 0, OpenSession(owner="silent")))
+    await server._end_silent_sessions()
+    assert server.status().sessions == 2
+    now = time.monotonic()
+    monkeypatch.setattr("consensus.server.time.monotonic", lambda: now + 59)
+    code, ended = await wire.call(protocol.PING, protocol.encode(list(client._sessions)))
+    assert (code, msgspec.msgpack.decode(ended)) == (OK, [])
+    monkeypatch.setattr("consensus.server.time.monotonic", lambda: now + 61)
+    await server._end_silent_sessions()
+    assert server.status().sessions == 1
+    ids = [silent.session, *client._sessions]  # type: ignore[attr-defined]
+    code, ended = await wire.call(protocol.PING, protocol.encode(ids))
+    assert msgspec.msgpack.decode(ended) == [silent.session]  # type: ignore[attr-defined]
+
+
+async def test_the_queue_is_drained(place: Place) -> None:
+    server = await place.serve()
+    client = await place.client()
+    await client.commit(CreateBucket(name="b", account="a", owner="o"))
+    await client.stop()                                       # its session's remains go through the queue
+    assert server._machine.has_work(0)
+    await server._drain()
+    assert not server._machine.has_work(0)
+    entries = server.status().commit_index
+    await server._drain()
+    assert server.status().commit_index == entries, "nothing is proposed when there is nothing to do"
+
+
+async def test_the_journal_is_trimmed_behind_the_older_of_two_snapshots(make_place: Callable[..., Place]) -> None:
+    place = make_place(config=MetaConfig(housekeeping_s=3600.0, segment_bytes=4000))
+    server = await place.serve()
+    client = await place.client()
+    created = await client.commit(CreateBucket(name="b", account="a", owner="o"))
+    assert isinstance(created, BucketCreated)
+
+    async def puts(group: int) -> None:
+        for number in range(40):
+            await client.commit(put(created.bucket, f"{group}/{number}"))
+
+    await puts(0)
+    await server.take_snapshot()
+    assert server._journal._heads[0].number == 1, "one snapshot is not enough to trim"
+    await puts(1)
+    await server.take_snapshot()
+    older, newer = snapshot.listed(str(place.meta))
+    assert server._journal._heads[0].number > 1
+    assert server._journal._heads[1].base_index > older.index >= server._journal._heads[0].base_index
+    assert newer.index == server.status().applied_index
+    await puts(2)
+    await client.stop()
+    await place.kill()
+
+    # SQLite is lost: the older snapshot and the journal give everything back.
+    snapshot.install(older, str(place.meta), place.disk)
+    server = await place.serve()
+    client = await place.client()
+    bucket = await client.bucket("b")
+    assert bucket is not None
+    assert bucket.object_count == 120
+    assert server.serving.generation == 2
+
+
+async def test_housekeeping_checkpoints_and_snapshots_by_journal_bytes(make_place: Callable[..., Place]) -> None:
+    place = make_place(config=MetaConfig(
+        housekeeping_s=3600.0, segment_bytes=4000, checkpoint_journal_bytes=5000, snapshot_journal_bytes=5000))
+    server = await place.serve()
+    client = await place.client()
+    created = await client.commit(CreateBucket(name="b", account="a", owner="o"))
+    assert isinstance(created, BucketCreated)
+    await server._checkpoint_and_snapshot()
+    assert not snapshot.listed(str(place.meta))
+    for _ in range(100):
+        await asyncio.gather(*(client.commit(put(created.bucket, f"{number}")) for number in range(50)))
+        await server._checkpoint_and_snapshot()
+        if snapshot.listed(str(place.meta)):
+            break
+    assert len(snapshot.listed(str(place.meta))) == 1
+    assert server.status().journal_written_bytes > Path(server._machine.path).stat().st_size
+
+
+# Queries over the wire
+
+async def test_a_query_over_the_wire_gives_what_a_local_one_gives(place: Place) -> None:
+    await place.serve()
+    local, remote = await place.client(), await place.client(local=False)
+    created = await local.commit(CreateBucket(name="b", account="a", owner="o"))
+    assert isinstance(created, BucketCreated)
+    for number in range(5):
+        await local.commit(put(created.bucket, f"k/{number}"))
+    bucket = created.bucket
+    for query in (
+        lambda client: client.bucket("b"), lambda client: client.bucket("none"), lambda client: client.buckets("a"),
+        lambda client: client.opened("b", "k/1"), lambda client: client.current(bucket, "k/2"),
+        lambda client: client.list_objects(bucket, "", "/", "", 10),
+        lambda client: client.list_objects(bucket, "", "", "k/1", 2),
+        lambda client: client.list_versions(bucket, "", "", "", None, 10), lambda client: client.nodes(),
+        lambda client: client.usage(), lambda client: client.under_replicated(),
+        lambda client: client.uploads(bucket, "", "", "", None, 3),
+    ):
+        assert await query(remote) == await query(local)
+
+
+async def test_a_stranger_is_not_heard(place: Place) -> None:
+    await place.serve()
+    with pytest.raises(Refused):
+        await WireClient(place.address, b"x" * 32).connect()
+    client = MetadataClient(place.address, b"x" * 32, deadline_s=0.3)
+    with pytest.raises(Refused):
+        await client.start()
+    await client.stop()
+
+
+async def test_nobody_there_is_unavailable(place: Place) -> None:
+    with pytest.raises(Unavailable):
+        await place.client(deadline_s=0.2)
