@@ -7,7 +7,7 @@ gateway/s3 knows no outcomes.
 
 from collections.abc import Awaitable, Callable
 
-from gateway.ops import buckets, completing, copying, listing, multipart, never, objects, reading
+from gateway.ops import attributes, buckets, completing, copying, listing, multipart, never, objects, reading
 from gateway.ops.context import Context
 from gateway.s3.operations import OPERATION
 from gateway.s3.reply import Reply
@@ -25,6 +25,8 @@ _IMPLEMENTED: dict[str, Handler] = {
     "ListObjectsV2": listing.list_objects_v2,
     "GetObject": reading.get_object,
     "HeadObject": reading.head_object,
+    "GetObjectAttributes": attributes.get_object_attributes,
+    "GetObjectTagging": attributes.get_object_tagging,
     "PutObject": objects.put_object,
     "DeleteObject": objects.delete_object,
     "DeleteObjects": objects.delete_objects,

@@ -6,6 +6,7 @@ What the client sees in which order: the form of the list, unknown parts, their 
 size and checksum of the whole, conditions. Everything is judged before the status: a 200 means done.
 """
 
+import asyncio
 import hashlib
 from typing import NamedTuple
 
@@ -139,6 +140,7 @@ async def _stored_parts(
         if len(page) < PARTS_PER_PAGE:
             break
         after = page[-1].number
+        await asyncio.sleep(0)          # reading does not suspend by itself: others have their turn between two pages
     return stored
 
 

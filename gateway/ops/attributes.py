@@ -1,0 +1,74 @@
+"""What is known about an object without its bytes: GetObjectAttributes, and its tags."""
+
+from gateway.ops.context import Context
+from gateway.ops.listing import whole_number
+from gateway.ops.reading import Found, find
+from gateway.ops.replies import read_version, xml
+from gateway.s3 import checksums, conditions, times, xml_write
+from gateway.s3.errors import S3Error
+from gateway.s3.reply import Reply
+from gateway.s3.request import S3Request
+from gateway.s3.xml_pieces import document
+from gateway.s3.xml_text import escape
+
+ATTRIBUTES = frozenset({"ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize"})
+PARTS_PER_PAGE = 1000
+
+
+async def get_object_attributes(ctx: Context, request: S3Request) -> Reply:
+    """The attributes that x-amz-object-attributes names (S3_SEMANTICS §4, §8)."""
+    found = await find(ctx, request)
+    bucket, version, _ = found
+    wanted = _wanted(request)
+    if conditions.not_modified(
+        request.headers, etag=version.etag, modified_ms=version.modified_ms, now_ms=request.now_ms
+    ):
+        raise S3Error("NotModified")
+    body = xml_write.object_attributes(
+        etag=version.etag if "ETag" in wanted else None,
+        checksum=version.checksum if "Checksum" in wanted else None,
+        object_parts=await _parts(ctx, request, found) if "ObjectParts" in wanted and version.part_count else None,
+        storage_class=version.attributes.storage_class if "StorageClass" in wanted else None,
+        size=version.size if "ObjectSize" in wanted else None,
+    )
+    return xml(body, [
+        ("last-modified", times.http_date(version.modified_ms)), *read_version(bucket, version.version_id)
+    ])
+
+
+def _wanted(request: S3Request) -> frozenset[str]:
+    names = [name.strip() for name in request.headers.get("x-amz-object-attributes", "").split(",") if name.strip()]
+    if not names:
+        raise S3Error(
+            "InvalidRequest", "The x-amz-object-attributes header specifying the attributes to be retrieved is either "
+            "missing or empty",
+        )
+    for name in names:
+        if name not in ATTRIBUTES:
+            raise S3Error("InvalidArgument", "Invalid attribute name specified.",
+                          ArgumentName="x-amz-object-attributes", ArgumentValue=name)
+    return frozenset(names)
+
+
+async def _parts(ctx: Context, request: S3Request, found: Found) -> xml_write.ObjectParts:
+    """Parts are listed only where each has a checksum of its own that counts: COMPOSITE (recorded)."""
+    version = found.version
+    if version.checksum is None or version.checksum.kind != checksums.COMPOSITE:
+        return xml_write.ObjectParts(version.part_count)
+    limits = {name: request.headers.get(f"x-amz-{name}", "") for name in ("max-parts", "part-number-marker")}
+    limit = whole_number(limits, "max-parts", default=PARTS_PER_PAGE, most=PARTS_PER_PAGE)
+    marker = whole_number(limits, "part-number-marker", default=0, most=2**31 - 1)
+    parts = await ctx.metadata.object_parts(version.content, marker, limit + 1) if limit else []
+    page = parts[:limit]
+    return xml_write.ObjectParts(
+        version.part_count, page, marker, page[-1].number if page else 0, limit, len(parts) > limit
+    )
+
+
+async def get_object_tagging(ctx: Context, request: S3Request) -> Reply:
+    """The tags, in the order in which they were given; none is an empty set."""
+    bucket, version, _ = await find(ctx, request)
+    tags = "".join(
+        f"<Tag><Key>{escape(key)}</Key><Value>{escape(value)}</Value></Tag>" for key, value in version.attributes.tags
+    )
+    return xml(document("Tagging", f"<TagSet>{tags}</TagSet>"), read_version(bucket, version.version_id))
