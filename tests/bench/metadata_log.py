@@ -1,7 +1,7 @@
 """How many metadata commits a second the log takes, and what each costs: `python -m tests.bench.metadata_log [FOLDER]`.
 
 The member runs in its own process, as in `staddle serve`; the client is this one. Commands are puts of empty objects,
-so no storage node takes part: the figures are those of client, wire, journal, Raft and the state machine. FOLDER decides
+so no storage node takes part: the figures are of client, wire, journal, Raft and the state machine. FOLDER decides
 which disk is measured; `--no-sync` leaves the syncs out, to see the CPU cost alone.
 """
 
