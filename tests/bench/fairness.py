@@ -4,6 +4,7 @@ The waits that are shown are those of the quick clients.
 """
 
 import asyncio
+import base64
 import hashlib
 import os
 import threading
@@ -11,10 +12,12 @@ import time
 import xml.etree.ElementTree as Xml
 from collections.abc import Callable, Iterator
 
+from awscrt.checksums import crc64nvme
+
 from consensus import queries
 from consensus.core.commands import NewContent, PutPart, PutVersion
 from consensus.core.ids import UploadId, VersionId, digest
-from consensus.core.model import Attributes, Slice
+from consensus.core.model import Attributes, Checksum, Slice
 from tests.bench import memory, puts, running
 from tests.bench.filling import metadata
 from tests.bench.load import Load, Outcome
@@ -124,11 +127,14 @@ def huge_upload(server: StaddleProcess) -> None:
 def beside(server: StaddleProcess, signer: Signer, name: str, step: Callable[[], None]) -> Outcome:
     """Small PUTs while the step runs, and for two seconds after it: its work may go on behind the answer."""
     done = threading.Event()
+    failed: list[BaseException] = []
 
     def work() -> None:
         try:
             step()
             time.sleep(2.0)
+        except BaseException as error:
+            failed.append(error)
         finally:
             done.set()
 
@@ -143,6 +149,8 @@ def beside(server: StaddleProcess, signer: Signer, name: str, step: Callable[[],
     with Load(server.address, 8) as load:
         outcome = load.run(requests()).all_succeeded()
     worker.join()
+    if failed:
+        raise RuntimeError(f"{name} failed; the server's log ends with\n{server.log()}") from failed[0]
     return outcome
 
 
@@ -155,7 +163,9 @@ def prepare_upload(server: StaddleProcess) -> str:
         _, text = memory.ask(connection, signer.request("POST", "/bench/huge", query="uploads="))
     upload = Xml.fromstring(text).findtext("{*}UploadId") or ""
     etag = hashlib.md5(data).hexdigest()
-    shared = NewContent(size=PART_BYTES, etag=etag, slices=(Slice(digest(data), 0, PART_BYTES),))
+    checksum = base64.b64encode(crc64nvme(data).to_bytes(8, "big")).decode()
+    shared = NewContent(size=PART_BYTES, etag=etag, slices=(Slice(digest(data), 0, PART_BYTES),),
+                        checksum=Checksum("CRC64NVME", checksum, "FULL_OBJECT"))
 
     async def parts() -> None:
         async with metadata(server) as client:
