@@ -368,15 +368,14 @@ class MetadataClient:
     async def _usable_session(self) -> Session:
         """The current session, or a fresh one when its mark has fallen behind. Raises Unavailable."""
         session = self._session
-        if session is None:
-            return await self._open_session()
+        while session is None or (self._registration is None and session.spread >= 2 * SESSION_SPREAD_MAX):
+            # All who wait wake up to the same fresh session: who comes too late for it waits for the next one.
+            session = await self._open_session()
         if self._registration is not None:
             # Another session could be ended by nobody but us, so a node has one only and waits for its mark.
             if session.spread >= RESULTS_PER_SESSION_MAX // 2:
                 raise Unavailable("too many commands of this storage node are unanswered")
             return session
-        if session.spread >= 2 * SESSION_SPREAD_MAX:
-            return await self._open_session()
         if session.spread >= SESSION_SPREAD_MAX and self._opening is None:
             self._begin_opening()
         return session
