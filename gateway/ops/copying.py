@@ -76,7 +76,9 @@ async def upload_part_copy(ctx: Context, request: S3Request) -> Reply:
     """A range of an object as a part: read once for its MD5 and checksum, stored by reference. S3_SEMANTICS §12."""
     bucket = await ctx.bucket(request)
     number = ranges.parse_part_number(request.query["partNumber"])
-    wanted_range = effective_headers(request).get("x-amz-copy-source-range")
+    given = effective_headers(request)
+    headers.refuse_unsupported(given)
+    wanted_range = given.get("x-amz-copy-source-range")
     upload = await open_upload(ctx, bucket, request)
     outcome: AnyResult = ContentMissing()
     for _ in range(READ_TRIES):

@@ -20,7 +20,7 @@ from gateway.ops.refusals import no_such_upload, refusal
 from gateway.ops.replies import checksum_headers, xml
 from gateway.ops.upload import store
 from gateway.ops.versions import random_name
-from gateway.s3 import checksums, conditions, ranges, xml_listings, xml_write
+from gateway.s3 import checksums, conditions, headers, ranges, xml_listings, xml_write
 from gateway.s3.errors import S3Error
 from gateway.s3.hoisting import effective_headers
 from gateway.s3.reply import Reply
@@ -57,6 +57,7 @@ async def upload_part(ctx: Context, request: S3Request) -> Reply:
     bucket = await ctx.bucket(request)
     number = ranges.parse_part_number(request.query["partNumber"])
     given = effective_headers(request)
+    headers.refuse_unsupported(given)
     conditions.refuse_all(given)
     expected = checksums.Expected.from_headers(given)
     upload = await open_upload(ctx, bucket, request)

@@ -272,6 +272,18 @@ def test_conditions_of_completion(s3: BaseClient, bucket: str) -> None:
     assert s3.get_object(Bucket=bucket, Key="key")["Body"].read() == b"new"
 
 
+def test_a_part_is_not_stored_in_the_clear_when_it_was_to_be_encrypted(s3: BaseClient, bucket: str) -> None:
+    upload = begin(s3, bucket)
+    key = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "k" * 32}
+    with refused("NotImplemented", 501):
+        put(s3, bucket, upload, 1, b"x", **key)
+    s3.put_object(Bucket=bucket, Key="source", Body=b"x")
+    with refused("NotImplemented", 501):
+        s3.upload_part_copy(
+            Bucket=bucket, Key="key", UploadId=upload, PartNumber=1, CopySource=f"{bucket}/source", **key
+        )
+
+
 def test_conditions_have_no_place_in_parts(s3: BaseClient, bucket: str, server: InProcess) -> None:
     upload = begin(s3, bucket)
     made = client(server.endpoint)
