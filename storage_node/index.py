@@ -42,12 +42,16 @@ MMAP_BYTES = 1 << 30
 _SCHEMA = """
 CREATE TABLE chunk(
     digest BLOB NOT NULL, generation BLOB NOT NULL, size INTEGER NOT NULL, segment INTEGER NOT NULL,
-    place INTEGER NOT NULL, state INTEGER NOT NULL, due INTEGER NOT NULL, PRIMARY KEY(digest, generation)) WITHOUT
-    ROWID; CREATE INDEX chunk_due ON chunk(due) WHERE state <> 1; CREATE INDEX chunk_segment ON chunk(segment) WHERE
-    segment <> 0; CREATE TABLE segment(number INTEGER PRIMARY KEY, home BLOB NOT NULL, sealed INTEGER NOT NULL, used
-    INTEGER NOT NULL, dead INTEGER NOT NULL); CREATE TABLE damage(digest BLOB NOT NULL, generation BLOB NOT NULL,
-    reason TEXT NOT NULL, found INTEGER NOT NULL, PRIMARY KEY(digest, generation)) WITHOUT ROWID; CREATE TABLE
-    state(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    place INTEGER NOT NULL, state INTEGER NOT NULL, due INTEGER NOT NULL,
+    PRIMARY KEY(digest, generation)) WITHOUT ROWID;
+CREATE INDEX chunk_due ON chunk(due) WHERE state <> 1;
+CREATE TABLE segment(
+    number INTEGER PRIMARY KEY, home BLOB NOT NULL, sealed INTEGER NOT NULL, used INTEGER NOT NULL,
+    dead INTEGER NOT NULL, live INTEGER NOT NULL);
+CREATE TABLE damage(
+    digest BLOB NOT NULL, generation BLOB NOT NULL, reason TEXT NOT NULL, found INTEGER NOT NULL,
+    PRIMARY KEY(digest, generation)) WITHOUT ROWID;
+CREATE TABLE state(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
 
 _FIND = "SELECT size, segment, place, state FROM chunk WHERE digest=? AND generation=?"
@@ -83,6 +87,7 @@ class SegmentRow(NamedTuple):
     sealed: bool
     used: int
     dead: int
+    live: int
 
 
 class Totals(NamedTuple):
@@ -159,7 +164,7 @@ class Index:
         with self._transaction() as db:
             added = db.executemany(_ADD, rows).rowcount
             if segment:
-                db.execute("UPDATE segment SET used=? WHERE number=?", (used, segment))
+                db.execute("UPDATE segment SET used=?, live=live+? WHERE number=?", (used, len(rows), segment))
             if added != len(rows):
                 for row in rows:
                     self._again(db, row)
@@ -173,9 +178,11 @@ class Index:
         if fresh:
             db.execute("UPDATE chunk SET size=?, segment=?, place=? WHERE digest=? AND generation=?",
                        (row.size, row.segment, row.place, *row[:2]))
-        dead, number = (size, segment) if fresh else (row.size, row.segment)
+        self._died(db, *((segment, size) if fresh else (row.segment, row.size)))
+
+    def _died(self, db: sqlite3.Connection, number: int, size: int) -> None:
         if number != FILE:
-            db.execute("UPDATE segment SET dead=dead+? WHERE number=?", (record_bytes(dead), number))
+            db.execute("UPDATE segment SET dead=dead+?, live=live-1 WHERE number=?", (record_bytes(size), number))
 
     def find(self, digest: Digest, generation: bytes) -> Copy | None:
         with self._lock:
@@ -207,7 +214,7 @@ class Index:
             db.executemany("UPDATE chunk SET state=?, due=? WHERE digest=? AND generation=?", copies)
 
     def remove(self, copies: list[Copy]) -> list[int]:
-        """Forget copies; files are unlinked before. Returns the numbers of segments in which nothing lives any more."""
+        """Forget copies; files are unlinked before. Returns the segments in which nothing seems to live any more."""
         touched = set()
         with self._transaction() as db:
             for copy in copies:
@@ -215,14 +222,29 @@ class Index:
                                   (copy.digest, copy.generation, copy.segment, copy.place)).rowcount
                 db.execute("DELETE FROM damage WHERE digest=? AND generation=?", copy[:2])
                 if gone and copy.segment != FILE:
-                    db.execute("UPDATE segment SET dead=dead+? WHERE number=?", (record_bytes(copy.size), copy.segment))
+                    self._died(db, copy.segment, copy.size)
                     touched.add(copy.segment)
-            return [number for number in sorted(touched) if self._is_dead(db, number)]
+            return [number for number in sorted(touched) if self._seems_dead(db, number)]
 
-    def _is_dead(self, db: sqlite3.Connection, number: int) -> bool:
-        sealed = db.execute("SELECT sealed FROM segment WHERE number=?", (number,)).fetchone()
-        return bool(sealed and sealed[0]) and db.execute("SELECT 1 FROM chunk WHERE segment=? LIMIT 1",
-                                                         (number,)).fetchone() is None
+    def _seems_dead(self, db: sqlite3.Connection, number: int) -> bool:
+        row = db.execute("SELECT sealed, live FROM segment WHERE number=?", (number,)).fetchone()
+        return row is not None and bool(row[0]) and row[1] <= 0
+
+    def recount(self, number: int) -> int:
+        """Chunks that live in this sealed segment. A counter alone must not decide what is deleted, so the table is
+        walked (an index of it would double the cost of every put), on a connection of its own: nobody waits. No chunk
+        can come to a sealed segment meanwhile."""
+        try:
+            db = sqlite3.connect(self.path, isolation_level=None)
+            try:
+                count: int = db.execute("SELECT count(*) FROM chunk WHERE segment=?", (number,)).fetchone()[0]
+            finally:
+                db.close()
+        except sqlite3.Error as error:
+            raise Unavailable(f"{self.path}: {error}") from error
+        with self._transaction() as db:
+            db.execute("UPDATE segment SET live=? WHERE number=?", (count, number))
+        return count
 
     # Damage
 
@@ -238,18 +260,18 @@ class Index:
 
     def segments(self) -> list[SegmentRow]:
         with self._lock:
-            return [SegmentRow(number, home, bool(sealed), used, dead) for number, home, sealed, used, dead
-                    in self._db.execute("SELECT number, home, sealed, used, dead FROM segment ORDER BY number")]
+            return [SegmentRow(number, home, bool(sealed), used, dead, live) for number, home, sealed, used, dead, live
+                    in self._db.execute("SELECT * FROM segment ORDER BY number")]
 
     def open_segment(self, number: int, home: bytes) -> None:
         with self._transaction() as db:
-            db.execute("INSERT OR IGNORE INTO segment VALUES(?,?,0,?,0)", (number, home, SEGMENT_HEADER_BYTES))
+            db.execute("INSERT OR IGNORE INTO segment VALUES(?,?,0,?,0,0)", (number, home, SEGMENT_HEADER_BYTES))
 
     def seal_segment(self, number: int) -> bool:
-        """True if nothing lives in it."""
+        """True if nothing seems to live in it."""
         with self._transaction() as db:
             db.execute("UPDATE segment SET sealed=1 WHERE number=?", (number,))
-            return self._is_dead(db, number)
+            return self._seems_dead(db, number)
 
     def drop_segment(self, number: int) -> None:
         """Its file is gone, and nothing in it lives."""
@@ -257,6 +279,7 @@ class Index:
             db.execute("DELETE FROM segment WHERE number=?", (number,))
 
     def copies_in(self, number: int) -> list[Copy]:
+        """Walks the table."""
         with self._lock:
             return [Copy(*row) for row in self._db.execute(
                 "SELECT * FROM chunk WHERE segment=? AND segment <> 0 ORDER BY place", (number,))]

@@ -268,6 +268,9 @@ def _answer(batch: list[Waiting], error: ClusterError | None) -> None:
 
 def remove_segment(disk: Disk, index: Index, folder: str, number: int) -> None:
     """Give back a sealed segment in which nothing lives."""
+    if left := index.recount(number):
+        log.error("segment %d was counted dead, but %d chunks live in it", number, left)
+        return
     try:
         disk.unlink(segment_path(folder, number), "segment.unlink")
     except FileNotFoundError:

@@ -97,6 +97,8 @@ class Work:
             new = os.urandom(5000)
             assert await get(store, await put(store, new, GENERATION), 5000, GENERATION) == new
             assert store._index.damage(10) == []
+            for segment in store._index.segments():
+                assert segment.live == len(store._index.copies_in(segment.number))
 
         with_store(folder, body, HastyDisk())
 
