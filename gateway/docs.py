@@ -7,8 +7,8 @@
 import sys
 from pathlib import Path
 
-import click
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from gateway.cli import app
 from gateway.config import described
@@ -83,25 +83,20 @@ def _answer(operation: object) -> str:
 
 
 def command_line() -> str:
-    root = typer.main.get_command(app)
-    parts = ["# Command line", NOTE]
-    context = click.Context(root, info_name="staddle")
-    parts += _command(root, context, "staddle")
-    return "\n".join(parts)
+    return "\n".join(["# Command line", NOTE, *_command(typer.main.get_command(app), "staddle")])
 
 
-def _command(command: click.Command, context: click.Context, name: str) -> list[str]:
+def _command(command: object, name: str) -> list[str]:
+    assert isinstance(command, TyperCommand | TyperGroup)
     lines = [f"## `{name}`", "", (command.help or "").strip(), ""]
-    options = [parameter for parameter in command.params if isinstance(parameter, click.Option) and parameter.name != "help"]
+    options = [parameter for parameter in command.params if parameter.param_type_name == "option" and parameter.name != "help"]
     if options:
         lines += ["| option | |", "|---|---|"]
-        lines += [f"| `{', '.join(option.opts)}` | {option.help or ''} |" for option in options]
+        lines += [f"| `{', '.join(option.opts)}` | {getattr(option, 'help', '') or ''} |" for option in options]
         lines.append("")
-    if isinstance(command, click.Group):
-        for child in command.list_commands(context):
-            found = command.get_command(context, child)
-            assert found is not None
-            lines += _command(found, click.Context(found, info_name=child, parent=context), f"{name} {child}")
+    if isinstance(command, TyperGroup):
+        for child, inner in sorted(command.commands.items()):
+            lines += _command(inner, f"{name} {child}")
     return lines
 
 

@@ -25,7 +25,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=Tr
     """Base of all commands. Tagged by class name; new fields go last, with a default (docs/DISK_FORMAT.md)."""
 
 
-class NewChunk(Value):
+class NewChunk(Value, frozen=True, kw_only=True):
     """A chunk that this command's generation brings: stored on `holders` under (digest, the command's generation)."""
 
     digest: Digest
@@ -33,7 +33,7 @@ class NewChunk(Value):
     holders: tuple[Holder, ...]
 
 
-class NewContent(Value):
+class NewContent(Value, frozen=True, kw_only=True):
     """Bytes of an object or a part.
 
     `slices` in order make up the bytes that follow those of `staged` (earlier pages, from StageContent). A slice whose
@@ -48,7 +48,7 @@ class NewContent(Value):
     checksum: Checksum | None = None
 
 
-class Condition(Value):
+class Condition(Value, frozen=True, kw_only=True):
     """Preconditions of a write, decided in apply so that check and write are one step."""
 
     if_match: str | None = None   # an ETag without quotes, or "*"
@@ -60,13 +60,13 @@ class Condition(Value):
 
 # Sessions
 
-class OpenSession(Command):
+class OpenSession(Command, frozen=True, kw_only=True):
     """Answer: SessionOpened. `owner` is for people to read."""
 
     owner: str
 
 
-class EndSession(Command):
+class EndSession(Command, frozen=True, kw_only=True):
     """Nothing of that session can be committed any more; contents that it staged are released."""
 
     session: SessionId
@@ -74,7 +74,7 @@ class EndSession(Command):
 
 # Storage nodes
 
-class RegisterNode(Command):
+class RegisterNode(Command, frozen=True, kw_only=True):
     """A storage node has started. Ends the node's earlier sessions in the same step and answers SessionOpened.
 
     Another incarnation than before means another (or an emptied) disk: its old locations are forgotten, in pages.
@@ -87,7 +87,7 @@ class RegisterNode(Command):
     capacity_bytes: int = 0
 
 
-class Announce(Command):
+class Announce(Command, frozen=True, kw_only=True):
     """This node holds these copies durably. Counts only where the row's live generation is the same. At most 300."""
 
     node: NodeId
@@ -95,7 +95,7 @@ class Announce(Command):
     copies: tuple[tuple[Digest, Generation], ...]
 
 
-class Withdraw(Command):
+class Withdraw(Command, frozen=True, kw_only=True):
     """This node wants to give these copies up; refused one by one where too few would be left. At most 300."""
 
     node: NodeId
@@ -104,7 +104,7 @@ class Withdraw(Command):
 
 # Buckets
 
-class CreateBucket(Command):
+class CreateBucket(Command, frozen=True, kw_only=True):
     name: str
     account: str
     owner: str
@@ -112,18 +112,18 @@ class CreateBucket(Command):
     versioning: str = ""
 
 
-class DeleteBucket(Command):
+class DeleteBucket(Command, frozen=True, kw_only=True):
     bucket: BucketId
 
 
-class SetVersioning(Command):
+class SetVersioning(Command, frozen=True, kw_only=True):
     bucket: BucketId
     status: str                   # Enabled | Suspended
 
 
 # Objects
 
-class StageContent(Command):
+class StageContent(Command, frozen=True, kw_only=True):
     """One page of a long content, before the command that decides. Answer: Staged(content).
 
     The content belongs to the session until a command takes it over; if the session ends first, it is released.
@@ -135,7 +135,7 @@ class StageContent(Command):
     into: ContentId | None = None
 
 
-class PutVersion(Command):
+class PutVersion(Command, frozen=True, kw_only=True):
     """The one moment at which an object exists. Exactly one of `content` and `content_of` is given.
 
     `content_of` shares an existing content (a copy): refused with ContentMissing if it is gone meanwhile.
@@ -152,7 +152,7 @@ class PutVersion(Command):
     checksum: Checksum | None = None    # with content_of: the new version's own checksum, when it isn't the source's
 
 
-class DeleteVersion(Command):
+class DeleteVersion(Command, frozen=True, kw_only=True):
     """`version_id` None: the current version goes (or a marker named `marker_id` comes, when versioned)."""
 
     bucket: BucketId
@@ -165,7 +165,7 @@ class DeleteVersion(Command):
 
 # Multipart uploads
 
-class CreateUpload(Command):
+class CreateUpload(Command, frozen=True, kw_only=True):
     bucket: BucketId
     key: str
     upload_id: UploadId
@@ -175,7 +175,7 @@ class CreateUpload(Command):
     checksum_kind: str = ""
 
 
-class PutPart(Command):
+class PutPart(Command, frozen=True, kw_only=True):
     """Store part `number` (1 to 10,000), in place of an earlier one with that number."""
 
     bucket: BucketId
@@ -185,7 +185,7 @@ class PutPart(Command):
     content: NewContent
 
 
-class ListedPart(Value):
+class ListedPart(Value, frozen=True, kw_only=True):
     """A part as the client lists it in Complete, already compared with what was stored: `content` is what the gateway
     read. Apply refuses the page if the part has been replaced since."""
 
@@ -193,7 +193,7 @@ class ListedPart(Value):
     content: ContentId
 
 
-class StageParts(Command):
+class StageParts(Command, frozen=True, kw_only=True):
     """One page of the part list of a Complete, in ascending order. Answer: Staged(content). At most 400 parts."""
 
     bucket: BucketId
@@ -203,7 +203,7 @@ class StageParts(Command):
     into: ContentId | None = None
 
 
-class CompleteUpload(Command):
+class CompleteUpload(Command, frozen=True, kw_only=True):
     """Make the staged list (and `parts` after it) the new version. Decides; everything before it left no trace.
 
     A repeated Complete of an upload that succeeded answers the first outcome again.
@@ -221,7 +221,7 @@ class CompleteUpload(Command):
     condition: Condition = Condition()
 
 
-class AbortUpload(Command):
+class AbortUpload(Command, frozen=True, kw_only=True):
     bucket: BucketId
     key: str
     upload_id: UploadId
@@ -229,7 +229,7 @@ class AbortUpload(Command):
 
 # Housekeeping, proposed by the leader
 
-class Drain(Command):
+class Drain(Command, frozen=True, kw_only=True):
     """Release what nothing refers to any more: at most `limit` chunk references, parts and rows. Answer: Drained."""
 
     limit: int = 300
@@ -241,7 +241,7 @@ AnyCommand = (
 )
 
 
-class Envelope(Value):
+class Envelope(Value, frozen=True, kw_only=True):
     """A command on its way through the log. Session 0 stands for the leader's own housekeeping and has no repeats.
 
     `low` is the lowest sequence of this session that its owner has no answer for; results below it are dropped.

@@ -54,7 +54,7 @@ class LocatedSlice(NamedTuple):
     nodes: tuple[NodeId, ...]
 
 
-class Attributes(Value):
+class Attributes(Value, frozen=True, kw_only=True):
     """What a client said about an object, kept exactly: fixed when the version (or the upload) is made."""
 
     content_type: str = "binary/octet-stream"
@@ -65,7 +65,7 @@ class Attributes(Value):
     storage_class: str = "STANDARD"
 
 
-class Bucket(Value):
+class Bucket(Value, frozen=True, kw_only=True):
     id: BucketId
     name: str
     account: str                 # the owning account
@@ -77,7 +77,7 @@ class Bucket(Value):
     byte_count: int = 0
 
 
-class ObjectVersion(Value):
+class ObjectVersion(Value, frozen=True, kw_only=True):
     """One version of a key, or a delete marker (then `content` is 0 and size, etag are empty)."""
 
     key: str
@@ -95,7 +95,7 @@ class ObjectVersion(Value):
     owner: str = ""              # canonical id
 
 
-class Upload(Value):
+class Upload(Value, frozen=True, kw_only=True):
     bucket: BucketId
     key: str
     upload_id: UploadId
@@ -110,7 +110,7 @@ class Upload(Value):
     completed_checksum: Checksum | None = None
 
 
-class Part(Value):
+class Part(Value, frozen=True, kw_only=True):
     """A finished part of an upload, or of a completed object (then `start` is its offset in the object)."""
 
     number: int
@@ -122,7 +122,7 @@ class Part(Value):
     start: int = 0
 
 
-class NodeInfo(Value):
+class NodeInfo(Value, frozen=True, kw_only=True):
     """A storage node as the cluster knows it."""
 
     node: NodeId

@@ -1,7 +1,8 @@
 """Which nodes should hold a chunk: rendezvous hashing, weighted by capacity, spread over zones. Pure.
 
-Every node gets a score from the key and its own name alone, so a node that comes or goes moves only its own share of the
-chunks, and everybody who has the map finds the same order. It is advice: where copies are is recorded in the metadata.
+Every node gets a score from the key and its own name alone, so a node that comes or goes moves only its own share of
+the chunks, and everybody who has the map finds the same order. It is advice: where copies are is recorded in the
+metadata.
 """
 
 import hashlib
@@ -16,7 +17,8 @@ _HASH_RANGE = 1 << 64
 def ranked(key: bytes, nodes: Iterable[NodeInfo]) -> list[NodeInfo]:
     """All of them, best place first; each further one from a zone that is not yet used, as long as there is one.
 
-    A node is first for a share of the keys that is proportional to its capacity (one without a capacity weighs as 1)."""
+    A node is first for a share of the keys that is proportional to its capacity (one without a capacity weighs as
+    1)."""
     order = sorted(nodes, key=lambda node: (-_score(key, node), node.node))
     if len({node.zone for node in order}) <= 1:
         return order

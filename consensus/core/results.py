@@ -10,65 +10,65 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=Tru
     """Base of all results. Tagged by class name."""
 
 
-class Done(Result):
+class Done(Result, frozen=True, kw_only=True):
     """It is so now (also when it already was)."""
 
 
-class SessionOpened(Result):
+class SessionOpened(Result, frozen=True, kw_only=True):
     session: SessionId
 
 
-class SessionEnded(Result):
+class SessionEnded(Result, frozen=True, kw_only=True):
     """Refused: the session has ended (or never was), so whether an earlier try took effect is unknown."""
 
 
-class SequencePassed(Result):
+class SequencePassed(Result, frozen=True, kw_only=True):
     """Refused: the session's mark has passed this sequence, its result is no longer kept."""
 
 
-class Malformed(Result):
+class Malformed(Result, frozen=True, kw_only=True):
     """Refused: the command breaks a rule that its sender should have kept. `reason` says which."""
 
     reason: str
 
 
-class BucketCreated(Result):
+class BucketCreated(Result, frozen=True, kw_only=True):
     bucket: BucketId
 
 
-class BucketExists(Result):
+class BucketExists(Result, frozen=True, kw_only=True):
     account: str                  # of its owner
 
 
-class NoBucket(Result):
+class NoBucket(Result, frozen=True, kw_only=True):
     pass
 
 
-class BucketNotEmpty(Result):
+class BucketNotEmpty(Result, frozen=True, kw_only=True):
     pass
 
 
-class NoKey(Result):
+class NoKey(Result, frozen=True, kw_only=True):
     """A condition demanded the key, and it isn't there."""
 
 
-class NoUpload(Result):
+class NoUpload(Result, frozen=True, kw_only=True):
     pass
 
 
-class ConditionFailed(Result):
+class ConditionFailed(Result, frozen=True, kw_only=True):
     """`condition` is the header that was not met: If-Match | If-None-Match."""
 
     condition: str
 
 
-class ConditionConflict(Result):
+class ConditionConflict(Result, frozen=True, kw_only=True):
     """Complete only: the key has changed since the upload began."""
 
     condition: str
 
 
-class Committed(Result):
+class Committed(Result, frozen=True, kw_only=True):
     """The version exists. `version_id` is None in a bucket that was never versioned."""
 
     version_id: VersionId | None
@@ -78,11 +78,11 @@ class Committed(Result):
     checksum: Checksum | None = None
 
 
-class Staged(Result):
+class Staged(Result, frozen=True, kw_only=True):
     content: ContentId
 
 
-class NotDurable(Result):
+class NotDurable(Result, frozen=True, kw_only=True):
     """Too few present copies for the write quorum: upload again."""
 
     digest: Digest
@@ -90,27 +90,27 @@ class NotDurable(Result):
     present: int
 
 
-class ChunkMissing(Result):
+class ChunkMissing(Result, frozen=True, kw_only=True):
     """A slice refers to a chunk that is not live (any more): read the source again."""
 
     digest: Digest
 
 
-class ContentMissing(Result):
+class ContentMissing(Result, frozen=True, kw_only=True):
     """The content to share is gone: read the source again."""
 
 
-class PartStored(Result):
+class PartStored(Result, frozen=True, kw_only=True):
     modified_ms: int
 
 
-class PartChanged(Result):
+class PartChanged(Result, frozen=True, kw_only=True):
     """The part was replaced (or never was) since the gateway compared it."""
 
     number: int
 
 
-class Deleted(Result):
+class Deleted(Result, frozen=True, kw_only=True):
     """`version_id` and `delete_marker` describe what the client is told; `existed` whether anything was there."""
 
     existed: bool
@@ -118,20 +118,20 @@ class Deleted(Result):
     delete_marker: bool = False
 
 
-class Drained(Result):
+class Drained(Result, frozen=True, kw_only=True):
     """`more`: the queue is not empty yet."""
 
     released: int
     more: bool
 
 
-class Announced(Result):
+class Announced(Result, frozen=True, kw_only=True):
     """How many of the copies counted."""
 
     counted: int
 
 
-class Withdrawn(Result):
+class Withdrawn(Result, frozen=True, kw_only=True):
     """Which of the asked copies were given up, by place in the command."""
 
     places: tuple[int, ...]

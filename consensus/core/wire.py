@@ -259,8 +259,12 @@ class WireServer:
         handler = self._make_handler()
         link = Link(self._secret, _Registered(handler, self._links), server=True)
         self._links.add(link)
-        link.ready.add_done_callback(lambda ready: ready.exception() and self._links.discard(link))
+        link.ready.add_done_callback(lambda ready: self._forget_refused(link, ready))
         return link
+
+    def _forget_refused(self, link: Link, ready: "asyncio.Future[None]") -> None:
+        if ready.cancelled() or ready.exception() is not None:
+            self._links.discard(link)
 
     async def stop(self) -> None:
         if self._server is not None:
