@@ -35,14 +35,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     tls_key: Annotated[Path | None, _about("PEM file with the certificate's private key.")] = None
     workers: Annotated[int, _about("Gateway processes. 0: one for each core but one.")] = 0
     chunk_bytes: Annotated[Size, _about(
-        "Objects are cut into chunks of this size, 1MiB to 1GiB. It may change at any time: what is stored stays readable.")] = Size(64 << 20)
+        "Objects are cut into chunks of this size, 1MiB to 1GiB. It may change at any time: "
+        "what is stored stays readable.")] = Size(64 << 20)
     replication: Annotated[Literal["sync", "async", "all"], _about(
-        "When a write is acknowledged: \"sync\" with a majority of its copies on disk, \"async\" with one, \"all\" with all.")] = "sync"
+        "When a write is acknowledged: \"sync\" with a majority of its copies on disk, \"async\" with one, "
+        "\"all\" with all.")] = "sync"
     copies: Annotated[int, _about("Copies of each chunk, as far as there are storage nodes. 1 to 9.")] = 3
     signature_v2: Annotated[bool, _about(
         "Accept the old signature version 2, which boto3 still uses for presigned links.")] = True
     object_ownership: Annotated[Literal["BucketOwnerEnforced", "ObjectWriter"], _about(
-        "What a bucket answers whose ownership controls were never set: AWS's default of today, or the classic one (none).")] = "BucketOwnerEnforced"
+        "What a bucket answers whose ownership controls were never set: AWS's default of today, or the classic one (none)."
+    )] = "BucketOwnerEnforced"
     block_public_access: Annotated[bool, _about(
         "What a bucket answers whose public access block was never set: all four true, or none.")] = True
     default_encryption: Annotated[bool, _about(
@@ -51,10 +54,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     connections_max: Annotated[int, _about("Client connections of one gateway process; more are closed at once.")] = 4096
     requests_max: Annotated[int, _about(
         "Requests under way in one gateway process; more are answered 503 SlowDown, which clients try again.")] = 1024
-    shutdown_seconds: Annotated[int, _about("How long requests under way may take to finish when the server is stopped.")] = 30
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], _about("The least important lines that are logged.")] = "info"
+    shutdown_seconds: Annotated[int, _about(
+        "How long requests under way may take to finish when the server is stopped.")] = 30
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _about(
+        "The least important lines that are logged.")] = "info"
     identity: Annotated[tuple[Identity, ...], _about(
-        "Identities besides the root key, as [[identity]] tables: name, account, user_id (canonical id), display_name, email, access_key, secret_key, admin.")] = ()
+        "Identities besides the root key, as [[identity]] tables: name, account, user_id (canonical id), display_name, "
+        "email, access_key, secret_key, admin.")] = ()
 
     def __post_init__(self) -> None:
         if not self.data:
@@ -131,4 +137,7 @@ def _default_text(name: str, default: Any) -> str:
     return "none" if default is None else str(default)
 
 
-__all__ = ["CHUNK_BYTES_MAX", "CHUNK_BYTES_MIN", "ROOT_VARIABLES", "Config", "Described", "Size", "described", "parse_listen", "parse_size"]
+__all__ = [
+    "CHUNK_BYTES_MAX", "CHUNK_BYTES_MIN", "ROOT_VARIABLES", "Config", "Described", "Size", "described", "parse_listen",
+    "parse_size",
+]

@@ -44,6 +44,7 @@ class Supervisor:
         self._launches = launches
         self._shutdown_s = shutdown_s
         self._running: dict[str, anyio.abc.Process] = {}
+        self._ended: dict[str, anyio.Event] = {}
         self._waiting_for = {launch.name for launch in launches}
         self._ready = anyio.Event()
         self._stopping = anyio.Event()
@@ -93,6 +94,7 @@ class Supervisor:
     async def _run_once(self, launch: Launch) -> int:
         async with _process(launch) as process:
             self._running[launch.name] = process
+            ended = self._ended[launch.name] = anyio.Event()
             try:
                 assert process.stdin is not None
                 assert process.stdout is not None
@@ -107,6 +109,7 @@ class Supervisor:
                 return await process.wait()
             finally:
                 self._running.pop(launch.name, None)
+                ended.set()
 
     async def _stop_all(self) -> None:
         """Gateways first, so that requests under way still find nodes and metadata; metadata last."""
@@ -116,8 +119,8 @@ class Supervisor:
                 with contextlib.suppress(ProcessLookupError, KeyError):
                     self._running[name].send_signal(signal.SIGTERM)
             with anyio.move_on_after(self._shutdown_s + STOP_GRACE_S):
-                while any(name in self._running for name in names):
-                    await anyio.sleep(0.01)
+                for name in names:
+                    await self._ended[name].wait()
             for name in names:
                 if name in self._running:
                     log.error("%s did not stop in time and is killed", name, extra={"child": name})

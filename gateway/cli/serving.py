@@ -69,7 +69,8 @@ def serve(
 def _welcome(config: Config, folders: Folders, root: Identity, host: str, port: int, made: bool) -> None:
     """One screen: where it is, where the keys are, and a line to try."""
     scheme = "https" if config.tls_cert else "http"
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(  # noqa: S104 - shown, not bound
+        host, f"[{host}]" if ":" in host else host)
     endpoint = f"{scheme}://{reachable}:{port}"
     text = Text()
     text.append("\nStaddle is ready.\n\n", style="bold green")

@@ -328,15 +328,17 @@ class Connection(asyncio.Protocol):
         if self._starting:
             return
         self._starting = True
-        while self._queue and self._current is None and not self.lost:
-            item = self._queue.popleft()
-            if isinstance(item, S3Error):
-                self._queue.clear()
-                self._answer_refusal(item)
-            else:
-                self._current = item
-                self._start(item)
-        self._starting = False
+        try:
+            while self._queue and self._current is None and not self.lost:
+                item = self._queue.popleft()
+                if isinstance(item, S3Error):
+                    self._queue.clear()
+                    self._answer_refusal(item)
+                else:
+                    self._current = item
+                    self._start(item)
+        finally:
+            self._starting = False
 
     def _start(self, exchange: Exchange) -> None:
         run = self._run(exchange)

@@ -59,9 +59,10 @@ def body_length(ctx: Context, request: S3Request) -> int | None:
     """
     framing = ctx.payload.framing
     length = request.body.length if framing is None else framing.decoded_length
-    if length is None:
-        if "transfer-encoding" not in request.headers:
-            raise S3Error("MissingContentLength")
+    if not length:
+        sent = request.headers
+        if framing is None and "content-length" not in sent and "transfer-encoding" not in sent:
+            raise S3Error("MissingContentLength")  # an empty object is asked for with a length of 0
     elif length > ctx.settings.single_put_bytes_max:
         raise too_large(ctx, length)
     return length

@@ -45,5 +45,6 @@ def decode_query(raw: bytes) -> list[tuple[str, str]]:
     for item in raw.split(b"&"):
         if item:
             name, _, value = item.replace(b"+", b" ").partition(b"=")
-            pairs.append((unquote_to_bytes(name).decode("utf-8", "replace"), unquote_to_bytes(value).decode("utf-8", "replace")))
+            name_text = unquote_to_bytes(name).decode("utf-8", "replace")
+            pairs.append((name_text, unquote_to_bytes(value).decode("utf-8", "replace")))
     return pairs

@@ -113,11 +113,12 @@ def test_a_damaged_or_giant_frame_ends_the_link(run: Run, tmp_path: Path, header
             future = client.call(1, b"fine")
             assert await future == (7, b"fine")
             waiting = client.answer_to(99)
-            assert client._link is not None and client._link._transport is not None
+            assert client._link is not None
+            assert client._link._transport is not None
             client._link._transport.write(header)
             with pytest.raises(LinkLost):
                 await waiting
-        assert echo.frames == 1 and echo.gone == 1
+        assert (echo.frames, echo.gone) == (1, 1)
 
     run(main())
 
