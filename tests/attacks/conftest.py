@@ -57,5 +57,8 @@ def scheme() -> str:
 def attacker(servers: Servers, scheme: str) -> Iterator[Attacker]:
     attacker = Attacker(servers.get(scheme), f"/a-{uuid.uuid4().hex[:20]}")
     attacker.prepare()
-    yield attacker
-    attacker.unharmed()
+    try:
+        yield attacker
+        attacker.unharmed()
+    finally:
+        attacker.wire.close()
