@@ -48,6 +48,10 @@ class Application:
         else:
             await self._dispatcher.serve(exchange)
 
+    def stopped(self) -> None:
+        """The listener calls it when the last request has been served."""
+        self._dispatcher.flush_log()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._starlette(scope, receive, send)

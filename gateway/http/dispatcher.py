@@ -46,6 +46,10 @@ class Dispatcher:
         self._access_log = AccessLog()
         self.in_flight = 0
 
+    def flush_log(self) -> None:
+        """Write what the access log still holds."""
+        self._access_log.flush()
+
     async def serve(self, exchange: "Exchange | AsgiExchange") -> None:
         """Answer the exchange. Raises only what nobody could answer."""
         request_id = new_request_id()

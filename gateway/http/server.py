@@ -122,6 +122,9 @@ class GatewayServer:
         server, self._server = self._server, None
         if server is not None:
             await server.shutdown()
+            stopped = getattr(self._application, "stopped", None)
+            if stopped is not None:
+                stopped()
 
 
 class _Server(uvicorn.Server):

@@ -115,7 +115,7 @@ async def _converse(stream: bytes, cuts: list[int]) -> tuple[bytes, Small, bool]
         if idle > 3:
             break
     closed = transport.closed or connection._closing_at is not None
-    connection.connection_lost(None)
+    transport.protocol.connection_lost(None)
     while state.tasks:
         await asyncio.sleep(0)
     pool = connection.shared.pool
