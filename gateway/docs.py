@@ -12,8 +12,8 @@ from typer.core import TyperCommand, TyperGroup
 
 from gateway.cli import app
 from gateway.config import described
-from gateway.ops import HANDLERS
-from gateway.s3.operations import OPERATIONS
+from gateway.ops import HANDLERS, never
+from gateway.s3.operations import BEYOND_MODEL, OPERATIONS, Operation
 
 NOTE = "<!-- Printed from the code by `make docs`; edit the code, not this page. -->\n"
 
@@ -59,27 +59,33 @@ secret_key = "change+me/please="
 
 
 def coverage() -> str:
-    done = sum(operation.name in HANDLERS and operation.never is None for operation in OPERATIONS)
+    done = sum(_implemented(operation) for operation in OPERATIONS)
     lines = [
         "# S3 coverage", NOTE,
-        f"All {len(OPERATIONS)} operations of S3's service model have a row; {done} are implemented. The others give the answer",
-        "that S3 gives where the feature was never configured, or `501 NotImplemented` with the operation's name.", "",
+        f"All {len(OPERATIONS)} operations of S3's service model have a row; {done} are implemented. The others give the",
+        "answer that S3 gives where the feature was never configured, or `501 NotImplemented` with the operation's name.", "",
         "| operation | request | action | answer |", "|---|---|---|---|",
     ]
-    for operation in sorted(OPERATIONS, key=lambda operation: operation.name):
+    for operation in sorted((*OPERATIONS, *BEYOND_MODEL), key=lambda operation: operation.name):
         where = {"service": "/", "bucket": "/bucket", "object": "/bucket/key"}[operation.scope]
         query = "?" + "&".join(operation.query) if operation.query else ""
         headers = "".join(f", `{header}`" for header in operation.headers)
-        lines.append(
-            f"| {operation.name} | `{operation.method} {where}{query}`{headers} | `{operation.action}` | {_answer(operation)} |")
+        request = f"`{operation.method} {where}{query}`{headers}"
+        lines.append(f"| {operation.name} | {request} | `{operation.action or '-'}` | {_answer(operation)} |")
     return "\n".join([*lines, ""])
 
 
-def _answer(operation: object) -> str:
-    never = getattr(operation, "never", None)
-    if never is not None:
-        return f"never configured: {never}"
-    return "implemented" if getattr(operation, "name") in HANDLERS else "`NotImplemented`"  # noqa: B009
+def _implemented(operation: Operation) -> bool:
+    return HANDLERS[operation.name] is not never.answer
+
+
+def _answer(operation: Operation) -> str:
+    if _implemented(operation):
+        return "implemented"
+    if operation.never is None:
+        return "`501 NotImplemented`"
+    what = operation.never.code or ("the owner has full control" if operation.never.owner_acl else "as never configured")
+    return f"{operation.never.status} {what}"
 
 
 def command_line() -> str:

@@ -1,6 +1,7 @@
 """The data folder of a machine: where each role's files, sockets and secrets lie. The only place that knows."""
 
 import dataclasses
+import json
 import os
 import secrets
 import tomllib
@@ -48,15 +49,40 @@ def chunks_of(folder: Path) -> Path:
 
 
 def node_id(folder: Path) -> NodeId:
-    """The storage node that this data folder is; named at its first start, and wherever the folder is moved. Raises
-    FolderError."""
+    """The storage node that this data folder is, wherever the folder is moved. Raises FolderError."""
     path = folder / "node-id"
-    if not path.exists():
-        _write_private_file(path, f"n{secrets.token_hex(4)}\n")
     try:
         return parse_node_id(path.read_text().strip())
     except (OSError, ValueError) as error:
         raise FolderError(f"the node id {path} cannot be read: {error}") from None
+
+
+def name_nodes(root: Path, data: tuple[Path, ...]) -> list[str]:
+    """Give each data folder its node id, and answer what the operator should know about those that are missing.
+
+    The file `nodes` of the first folder remembers which node lay where. So an empty folder in the place of a lost disk
+    is the same node with another disk, rather than a new node beside one that never comes back and is waited for.
+    Raises FolderError.
+    """
+    path = root / "nodes"
+    try:
+        known: dict[str, str] = tomllib.loads(path.read_text()) if path.exists() else {}
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise FolderError(f"the list of nodes {path} cannot be read: {error}") from None
+    lay = {place: node for node, place in known.items()}
+    now: dict[str, str] = {}
+    for folder in data:
+        place = str(folder.absolute())
+        if not (folder / "node-id").exists():
+            _write_private_file(folder / "node-id", f"{lay.get(place) or f'n{secrets.token_hex(4)}'}\n")
+        node = node_id(folder)
+        if node in now:
+            raise FolderError(f"the data folders {now[node]} and {place} are both node {node}: one is a copy of the other")
+        now[node] = place
+    if now != {node: place for node, place in known.items() if node in now} or not path.exists():
+        _write_private_file(path, "".join(f"{node} = {json.dumps(place)}\n" for node, place in {**known, **now}.items()))
+    return [f"storage node {node} at {place} belongs to this store but is not given with --data: its copies cannot be read, "
+            "and it is waited for when writing" for node, place in known.items() if node not in now]
 
 
 def prepare(data: tuple[Path, ...]) -> Folders:

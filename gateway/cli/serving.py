@@ -1,5 +1,6 @@
 """`staddle serve`: the whole store on this machine, in the foreground."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ from rich.text import Text
 from consensus.core import logs
 from gateway.cli.options import ConfigFile, fail, settings
 from gateway.config import Config, parse_listen
-from gateway.folders import FolderError, Folders, cluster_secret, prepare, root_identity
+from gateway.folders import FolderError, Folders, cluster_secret, name_nodes, prepare, root_identity
 from gateway.identities import Identity
 from gateway.roles import EX_CONFIG, launches
 from gateway.supervisor import SetupError, Supervisor, reserve_port, stop_on_signals
@@ -35,6 +36,7 @@ def serve(
     in_force = settings(config, {"data": [str(folder) for folder in data] if data else None, "listen": listen})
     try:
         folders = prepare(in_force.data)
+        missing = name_nodes(folders.root, in_force.data)
         secret = cluster_secret(folders.root)
         root, made = root_identity(
             folders.root, os.environ.get("STADDLE_ROOT_ACCESS_KEY"), os.environ.get("STADDLE_ROOT_SECRET_KEY"))
@@ -47,6 +49,8 @@ def serve(
         fail(f"cannot listen on {in_force.listen}: {error.strerror}. Another server there? Choose with --listen.", EX_CONFIG)
     port = reserved.getsockname()[1]
     logs.set_up(in_force.log_level, "supervisor")
+    for sentence in missing:
+        logging.getLogger("staddle.supervisor").warning(sentence)
     supervisor = Supervisor(launches(in_force, folders, secret, root, host, port), shutdown_s=in_force.shutdown_seconds)
 
     async def announce() -> None:

@@ -45,7 +45,7 @@ class Settings:
     """S3 refuses to copy objects over 5 GiB in one call. We copy by reference, so None: no limit."""
     object_ownership: str = "BucketOwnerEnforced"
     block_public_access: bool = True
-    default_encryption: bool = True
+    default_encryption: bool = False
     """These three say what a bucket answers whose configuration was never set: AWS's defaults, or the classic ones."""
 
 

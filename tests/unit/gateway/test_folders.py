@@ -1,0 +1,61 @@
+"""Data folders: made once, named once, and the same node again with a new disk."""
+
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+
+from gateway.folders import FolderError, cluster_secret, name_nodes, node_id, prepare, root_identity
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> tuple[Path, ...]:
+    folders = (tmp_path / "first", tmp_path / "second")
+    prepare(folders)
+    assert name_nodes(folders[0], folders) == []
+    return folders
+
+
+def test_an_empty_folder_in_the_place_of_a_lost_disk_is_the_same_node(data: tuple[Path, ...]) -> None:
+    before = node_id(data[1])
+    shutil.rmtree(data[1])
+    prepare(data)
+    assert name_nodes(data[0], data) == []
+    assert node_id(data[1]) == before
+
+
+def test_a_moved_folder_keeps_its_name_and_its_new_place_is_remembered(data: tuple[Path, ...], tmp_path: Path) -> None:
+    before, moved = node_id(data[1]), tmp_path / "moved"
+    data[1].rename(moved)
+    assert name_nodes(data[0], (data[0], moved)) == []
+    assert node_id(moved) == before
+    shutil.rmtree(moved)
+    prepare((data[0], moved))
+    name_nodes(data[0], (data[0], moved))
+    assert node_id(moved) == before
+
+
+def test_a_folder_that_is_left_away_is_named(data: tuple[Path, ...]) -> None:
+    (sentence,) = name_nodes(data[0], data[:1])
+    assert str(data[1]) in sentence
+    assert node_id(data[1]) in sentence
+
+
+def test_a_copied_folder_is_refused(data: tuple[Path, ...], tmp_path: Path) -> None:
+    shutil.copytree(data[1], tmp_path / "copy")
+    with pytest.raises(FolderError, match="copy of the other"):
+        name_nodes(data[0], (*data, tmp_path / "copy"))
+
+
+def test_secrets_are_made_once_and_are_private(data: tuple[Path, ...]) -> None:
+    secret, (root, made) = cluster_secret(data[0]), root_identity(data[0], None, None)
+    assert made
+    assert (cluster_secret(data[0]), root_identity(data[0], None, None)) == (secret, (root, False))
+    for name in ("secret", "root-key"):
+        assert stat.S_IMODE((data[0] / name).stat().st_mode) == 0o600
+
+
+def test_half_a_root_key_is_refused(data: tuple[Path, ...]) -> None:
+    with pytest.raises(FolderError, match="belong together"):
+        root_identity(data[0], "KEY", None)
