@@ -65,7 +65,14 @@ def test_lists_of_configurations_are_empty(s3: BaseClient, bucket: str) -> None:
         s3.get_bucket_metrics_configuration(Bucket=bucket, Id="x")
 
 
-def test_defaults_of_today(s3: BaseClient, bucket: str) -> None:
+def test_defaults_of_today(tmp_path: Any) -> None:
+    with InProcess(tmp_path, [MAIN], settings=Settings(default_encryption=True)) as server:
+        s3 = client(server.endpoint)
+        s3.create_bucket(Bucket="bucket")
+        _check_defaults_of_today(s3, "bucket")
+
+
+def _check_defaults_of_today(s3: BaseClient, bucket: str) -> None:
     rule = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"][0]
     assert rule["ApplyServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}
     ownership = s3.get_bucket_ownership_controls(Bucket=bucket)["OwnershipControls"]["Rules"]

@@ -167,8 +167,11 @@ class Pieces:
 def request(
     body: Any = None, *, method: str = "PUT", headers: dict[str, str] | None = None, query: dict[str, str] | None = None
 ) -> S3Request:
+    headers = dict(headers or {})
+    if body is not None and body.length is not None:
+        headers["content-length"] = str(body.length)
     return S3Request(
-        id="id", method=method, raw_path=b"/bucket/key", raw_query=b"", headers=headers or {}, query=query or {},
+        id="id", method=method, raw_path=b"/bucket/key", raw_query=b"", headers=headers, query=query or {},
         bucket="bucket", key="key", host_style=False, secure=False, remote="", now_ms=1_000_000,
         body=body or Pieces(length=0),
     )
