@@ -1,0 +1,454 @@
+"""Random histories against a plain model in memory: buckets, versions, multipart, copies, sessions, restarts.
+
+The model knows S3's words only: lists of versions, parts by number, which session may speak. What it cannot know (chunk
+rows, references, counters, the queue) is recounted from the rows after each step. Commands are repeated at random, as
+after lost answers.
+"""
+
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from consensus import audit, queries
+from consensus.core.commands import (
+    AbortUpload,
+    CompleteUpload,
+    Condition,
+    CreateBucket,
+    CreateUpload,
+    DeleteBucket,
+    DeleteVersion,
+    Drain,
+    EndSession,
+    ListedPart,
+    NewContent,
+    PutPart,
+    PutVersion,
+    SetVersioning,
+    StageContent,
+    StageParts,
+)
+from consensus.core.ids import digest
+from consensus.core.results import (
+    BucketCreated,
+    BucketExists,
+    BucketNotEmpty,
+    ChunkMissing,
+    Committed,
+    ConditionConflict,
+    ConditionFailed,
+    ContentMissing,
+    Deleted,
+    Done,
+    NoBucket,
+    NoKey,
+    NotDurable,
+    NoUpload,
+    PartChanged,
+    PartStored,
+    SequencePassed,
+    SessionEnded,
+    Staged,
+)
+from consensus.machine import Machine
+from tests.unit.consensus.metadata import PLAIN, Cluster, whole
+
+PIECES = [bytes([65 + number]) * (number + 1) for number in range(5)]
+KEYS = ["a", "b\0"]
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None     # durability isn't the question here
+
+
+@dataclass
+class Version:
+    id: str
+    order: int
+    pieces: list[bytes] = field(default_factory=list)
+    etag: str = ""
+    content: int = 0            # 0: a delete marker
+
+
+@dataclass
+class Upload:
+    order: int                  # of the key's current version when it began; 0: none
+    parts: dict[int, tuple[list[bytes], int]] = field(default_factory=dict)     # pieces and content by number
+
+
+@dataclass
+class Bucket:
+    id: int
+    name: str
+    versioning: str = ""
+    keys: dict[str, list[Version]] = field(default_factory=dict)     # oldest first
+    uploads: dict[tuple[str, str], Upload] = field(default_factory=dict)
+    completed: dict[tuple[str, str], Committed] = field(default_factory=dict)
+
+    def current(self, key: str) -> Version | None:
+        versions = self.keys.get(key)
+        return versions[-1] if versions and versions[-1].content else None
+
+    def add(self, key: str, version: Version) -> None:
+        if self.versioning != "Enabled":
+            version.id = "null"
+            self.keys[key] = [old for old in self.keys.get(key, []) if old.id != "null"]
+        self.keys.setdefault(key, []).append(version)
+
+
+class Histories(RuleBasedStateMachine):
+    @initialize(nodes=st.integers(1, 3), versioning=st.sampled_from(["", "Suspended"]))
+    def begin(self, nodes: int, versioning: str) -> None:
+        self.folder = tempfile.TemporaryDirectory(dir=MEMORY)
+        self.cluster = Cluster(Path(self.folder.name), nodes)
+        self.buckets: dict[int, Bucket] = {}
+        self.sent: list[tuple[Any, Any]] = []
+        self.lows: dict[int, int] = {self.cluster.session: 0}
+        self.counter = 0
+        self.contents: set[int] = set()     # of versions, gone or not
+        self.create_bucket("x", versioning)
+        self.create_bucket("y", "Enabled")
+
+    def teardown(self) -> None:
+        if hasattr(self, "cluster"):
+            self.cluster.drain()
+            assert audit.recount(self.cluster.db) == []
+            live = {digest(piece) for piece in self.live()}
+            assert {row[0] for row in self.cluster.db.execute("SELECT digest FROM chunk")} == live
+            self.replay()
+            self.cluster.reader.close()
+            self.cluster.machine.close()
+            self.folder.cleanup()
+
+    def replay(self) -> None:
+        """The same log, in one transaction, gives the same metadata."""
+        with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+            other = Machine(folder)
+            for index, entry in enumerate(self.cluster.entries, 1):
+                other.apply(entry, index)
+            other.commit(len(self.cluster.entries), 1)
+            assert audit.logical_hash(other.db) == audit.logical_hash(self.cluster.db)
+            other.close()
+
+    # What the model sees
+
+    def live(self) -> set[bytes]:
+        """Chunks that something visible refers to (staged contents are left out: they may go at any time)."""
+        found = set()
+        for bucket in self.buckets.values():
+            for versions in bucket.keys.values():
+                found.update(piece for version in versions for piece in version.pieces)
+            for upload in bucket.uploads.values():
+                found.update(piece for pieces, _ in upload.parts.values() for piece in pieces)
+        for row in self.cluster.db.execute("SELECT p.slices FROM piece p JOIN staged s ON s.content = p.content"):
+            found.update(piece for piece in PIECES if digest(piece) in row[0])
+        return found
+
+    def run(self, command: Any) -> Any:
+        session = self.cluster.session
+        low = max(self.lows[session], self.cluster.next[session] - 5)
+        self.lows[session] = low
+        envelope = self.cluster.envelope(command, session, low=low)
+        (result,) = self.cluster.send(envelope)
+        self.sent = [*self.sent[-20:], (envelope, result)]
+        return result
+
+    def unique(self, prefix: str) -> str:
+        self.counter += 1
+        return f"{prefix}{self.counter}"
+
+    def some_bucket(self, data: st.DataObject) -> Bucket:
+        return data.draw(st.sampled_from(sorted(self.buckets.values(), key=lambda bucket: bucket.id)))
+
+    def content(self, data: st.DataObject) -> tuple[NewContent, list[bytes], Any]:
+        """A content, its pieces, and the refusal it must get, if any. Some pieces come as chunks, some by reference."""
+        pieces = data.draw(st.lists(st.sampled_from(PIECES), max_size=3))
+        brought, holders = set(pieces), set(self.cluster.nodes)
+        unusual = data.draw(st.integers(0, 5))
+        if unusual == 5 and pieces:
+            brought = data.draw(st.sets(st.sampled_from(pieces)))
+        elif unusual == 4:
+            holders = data.draw(st.sets(st.sampled_from(sorted(holders)), min_size=1))
+        chunks = tuple(self.cluster.chunk(piece, *sorted(holders)) for piece in sorted(brought))
+        content = NewContent(size=sum(map(len, pieces)), etag=self.unique("e"), chunks=chunks,
+                             slices=tuple(map(whole, pieces)))
+        quorum = len(self.cluster.nodes) // 2 + 1
+        if brought and len(holders) < quorum:
+            return content, pieces, NotDurable
+        return content, pieces, ChunkMissing if set(pieces) - brought - self.live() else None
+
+    def refused(self, result: Any, refusal: Any) -> bool:
+        """Whether the content was refused, as it must be. A dead chunk may still be there until it is drained."""
+        if refusal is ChunkMissing:
+            return isinstance(result, ChunkMissing)
+        assert isinstance(result, refusal) if refusal else not isinstance(result, NotDurable | ChunkMissing)
+        return refusal is not None
+
+    # Steps
+
+    @precondition(lambda self: self.buckets)
+    @rule(data=st.data(), what=st.sampled_from(["create", "versioning", "versioning", "delete"]),
+          versioning=st.sampled_from(["", "Enabled", "Suspended"]), name=st.sampled_from(["x", "y", "z"]))
+    def change_buckets(self, data: st.DataObject, what: str, versioning: str, name: str) -> None:
+        if what == "create":
+            self.create_bucket(name, versioning)
+        elif what == "delete":
+            self.delete_bucket(self.some_bucket(data))
+        else:
+            self.set_versioning(self.some_bucket(data), versioning or "Suspended")
+
+    def create_bucket(self, name: str, versioning: str) -> None:
+        result = self.run(CreateBucket(name=name, account="a", owner="o", versioning=versioning))
+        if any(bucket.name == name for bucket in self.buckets.values()):
+            assert result == BucketExists(account="a")
+        else:
+            assert isinstance(result, BucketCreated)
+            self.buckets[result.bucket] = Bucket(result.bucket, name, versioning)
+
+    def set_versioning(self, bucket: Bucket, status: str) -> None:
+        assert self.run(SetVersioning(bucket=bucket.id, status=status)) == Done()
+        bucket.versioning = status
+
+    def delete_bucket(self, bucket: Bucket) -> None:
+        result = self.run(DeleteBucket(bucket=bucket.id))
+        if any(bucket.keys.values()):
+            assert result == BucketNotEmpty()
+        else:
+            assert result == Done()
+            del self.buckets[bucket.id]
+            assert self.run(DeleteVersion(bucket=bucket.id, key="a")) == NoBucket()
+
+    @precondition(lambda self: self.buckets)
+    @rule(data=st.data(), key=st.sampled_from(KEYS), staged=st.booleans())
+    def put(self, data: st.DataObject, key: str, staged: bool) -> None:
+        bucket = self.some_bucket(data)
+        content, pieces, refusal = self.content(data)
+        condition, unmet = self.condition(data, bucket.current(key))
+        if staged:
+            page = self.run(StageContent(slices=(whole(PIECES[0]),), chunks=(self.cluster.chunk(PIECES[0]),)))
+            assert isinstance(page, Staged)
+            content = msgspec.structs.replace(content, staged=page.content, size=content.size + len(PIECES[0]))
+            pieces = [PIECES[0], *pieces]
+            if refusal is ChunkMissing and not {piece for piece in pieces if digest(piece) not in
+                                                {chunk.digest for chunk in content.chunks}} - self.live():
+                refusal = None      # the page brought what was missing
+        version = self.unique("v")
+        result = self.run(PutVersion(bucket=bucket.id, key=key, version_id=version, attributes=PLAIN, owner="o",
+                                     content=content, condition=condition))
+        if unmet:
+            assert result == unmet
+        elif not self.refused(result, refusal):
+            self.committed(bucket, key, Version(version, result.order, pieces, content.etag), result)
+
+    def condition(self, data: st.DataObject, current: Version | None) -> tuple[Condition, Any]:
+        kind = data.draw(st.sampled_from(["", "", "", "", "none", "match", "other"]))
+        if kind == "none":
+            return Condition(if_none_match="*"), ConditionFailed(condition="If-None-Match") if current else None
+        if kind == "match":
+            return Condition(if_match=current.etag if current else "e"), None if current else NoKey()
+        if kind == "other":
+            return Condition(if_match="other"), ConditionFailed(condition="If-Match") if current else NoKey()
+        return Condition(), None
+
+    def committed(self, bucket: Bucket, key: str, version: Version, result: Any) -> None:
+        assert isinstance(result, Committed), result
+        bucket.add(key, version)
+        assert result.version_id == (version.id if bucket.versioning else None)
+        row = self.cluster.db.execute("SELECT content FROM object WHERE bucket = ? AND key = ?",
+                                      (bucket.id, key.encode())).fetchone()
+        version.content = row[0]
+        self.contents.add(row[0])
+
+    @precondition(lambda self: self.buckets)
+    @rule(data=st.data(), key=st.sampled_from(KEYS))
+    def copy(self, data: st.DataObject, key: str) -> None:
+        bucket = self.some_bucket(data)
+        known = [version for each in self.buckets.values() for versions in each.keys.values()
+                 for version in versions if version.content]
+        gone = self.contents - {version.content for version in known}
+        if gone and data.draw(st.booleans()):
+            source = Version("", 0, content=data.draw(st.sampled_from(sorted(gone))))
+        elif known:
+            source = data.draw(st.sampled_from(known))
+        else:
+            return
+        version = self.unique("v")
+        result = self.run(PutVersion(bucket=bucket.id, key=key, version_id=version, attributes=PLAIN, owner="o",
+                                     content_of=source.content))  # type: ignore[arg-type]
+        if source not in known:
+            assert result == ContentMissing()
+        else:
+            self.committed(bucket, key, Version(version, result.order, source.pieces, source.etag), result)
+
+    @precondition(lambda self: self.buckets)
+    @rule(data=st.data(), key=st.sampled_from(KEYS), named=st.booleans())
+    def delete(self, data: st.DataObject, key: str, named: bool) -> None:
+        bucket = self.some_bucket(data)
+        versions = bucket.keys.get(key, [])
+        if named:
+            wanted = data.draw(st.sampled_from([*(version.id for version in reversed(versions)), "none"]))
+            result = self.run(DeleteVersion(bucket=bucket.id, key=key, version_id=wanted))
+            gone = [version for version in versions if version.id == wanted]
+            marker = bool(gone) and not gone[0].content
+            assert result == Deleted(existed=bool(gone), version_id=wanted, delete_marker=marker)
+            bucket.keys[key] = [version for version in versions if version.id != wanted]
+            return
+        present, marker_id = bucket.current(key) is not None, self.unique("m")
+        result = self.run(DeleteVersion(bucket=bucket.id, key=key, marker_id=marker_id))
+        if not bucket.versioning:
+            assert result == Deleted(existed=present)
+            bucket.keys.pop(key, None)
+        else:
+            marker = Version(marker_id, 0)
+            bucket.add(key, marker)
+            assert result == Deleted(existed=present, version_id=marker.id, delete_marker=True)
+
+    # Multipart
+
+    @precondition(lambda self: self.buckets)
+    @rule(data=st.data(), key=st.sampled_from(KEYS))
+    def create_upload(self, data: st.DataObject, key: str) -> None:
+        bucket, id = self.some_bucket(data), self.unique("u")
+        assert self.run(CreateUpload(bucket=bucket.id, key=key, upload_id=id, attributes=PLAIN, owner="o")) == Done()
+        current = bucket.current(key)
+        bucket.uploads[key, id] = Upload(current.order if current else 0)
+        for number in range(1, data.draw(st.integers(1, 4))):
+            self.put_a_part(data, bucket, key, id, number)
+
+    def some_upload(self, data: st.DataObject) -> tuple[Bucket, str, str, Upload]:
+        known = [(bucket.id, key, id) for bucket in self.buckets.values() for key, id in bucket.uploads]
+        bucket_id, key, id = data.draw(st.sampled_from(sorted(known)))
+        return self.buckets[bucket_id], key, id, self.buckets[bucket_id].uploads[key, id]
+
+    def uploads(self) -> bool:
+        return any(bucket.uploads for bucket in self.buckets.values())
+
+    @precondition(uploads)
+    @rule(data=st.data(), number=st.integers(1, 4))
+    def put_part(self, data: st.DataObject, number: int) -> None:
+        self.put_a_part(data, *self.some_upload(data)[:3], number)
+
+    def put_a_part(self, data: st.DataObject, bucket: Bucket, key: str, id: str, number: int) -> None:
+        upload = bucket.uploads[key, id]
+        content, pieces, refusal = self.content(data)
+        result = self.run(PutPart(bucket=bucket.id, key=key, upload_id=id, number=number, content=content))
+        if not self.refused(result, refusal):
+            assert isinstance(result, PartStored)
+            upload.parts[number] = pieces, self.cluster.index << 20
+
+    def abort(self, bucket: Bucket, key: str, id: str) -> None:
+        command = AbortUpload(bucket=bucket.id, key=key, upload_id=id)
+        assert self.run(command) == Done()
+        assert self.run(command) == NoUpload()
+        del bucket.uploads[key, id]
+
+    @precondition(uploads)
+    @rule(data=st.data(), pages=st.integers(0, 2), disturbed=st.integers(0, 3).map(lambda number: number == 3))
+    def complete(self, data: st.DataObject, pages: int, disturbed: bool) -> None:
+        bucket, key, id, upload = self.some_upload(data)
+        if not upload.parts:
+            self.abort(bucket, key, id)
+            return
+        numbers = sorted(data.draw(st.sets(st.sampled_from(sorted(upload.parts)), min_size=1)))
+        listed = [ListedPart(number=number, content=upload.parts[number][1]) for number in numbers]
+        pieces = [piece for number in numbers for piece in upload.parts[number][0]]
+        at = {"bucket": bucket.id, "key": key, "upload_id": id}
+        staged = None
+        pages = min(pages, len(listed))
+        for page in range(pages):
+            result = self.run(StageParts(**at, parts=(listed[page],), into=staged))
+            assert isinstance(result, Staged)
+            staged = result.content
+        if disturbed:           # somebody puts a listed part again before the decision
+            content = self.cluster.content(PIECES[2])
+            again = self.run(PutPart(**at, number=numbers[-1], content=content))
+            assert isinstance(again, PartStored)
+            upload.parts[numbers[-1]] = [PIECES[2]], self.cluster.index << 20
+        version, etag = self.unique("v"), self.unique("e")
+        condition, unmet = self.condition(data, bucket.current(key))
+        command = CompleteUpload(**at, version_id=version, etag=etag, size=sum(map(len, pieces)), condition=condition,
+                                 parts=tuple(listed[pages:]), staged=staged)
+        result = self.run(command)
+        current = bucket.current(key)
+        if not unmet and condition.if_match and current and current.order != upload.order:
+            unmet = ConditionConflict(condition="If-Match")
+        if not unmet and condition.if_none_match and upload.order:
+            unmet = ConditionConflict(condition="If-None-Match")
+        if unmet:
+            assert result == unmet
+        elif disturbed:
+            assert result == PartChanged(number=0 if pages else numbers[-1])
+        else:
+            self.committed(bucket, key, Version(version, result.order, pieces, etag), result)
+            del bucket.uploads[key, id]
+            again = msgspec.structs.replace(command, staged=None, parts=(), condition=Condition())
+            assert self.run(again) == result
+
+    # Sessions, repeats, restarts, nodes, housekeeping
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data())
+    def repeat(self, data: st.DataObject) -> None:
+        """An answer was lost, so the command comes again."""
+        envelope, first = data.draw(st.sampled_from(self.sent))
+        (result,) = self.cluster.send(envelope)
+        if envelope.session != self.cluster.session:
+            assert result == SessionEnded()
+        elif envelope.sequence < self.lows[envelope.session]:
+            assert result == SequencePassed()
+        else:
+            assert result == first
+            assert first != SessionEnded()
+
+    @rule(what=st.sampled_from(["session", "restart", "restart", "drain", "drain", "node", "disk"]),
+          node=st.integers(1, 3), limit=st.integers(1, 5))
+    def around(self, what: str, node: int, limit: int) -> None:
+        """A session ends, the process or a node starts again, maybe on another disk, or the leader drains a little."""
+        name = f"n{node}"
+        if what == "session":
+            self.cluster.run(EndSession(session=self.cluster.session), 0)
+            self.cluster.session = self.cluster.open_session()
+            self.lows[self.cluster.session] = 0
+        elif what == "restart":
+            self.cluster.reopen()
+        elif what == "drain":
+            self.cluster.run(Drain(limit=limit), 0)
+        else:
+            known = self.cluster.nodes.get(name)
+            self.cluster.register(name, self.unique("disk").encode() if what == "disk" or known is None else known)
+
+    # What must hold after each step
+
+    @invariant()
+    def rows_fit_together(self) -> None:
+        if hasattr(self, "cluster"):
+            assert audit.recount(self.cluster.db) == []
+
+    @invariant()
+    def versions_are_as_the_model_has_them(self) -> None:
+        for bucket in self.buckets.values() if hasattr(self, "buckets") else ():
+            page = self.cluster.read(queries.list_versions, bucket.id, "", "", "", None, 1000)
+            wanted = [(key, version.id, not version.content, version is versions[-1], sum(map(len, version.pieces)))
+                      for key, versions in sorted(bucket.keys.items()) for version in reversed(versions)]
+            assert [(entry.key, entry.version_id, entry.delete_marker, entry.latest, entry.size)
+                    for entry in page.objects] == wanted
+            for key in KEYS:
+                found, current, slices = self.cluster.read(queries.opened, bucket.name, key)
+                assert found.object_count == sum(not entry[2] for entry in wanted)
+                version = bucket.current(key)
+                if version is None:
+                    assert current is None or current.delete_marker
+                    continue
+                assert (current.version_id, current.etag) == (version.id, version.etag)
+                assert current.content == version.content
+                rest = self.cluster.read(queries.slices, version.content, sum(piece.length for piece in slices), 1000)
+                assert [piece.digest for piece in [*slices, *rest]] == [digest(piece) for piece in version.pieces]
+
+
+TestHistories = Histories.TestCase
+TestHistories.settings = settings(max_examples=60, stateful_step_count=60, deadline=None,
+                                  suppress_health_check=list(HealthCheck))
