@@ -222,7 +222,8 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_head:
             return                    # a trailer of HTTP's chunked coding; S3's own trailers are inside the body
-        key, text, headers = name.decode("latin-1").lower(), value.decode("latin-1"), self._headers
+        # Blanks around a value are no part of it (RFC 9110 §5.5); the parser takes off those before it.
+        key, text, headers = name.decode("latin-1").lower(), value.rstrip(b" \t").decode("latin-1"), self._headers
         if key not in headers:
             headers[key] = text
         elif key == "host":
