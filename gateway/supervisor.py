@@ -26,8 +26,9 @@ log = logging.getLogger("staddle.supervisor")
 
 RESTART_DELAY_S_MIN = 0.1
 RESTART_DELAY_S_MAX = 5.0
-STEADY_S = 10.0
-"""A process that lived this long has recovered: its next restart is prompt again."""
+STEADY_S = 2.0
+"""A process that was ready for this long has recovered: its next restart is prompt again. Counted from `ready`, so that
+one which dies while it starts, however slowly, is started ever more slowly."""
 
 STOP_GRACE_S = 5.0
 """On top of the time that requests get to finish; then a process is killed."""
@@ -76,22 +77,23 @@ class Supervisor:
     async def _keep(self, launch: Launch) -> None:
         delay_s = RESTART_DELAY_S_MIN
         while not self._stopping.is_set():
-            started = time.monotonic()
-            status = await self._run_once(launch)
+            status, ready_s = await self._run_once(launch)
             if self._stopping.is_set():
                 return
             if status == EX_CONFIG:
                 self.failed = f"{launch.name} cannot start as it is set up: see its message above"
                 self._stopping.set()
                 return
-            if time.monotonic() - started > STEADY_S:
+            if ready_s > STEADY_S:
                 delay_s = RESTART_DELAY_S_MIN
             log.warning("%s ended with status %d; starting it again in %.1f s", launch.name, status, delay_s,
                         extra={"child": launch.name, "status": status})
             await anyio.sleep(delay_s)
             delay_s = min(delay_s * 2, RESTART_DELAY_S_MAX)
 
-    async def _run_once(self, launch: Launch) -> int:
+    async def _run_once(self, launch: Launch) -> tuple[int, float]:
+        """The exit status of the process, and for how many seconds it was ready."""
+        ready_at: float | None = None
         async with _process(launch) as process:
             self._running[launch.name] = process
             ended = self._ended[launch.name] = anyio.Event()
@@ -102,11 +104,13 @@ class Supervisor:
                     await process.stdin.send(msgspec.json.encode(launch, enc_hook=str) + b"\n")
                 async for said in process.stdout:
                     if b"ready" in said:
+                        ready_at = time.monotonic()
                         self._waiting_for.discard(launch.name)
                         log.info("%s is ready", launch.name, extra={"child": launch.name, "pid": process.pid})
                         if not self._waiting_for:
                             self._ready.set()
-                return await process.wait()
+                status = await process.wait()
+                return status, 0.0 if ready_at is None else time.monotonic() - ready_at
             finally:
                 self._running.pop(launch.name, None)
                 ended.set()
