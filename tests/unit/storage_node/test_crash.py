@@ -145,9 +145,11 @@ def prepared(fast: Path) -> Path:
     return fast
 
 
-EXPECTED = {"segment.header", "segment.header_fdatasync", "segment.fsync_dir", "segment.write", "segment.fdatasync",
-            "segment.unlink", "index.commit", "index.synced", "open", "file.write", "file.table", "file.header",
-            "file.fdatasync", "file.rename", "file.fsync_dir", "store.unlink"}
+EXPECTED = {
+    "segment.header", "segment.header_fdatasync", "segment.fsync_dir", "segment.allocate", "segment.write",
+    "segment.fdatasync", "segment.truncate", "segment.unlink", "index.commit", "index.synced", "open", "file.write",
+    "file.table", "file.header", "file.fdatasync", "file.rename", "file.fsync_dir", "store.unlink",
+}
 
 
 @pytest.mark.slow
