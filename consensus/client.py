@@ -148,7 +148,7 @@ class MetadataClient:
             return
         self._stopping = True
         ending = [session for session in self._sessions.values() if session.idle and not session.ended]
-        if ending:
+        if ending and self._serving is not None:
             with contextlib.suppress(ClusterError, TimeoutError):
                 async with asyncio.timeout(STOP_S):
                     await self._submit_now(*[EndSession(session=session.id) for session in ending])
@@ -162,6 +162,7 @@ class MetadataClient:
             self._wire.close()
         if self._reader is not None:
             self._reader.close()
+        await asyncio.sleep(0)                           # the socket is closed in the loop's next turn
 
     @property
     def serving(self) -> bool:

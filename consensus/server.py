@@ -99,6 +99,8 @@ class MetaServer:
         self._raft = RaftNode(self._name, self._journal, self._machine, self._on_failure)
         self._raft.before_taking(self._fill)
         self._raft.start()
+        if self._raft.failed:
+            raise Unavailable("the log could not be recovered")      # on_failure knows why, and ends a real process
         self._reader = Reader(self._folder, queries.header)
         await self._wire.start()
         self._keeper = asyncio.create_task(self._keep_house(), name="meta housekeeping")
@@ -114,6 +116,7 @@ class MetaServer:
             self._raft.stop()
             await asyncio.sleep(0)                              # the last answers leave
             await self._wire.stop()
+            await asyncio.sleep(0)                              # and the sockets close
             self._reader.close()
             self._journal.close()
             if not self._raft.failed:

@@ -209,7 +209,8 @@ class Link(asyncio.BufferedProtocol):
                 self.close()
                 return False
         self._stage = 2
-        self.ready.set_result(None)
+        if not self.ready.done():             # cancelled: nobody waits any more
+            self.ready.set_result(None)
         return True
 
     # Sending
@@ -315,7 +316,11 @@ class WireClient:
                 else:
                     host, port = where.rsplit(":", 1)
                     _, link = await loop.create_connection(protocol, host.strip("[]"), int(port))
-                await link.ready
+                try:
+                    await link.ready
+                except asyncio.CancelledError:       # or too late: nobody else would close it
+                    link.close()
+                    raise
         except (OSError, TimeoutError) as error:
             raise Unavailable(f"no answer from {self.address}: {error or 'timed out'}") from error
         self._link = link

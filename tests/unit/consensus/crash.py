@@ -6,7 +6,7 @@ The model of a power cut is the harshest that POSIX allows:
 * a name (creation, rename, unlink, mkdir) is durable as of the last fsync of its folder; those made since may each be
   there or not, whatever their order;
 * a sync that fails loses what was written since the last good one, although later syncs of that file succeed;
-* files that other libraries write (SQLite's) are not known here: see `also` of `power_cut`, and `sqlite_torn`.
+* files that other libraries write (SQLite's) are not known here: see `also` of `power_cut`, and `WalFloor`.
 
     disk = FaultyDisk(root)
     ... use it; or with `disk.stop_at = n`: raise Stopped at step n ...
@@ -240,6 +240,40 @@ class FaultyDisk(Disk):
             place = os.path.join(target, os.path.relpath(path, self.root))
             if path not in self._live and also(path) and os.path.isdir(os.path.dirname(place)):
                 shutil.copyfile(path, place)
+
+
+class WalFloor:
+    """How much of a SQLite WAL a power cut must leave: what the last checkpoint synced before it moved pages.
+
+    Between checkpoints SQLite's file doesn't change and nothing is synced (synchronous=NORMAL), so a cut leaves the
+    file as it is and any longer part of the WAL. Give `on_step` to a FaultyDisk on which checkpoints are announced.
+    """
+
+    def __init__(self, database: str) -> None:
+        self._wal = database + "-wal"
+        self._under_way: tuple[bytes, int] | None = None
+        self._synced: tuple[bytes, int] = (b"", 0)
+
+    def on_step(self, step: str, path: str) -> None:
+        if self._under_way is not None:
+            self._synced, self._under_way = self._under_way, None
+        if step == "metadata.checkpoint":
+            self._under_way = self._state()
+
+    def _state(self) -> tuple[bytes, int]:
+        """Its salts, which change when it begins anew, and its length."""
+        try:
+            with open(self._wal, "rb") as file:
+                return file.read(32), os.path.getsize(self._wal)
+        except FileNotFoundError:
+            return b"", 0
+
+    def cut(self, seed: int, wal: str) -> None:
+        """Shorten a copy of the WAL to what may be left of it."""
+        head, length = self._state()
+        if os.path.exists(wal):
+            floor = self._synced[1] if head == self._synced[0] else 0
+            os.truncate(wal, random.Random(seed).choice((floor, random.Random(seed).randint(floor, length), length)))
 
 
 def every_step(run: Callable[[FaultyDisk], None], root: Callable[[int], str]) -> Iterator[tuple[int, FaultyDisk]]:

@@ -1,5 +1,6 @@
-"""A metadata member and its clients in one loop, for tests: with a proxy of nothing, a server that can be killed."""
+"""A metadata member and its clients in one loop, for tests. The member can be killed."""
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -47,13 +48,13 @@ class Place:
         server, self.server = self.server, None
         assert server is not None
         await server._wire.stop()
-        assert server._keeper is not None
-        server._keeper.cancel()
+        if server._keeper is not None:
+            server._keeper.cancel()
         if server._raft is not None:
             server._raft._loop = None
-        server._machine.db.interrupt()
         os.close(server._lock)
         server._lock = -1
+        await asyncio.sleep(0)                      # the sockets close
 
     async def close(self) -> None:
         for client in self.clients:
