@@ -106,9 +106,9 @@ async def _stream(
         if exchange.method == "HEAD":
             await exchange.reply(reply.status, reply_head(request_id, reply))
             return
-        first = await anext(pieces, b"")
-        await exchange.begin(reply.status, reply_head(request_id, reply), reply.length, first)
-        async for piece in pieces:
+        piece = await anext(pieces, b"")
+        await exchange.begin(reply.status, reply_head(request_id, reply), reply.length, piece)
+        async for piece in pieces:      # one name for all pieces: a slow reader keeps one of them in memory, not two
             await exchange.write(piece)
         await exchange.end()
     finally:

@@ -36,6 +36,9 @@ UVICORN_VERSION = "0.54."
 
 HOST_BYTES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]"
 
+TLS_BUFFER_BYTES = 64 * 1024
+"""Encrypted bytes that may wait for a slow reader before we stop writing."""
+
 Serve = Callable[[Exchange], Coroutine[Any, Any, None]]
 
 _enter_task: Callable[[asyncio.AbstractEventLoop, Any], None] = asyncio_tasks._enter_task
@@ -138,6 +141,9 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
         self.secure = transport.get_extra_info("sslcontext") is not None
+        if self.secure:
+            # By default 512 KiB, on top of what the socket's own transport holds, for each slow reader.
+            self.transport.set_write_buffer_limits(high=TLS_BUFFER_BYTES)
         peer = transport.get_extra_info("peername")
         self.remote = str(peer[0]) if isinstance(peer, tuple) else ""
         self._state.connections.add(self)  # type: ignore[arg-type]  # uvicorn lists its own classes; it needs shutdown()

@@ -78,6 +78,9 @@ def test_a_piece_that_is_being_hashed_keeps_its_buffer() -> None:
             await anext(body)
         pool.take(500, fast=True)[:5] = b"other"
         assert bytes(held) == b"first"
+        del held                                      # and when it is done, the buffer is used again
+        assert bytes(pool.take(500, fast=True)[:5]) == b"first"
+        assert pool.made == 2
 
     asyncio.run(main())
 
