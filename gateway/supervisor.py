@@ -26,7 +26,7 @@ log = logging.getLogger("staddle.supervisor")
 
 RESTART_DELAY_S_MIN = 0.1
 RESTART_DELAY_S_MAX = 5.0
-STEADY_S = 2.0
+STEADY_S = 1.0
 """A process that was ready for this long has recovered: its next restart is prompt again. Counted from `ready`, so that
 one which dies while it starts, however slowly, is started ever more slowly."""
 

@@ -49,6 +49,12 @@ class Talker:
         self._signer = Signer(host=f"127.0.0.1:{server.port}", access_key=ACCESS_KEY, secret_key=SECRET_KEY)
         self._connection: http.client.HTTPConnection | None = None
 
+    def __enter__(self) -> "Talker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def ask(self, method: str, path: str, query: str = "", body: bytes = b"") -> tuple[int, bytes, dict[str, str]]:
         """Status, body and headers. Raises NotSent or Unanswered."""
         request = self._signer.request(method, path, query=query, body=body)
@@ -80,11 +86,8 @@ class Talker:
 
 def ask(server: StaddleProcess, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
     """Status and body of one request over a connection of its own."""
-    talker = Talker(server)
-    try:
+    with Talker(server) as talker:
         status, answer, _ = talker.ask(method, path, body=body)
-    finally:
-        talker.close()
     return status, answer
 
 
