@@ -14,15 +14,15 @@ A status other than OK has a sentence as its payload.
 import msgspec
 
 from consensus.core.commands import EndSession, Envelope, OpenSession, RegisterNode
-from consensus.core.errors import ClusterError, Corrupt, Refused, Unavailable, UnknownOutcome
+from consensus.core.errors import ClusterError, Corrupt, NoSpace, Refused, Unavailable, UnknownOutcome
 from consensus.core.wire import OK
 
 SUBMIT, PING, WATCH, STATUS, QUERY = 1, 2, 3, 4, 5
 
-UNAVAILABLE, UNKNOWN, REFUSED, CORRUPT = 1, 2, 3, 4
+UNAVAILABLE, UNKNOWN, REFUSED, CORRUPT, NO_SPACE = 1, 2, 3, 4, 5
 
 _ERRORS: dict[int, type[ClusterError]] = {
-    UNAVAILABLE: Unavailable, UNKNOWN: UnknownOutcome, REFUSED: Refused, CORRUPT: Corrupt,
+    UNAVAILABLE: Unavailable, UNKNOWN: UnknownOutcome, REFUSED: Refused, CORRUPT: Corrupt, NO_SPACE: NoSpace,
 }
 
 SUBMIT_COMMANDS_MAX = 512

@@ -11,11 +11,15 @@ from consensus.core.ids import ContentId, SessionId
 class Session:
     """One session as its owner sees it."""
 
-    __slots__ = ("_answered", "ended", "id", "low", "next", "staged")
+    __slots__ = ("_answered", "ended", "id", "low", "next", "said", "staged", "telling")
 
     def __init__(self, id: SessionId) -> None:
         self.id = id
         self.low = self.next = 1
+        self.said = 1
+        """The mark as a command has told it last."""
+        self.telling = 0
+        """The last sequence that was taken only to tell the mark."""
         self._answered: set[int] = set()
         self.staged: set[ContentId] = set()
         """Contents under construction: they would be released with the session."""
@@ -31,6 +35,11 @@ class Session:
     def idle(self) -> bool:
         """No ticket is open."""
         return self.low == self.next
+
+    @property
+    def unsaid(self) -> bool:
+        """The mark has passed commands that nobody has been told of."""
+        return self.low > self.said and self.low - 1 != self.telling
 
     def take(self) -> int:
         """The next sequence; open until it is answered."""

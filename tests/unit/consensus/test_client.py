@@ -10,6 +10,7 @@ import pytest
 
 from consensus import client as client_module
 from consensus import protocol, server
+from consensus.config import SESSION_SPREAD_MAX
 from consensus.core.commands import (
     AbortUpload,
     CreateBucket,
@@ -128,8 +129,8 @@ async def test_an_answer_that_never_comes_is_unknown(place: Place, monkeypatch: 
     once(monkeypatch, lambda answers, results: None)
     with pytest.raises(UnknownOutcome):
         await client.commit(put(bucket, "k"))
-    assert client._session is not None
-    assert client._session.idle, "it is given up: the mark may pass it"
+    assert client._commits._session is not None
+    assert client._commits._session.low > 2, "it is given up: the mark passes it"
     assert isinstance(await client.commit(put(bucket, "k2")), Committed)
 
 
@@ -157,8 +158,8 @@ async def test_a_cancelled_commit_leaves_no_ticket_open(place: Place) -> None:
         commit.cancel()
     await asyncio.gather(*commits, return_exceptions=True)
     assert isinstance(await client.commit(put(bucket, "after")), Committed)
-    assert client._session is not None
-    assert client._session.idle
+    assert client._commits._session is not None
+    assert client._commits._session.idle
 
 
 # Sessions that end
@@ -167,12 +168,12 @@ async def test_an_ended_session_is_replaced_silently_for_commands_without_chunks
     member = await place.serve()
     client = await place.client()
     bucket = await bucket_of(client)
-    assert client._session is not None
-    before = client._session.id
+    assert client._commits._session is not None
+    before = client._commits._session.id
     await member.propose(EndSession(session=before))
     assert isinstance(await client.commit(put(bucket, "k")), Committed)
-    assert client._session is not None
-    assert client._session.id != before
+    assert client._commits._session is not None
+    assert client._commits._session.id != before
 
 
 async def test_a_ticket_of_an_ended_session_is_refused_as_not_done(place: Place) -> None:
@@ -195,8 +196,8 @@ async def test_a_session_that_ends_after_a_lost_answer_leaves_the_outcome_unknow
     member = await place.serve()
     client = await place.client()
     bucket = await bucket_of(client)
-    assert client._session is not None
-    session = client._session.id
+    assert client._commits._session is not None
+    session = client._commits._session.id
 
     def cut(answers: Any, results: Any) -> None:
         member._machine.sessions.stop(session)               # as if an EndSession had been applied next
@@ -215,12 +216,12 @@ async def test_a_slow_ticket_does_not_hold_back_the_others(place: Place) -> None
     slow = await client.reserve()
     for _ in range(5):
         await asyncio.gather(*(client.commit(put(bucket, f"{n}")) for n in range(300)))
-    assert client._session is not None
-    assert client._session.id != slow.session
-    assert client._session.spread <= 1
+    assert client._commits._session is not None
+    assert client._commits._session.id != slow.session
+    assert client._commits._session.spread <= 1
     assert member.status().sessions == 2
     kept = [len(session.results) for session in member._machine.sessions.open.values()]
-    assert max(kept) <= 2 * client_module.SESSION_SPREAD_MAX
+    assert max(kept) <= 2 * SESSION_SPREAD_MAX
     assert isinstance(await client.commit(put(bucket, "slow"), slow), Committed)
     async with asyncio.timeout(5):
         while member.status().sessions > 1:
@@ -234,8 +235,26 @@ async def test_released_tickets_let_the_mark_pass(place: Place) -> None:
     for ticket in reversed(tickets):
         client.release(ticket)
         client.release(ticket)
-    assert client._session is not None
-    assert client._session.idle
+    assert client._commits._session is not None
+    assert client._commits._session.idle
+
+
+async def test_an_idle_client_tells_its_mark_once(place: Place) -> None:
+    """Else storage nodes would wait for the next command to learn that a passed-over chunk may go."""
+    member = await place.serve()
+    client = await place.client()
+    bucket = await bucket_of(client)
+    ticket = await client.reserve()
+    await client.commit(put(bucket, "k"), ticket)
+    session = member._machine.sessions.open[ticket.session]
+    assert session.low <= ticket.sequence
+    async with asyncio.timeout(5):
+        while session.low <= ticket.sequence:
+            await asyncio.sleep(0.01)
+    commands = member.status().commands
+    client._commits._say_mark()
+    await asyncio.sleep(0.01)
+    assert member.status().commands == commands
 
 
 async def test_stop_ends_the_session(place: Place) -> None:
@@ -261,8 +280,8 @@ async def test_registering_ends_the_sessions_of_earlier_lives(place: Place) -> N
     again = await second.register(node())
     assert again.session != opened.session
     assert set(member._machine.sessions.open) == {again.session}
-    assert second._session is not None
-    assert second._session.id == again.session
+    assert second._commits._session is not None
+    assert second._commits._session.id == again.session
 
 
 # Pages
@@ -288,8 +307,8 @@ async def test_pages_stay_in_the_session_that_staged_them(place: Place) -> None:
     client.release(slow)
     beside = await client.reserve(beside=staged.content)
     assert beside.session == ticket.session
-    assert client._session is not None
-    assert client._session.id != ticket.session
+    assert client._commits._session is not None
+    assert client._commits._session.id != ticket.session
     done = await client.commit(PutVersion(
         bucket=bucket, key="paged", version_id=VersionId(""), attributes=Attributes(), owner="o",
         content=NewContent(size=6, etag="e", slices=(two[0],), chunks=(two[1],), staged=staged.content)), beside)

@@ -194,12 +194,12 @@ async def test_silent_sessions_end_and_heard_ones_stay(place: Place, monkeypatch
     assert server.status().sessions == 2
     now = time.monotonic()
     monkeypatch.setattr("consensus.server.time.monotonic", lambda: now + 59)
-    code, ended = await wire.call(protocol.PING, protocol.encode(list(client._sessions)))
+    code, ended = await wire.call(protocol.PING, protocol.encode(list(client._commits._sessions)))
     assert (code, msgspec.msgpack.decode(ended)) == (OK, [])
     monkeypatch.setattr("consensus.server.time.monotonic", lambda: now + 61)
     await server._end_silent_sessions()
     assert server.status().sessions == 1
-    ids = [silent.session, *client._sessions]  # type: ignore[attr-defined]
+    ids = [silent.session, *client._commits._sessions]  # type: ignore[attr-defined]
     code, ended = await wire.call(protocol.PING, protocol.encode(ids))
     assert msgspec.msgpack.decode(ended) == [silent.session]  # type: ignore[attr-defined]
 
