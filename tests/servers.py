@@ -6,6 +6,7 @@ the same folder and port. Import the fixtures in the conftest.py of a folder tha
 
 import collections
 import contextlib
+import ctypes
 import datetime
 import http.client
 import ipaddress
@@ -165,7 +166,7 @@ class StaddleProcess:
             # Its own group, so that a Ctrl-C at the tests does not reach it before they stop it.
             self._process = subprocess.Popen(
                 [*prefix, *self.command()], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env=self.environment(), cwd=self.folder, start_new_session=True)
+                env=self.environment(), cwd=self.folder, start_new_session=True, preexec_fn=_end_with_parent)
         if wait:
             self.wait_ready()
         return self
@@ -248,6 +249,16 @@ class StaddleProcess:
         assert pids, f"no {role} process among {[process.command for process in self.processes()]}"
         os.kill(pids[0], number)
         return pids[0]
+
+
+_libc = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+def _end_with_parent() -> None:
+    """Tests that are killed must not leave servers behind: the kernel sends SIGTERM when the thread that started this
+    process is gone."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def role_of(process: processes.Process) -> str | None:
