@@ -300,16 +300,24 @@ def open_database(path: str) -> peewee.SqliteDatabase:
     """The writer's connection, schema present and current. Raises sqlite3.Error, or ValueError for a newer schema."""
     database = peewee.SqliteDatabase(path, pragmas=PRAGMAS, cached_statements=256, check_same_thread=False)
     database.connect()
-    with database.atomic(), database.bind_ctx(TABLES, bind_refs=False, bind_backrefs=False):
-        database.create_tables(TABLES)
-        execute: Callable[..., Any] = database.execute_sql
-        execute(_PARTIAL)
-        row = execute("SELECT v FROM meta WHERE k = 'schema'").fetchone()
-        version = SCHEMA_VERSION if row is None else row[0]
-        if version > SCHEMA_VERSION:
-            raise ValueError(f"{path} has schema {version}, this Staddle knows up to {SCHEMA_VERSION}")
-        while version < SCHEMA_VERSION:
-            _MIGRATIONS[version](database)
-            version += 1
-        execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (version,))
+    try:
+        with database.atomic(), database.bind_ctx(TABLES, bind_refs=False, bind_backrefs=False):
+            _make_current(database, path)
+    except BaseException:
+        database.close()
+        raise
     return database
+
+
+def _make_current(database: peewee.SqliteDatabase, path: str) -> None:
+    execute: Callable[..., Any] = database.execute_sql
+    database.create_tables(TABLES)
+    execute(_PARTIAL)
+    row = execute("SELECT v FROM meta WHERE k = 'schema'").fetchone()
+    version = SCHEMA_VERSION if row is None else row[0]
+    if version > SCHEMA_VERSION:
+        raise ValueError(f"{path} has schema {version}, this Staddle knows up to {SCHEMA_VERSION}")
+    while version < SCHEMA_VERSION:
+        _MIGRATIONS[version](database)
+        version += 1
+    execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (version,))
