@@ -40,6 +40,7 @@ class Application:
         self._dispatcher = dispatcher
         self._domains = domains
         self._starlette = Starlette(routes=list(routes))
+        self._starlette.router.redirect_slashes = False      # it would send clients to wherever their Host header says
         self._serve_ours = asgi.serving(self._starlette)
 
     async def serve(self, exchange: Exchange) -> None:

@@ -316,6 +316,7 @@ _HEAD = OPERATION["HeadObject"]
 _PUT = OPERATION["PutObject"]
 _DELETE = OPERATION["DeleteObject"]
 _PLAIN = {"GET": _GET, "HEAD": _HEAD, "PUT": _PUT, "DELETE": _DELETE}
+_READS = (_GET, _HEAD)
 _COPIES = frozenset({"CopyObject", "UploadPartCopy"})
 
 
@@ -328,7 +329,7 @@ def route(method: str, scope: Scope, query: Mapping[str, str], headers: Containe
     """
     if scope == "object" and "x-amz-copy-source" not in headers and (not query or SUBRESOURCES.isdisjoint(query)):
         plain = _PLAIN.get(method)
-        if plain is not None:
+        if plain is not None and (not query or "partNumber" not in query or plain in _READS):
             return plain
     return _route_slowly(method, scope, query, headers)
 
@@ -343,6 +344,9 @@ def _route_slowly(method: str, scope: Scope, query: Mapping[str, str], headers: 
             ArgumentValue=named[0],
         )
     subresource = named[0] if named else ""
+    if not subresource and "partNumber" in query and method in ("PUT", "DELETE"):
+        # A part of nothing: to take it for the object would replace or remove what was not meant.
+        raise S3Error("InvalidArgument", "This operation requires an upload id.", ArgumentName="uploadId")
     rows = _ROUTES.get((method, scope, subresource))
     if rows is None:
         _refuse_method(method, scope, subresource)

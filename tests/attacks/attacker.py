@@ -49,6 +49,10 @@ class Attacker:
         assert self.wire.ask("PUT", self.bucket).status == 200
         assert self.wire.ask("PUT", self.victim, body=VICTIM).status == 200
 
+    def prepare_again(self) -> None:
+        """After a test that rightly removed the victim."""
+        assert self.wire.ask("PUT", self.victim, body=VICTIM).status == 200
+
     # Sending
 
     def ask(self, method: str, path: str, headers: dict[str, str] | None = None, **how: object) -> Answer:
