@@ -53,6 +53,10 @@ class Attacker:
         """After a test that rightly removed the victim."""
         assert self.wire.ask("PUT", self.victim, body=VICTIM).status == 200
 
+    def forget_log(self) -> None:
+        """What the log says up to here is as it should be."""
+        self._log_start = self.server.log_path.stat().st_size
+
     # Sending
 
     def ask(self, method: str, path: str, headers: dict[str, str] | None = None, **how: object) -> Answer:
