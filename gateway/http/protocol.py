@@ -133,6 +133,8 @@ class Connection(asyncio.Protocol):
         self._closing_at: float | None = None
         self._window = (0.0, 0)
         """Seconds that the reader of the body has waited in this window, and the bytes received at its start."""
+        self._framing = (0, 0)
+        """Bytes read that brought no body since `received` was this."""
         self._stalled = (0.0, 0)
         """Since when the client has taken nothing of our answer, and how much was waiting then."""
 
@@ -208,8 +210,10 @@ class Connection(asyncio.Protocol):
             if self._in_head and self._head_bytes > self.shared.limits.head_bytes_max:
                 self._refuse(S3Error("RequestHeaderSectionTooLarge", MaxSizeAllowed=self.shared.limits.head_bytes_max))
         arriving = self._arriving
-        if arriving is not None and arriving.request_body is not None and arriving is self._current:
-            arriving.request_body.wake()
+        if arriving is not None and arriving.request_body is not None:
+            self._check_framing(arriving.request_body, len(data))
+            if arriving is self._current:
+                arriving.request_body.wake()
         self._pump()
         self._set_reading()
 
@@ -266,6 +270,7 @@ class Connection(asyncio.Protocol):
             body = RequestBody(length, self, self.shared.pool) if length else None
         if body is not None:
             self._window = (0.0, 0)
+            self._framing = (0, -1)      # the read that brings the head does not count
         self._arriving = exchange = Exchange(
             self, method=parser.get_method().decode("latin-1"), target=target, query=query, headers=headers,
             http_10=version == "1.0", keep_alive=version == "1.1" and parser.should_keep_alive(), body=body,
@@ -297,6 +302,16 @@ class Connection(asyncio.Protocol):
         size = len(self._url) + sum(len(name) + len(value) + 4 for name, value in self._headers.items())
         if size > self.shared.limits.head_bytes_max:
             self._stop(S3Error("RequestHeaderSectionTooLarge", MaxSizeAllowed=self.shared.limits.head_bytes_max))
+
+    def _check_framing(self, body: RequestBody, came: int) -> None:
+        """Chunk extensions and trailers are no body, and the parser holds a trailer until it ends: bound them as a head
+        is bounded."""
+        if body.received != self._framing[1]:
+            self._framing = (0, body.received)
+            return
+        self._framing = (self._framing[0] + came, body.received)
+        if self._framing[0] > self.shared.limits.head_bytes_max:
+            self._refuse(S3Error("MalformedTrailerError"))
 
     def _stop(self, refusal: S3Error) -> None:
         """Raises, which ends the parser's work; `data_received` goes on with `_refusal`."""

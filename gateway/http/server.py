@@ -62,6 +62,7 @@ def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(certificate, key)
+    context.options |= ssl.OP_NO_RENEGOTIATION     # a client could make us compute for nothing
     context.set_alpn_protocols(["http/1.1"])
     return context
 

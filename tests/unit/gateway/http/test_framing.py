@@ -1,6 +1,7 @@
 """What is not plainly one HTTP/1.1 request is refused and the connection closed: where two readings of one byte stream
 are possible, requests are smuggled (RFC 9112 §11.2)."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,28 @@ def test_a_fault_in_a_body_reaches_its_reader(kind: str, folder: Path) -> None:
         assert answer.status == 400
         assert edge.small.errors == ["BadRequest"]
         assert await client.closed() == b""
+
+    run(kind, folder, talk)
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize("flood", [b"0\r\nX-A: ", b"3;", b"0\r\nX-A: b\r\n"], ids=["trailer", "extension", "trailers"])
+def test_trailers_and_extensions_have_an_end(kind: str, flood: bytes, folder: Path) -> None:
+    async def talk(edge: Edge) -> None:
+        client = await edge.connect()
+        client.send(CHUNKED.encode() + b"3\r\nabc\r\n" + flood)
+
+        async def go_on() -> None:
+            while True:
+                client.send(b"X-B: c\r\n" * 100 if flood.endswith(b"\n") else b"a" * 1000)
+                await client.writer.drain()
+                await asyncio.sleep(0.001)
+
+        flooding = asyncio.create_task(go_on())
+        answer = await client.response()
+        flooding.cancel()
+        assert answer.status == 400
+        assert edge.small.errors == ["MalformedTrailerError"]
 
     run(kind, folder, talk)
 
