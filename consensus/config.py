@@ -9,8 +9,9 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetaConfig:
-    segment_bytes: int = 64 * MIB
-    """A journal segment is closed at this size. The last one is copied at each start: about 0.1 s at 64 MiB."""
+    segment_bytes: int = 16 * MIB
+    """A journal segment is closed at this size. The last one is copied at each start, which must be possible within the
+    space that storage nodes leave free (room.py)."""
 
     tail_bytes_max: int = 64 * MIB
     """Applied entries kept in memory (for followers that lag). A group of one keeps only the last."""
@@ -23,9 +24,6 @@ class MetaConfig:
 
     queue_bytes_max: int = 64 * MIB
     """Commands waiting for the log; beyond it, clients are told to come back (promise 8)."""
-
-    checkpoint_journal_bytes: int = 16 * MIB
-    """SQLite is checkpointed after so many journal bytes: bounds its WAL and what a start after a power cut replays."""
 
     snapshot_journal_bytes: int = 256 * MIB
     """A snapshot is taken after so many journal bytes, but not before as many as the database is large: so snapshots

@@ -45,6 +45,10 @@ class JournalFailed(Exception):
     """A durable step failed. What was not yet synced is in doubt, so this process must end without another word."""
 
 
+class SqliteBehind(Corrupt):
+    """The journal begins after SQLite's last entry: SQLite, not the journal, is what was lost."""
+
+
 class Journal(PysyncobjJournal):  # type: ignore[misc]  # the library has no types
     """See the module. Not thread-safe: lives in the loop's thread."""
 
@@ -151,6 +155,12 @@ class Journal(PysyncobjJournal):  # type: ignore[misc]  # the library has no typ
     @property
     def segment_count(self) -> int:
         return len(self._heads)
+
+    def bytes_after(self, index: int) -> int:
+        """Bytes of the segments that hold entries after `index`, and so have to stay without a newer snapshot."""
+        sizes = self._sizes
+        first = next((place for place in range(len(sizes) - 1, 0, -1) if self._heads[place].base_index <= index), 0)
+        return sum(sizes[first:])
 
     @property
     def last_index(self) -> int:
@@ -307,7 +317,7 @@ class Journal(PysyncobjJournal):  # type: ignore[misc]  # the library has no typ
         """Let the log and SQLite agree on the last applied entry."""
         known = self.term_at(applied)
         if self._log and applied < self._log[0][1] > 1:
-            raise Corrupt(f"{self._folder} begins after entry {self._log[0][1]}, but SQLite ends at {applied}")
+            raise SqliteBehind(f"{self._folder} begins after entry {self._log[0][1]}, but SQLite ends at {applied}")
         if applied and known is None:
             # SQLite is ahead: a snapshot was just installed, or the torn last group had already been applied.
             self.reset_to(applied, applied_term)

@@ -1,15 +1,10 @@
-"""The metadata member as a role: owns the folder `meta`, takes commands from clients into the log, and keeps house.
+"""The metadata member as a role: owns the folder `meta`, takes commands from clients into the log, and answers them.
 
 One loop turn collects what all clients have sent; one tick makes it one or two log entries, syncs, applies, commits and
-answers. What needs longer (bulk checkpoints, snapshots) runs in a thread beside it.
-
-Housekeeping, as leader: sessions whose processes are silent are ended, the queue of released things is drained in
-bounded steps that give way to clients, SQLite is checkpointed and snapshots are taken by journal bytes, and the journal
-is trimmed behind the older of the last two snapshots, so that losing SQLite never loses an entry.
+answers. What needs longer is kept out of the way (housekeeping.py).
 """
 
 import asyncio
-import contextlib
 import fcntl
 import inspect
 import logging
@@ -28,24 +23,22 @@ from consensus.apply.state import Replication
 from consensus.config import MetaConfig
 from consensus.core.clock import Clock, SystemClock
 from consensus.core.codec import ENTRY_VERSION, encode_entry, encode_results
-from consensus.core.commands import AnyCommand, Drain, EndSession, Envelope
-from consensus.core.errors import ClusterError, Refused, Unavailable, UnknownOutcome
+from consensus.core.commands import AnyCommand, Envelope
+from consensus.core.errors import ClusterError, Refused, Unavailable
 from consensus.core.ids import SessionId
-from consensus.core.results import AnyResult, Drained
+from consensus.core.results import AnyResult
 from consensus.core.wire import OK, Handler, Link, WireServer
 from consensus.disk import Disk
-from consensus.journal import Journal, JournalFailed
-from consensus.machine import Machine
+from consensus.housekeeping import Housekeeper
 from consensus.raft import RaftNode, exit_process
 from consensus.reads import Reader, failure, query_named
+from consensus.recovery import recover
+from consensus.room import Room
 
 log = logging.getLogger("staddle.meta")
 
 ENTRIES_PER_TICK_MAX = 2
 """What queues beyond waits for the next tick, so that answers are never further away than two entries."""
-
-DRAIN_ALWAYS_S = 600.0
-"""Some work comes due by time alone (finished uploads are forgotten after a day): drain this often even if idle."""
 
 
 class _Batch(NamedTuple):
@@ -73,13 +66,10 @@ class MetaServer:
         self._queue: deque[_Batch] = deque()
         self._queued_bytes = 0
         self._watching: set[Link] = set()
-        self._heard: dict[int, float] = {}
+        self._room = Room(folder)
         self._epoch = secrets.token_hex(8)
-        self._keeper: asyncio.Task[None] | None = None
         self._lock = -1
         self._entries = self._commands = 0
-        self._checkpointed_at = self._snapshot_at = 0          # journal bytes written then
-        self._drained_at = 0.0
         self._raft: RaftNode | None = None
 
     # Life
@@ -90,29 +80,32 @@ class MetaServer:
         Raises Refused if another process has this folder, Corrupt if what was durable is damaged.
         """
         self._lock = _lock(os.path.join(self._folder, "lock"))
-        self._machine = Machine(self._folder, disk=self._disk, copies=self._copies, replication=self._replication)
         try:
-            self._journal = Journal(os.path.join(self._folder, "journal"), self._disk, self._config,
-                                    applied=self._machine.applied, applied_term=self._machine.applied_term)
-        except JournalFailed as error:
-            raise Unavailable(str(error)) from error
+            await self._recover()
+            await self._wire.start()
+        except BaseException:
+            os.close(self._lock)
+            self._lock = -1
+            raise
+        self.housekeeper.start()
+        log.info("serving", extra={"applied": self._machine.applied, "epoch": self._epoch})
+
+    async def _recover(self) -> None:
+        self._machine, self._journal = recover(
+            self._folder, disk=self._disk, config=self._config, copies=self._copies, replication=self._replication)
         self._raft = RaftNode(self._name, self._journal, self._machine, self._on_failure)
         self._raft.before_taking(self._fill)
         self._raft.start()
         if self._raft.failed:
             raise Unavailable("the log could not be recovered")      # on_failure knows why, and ends a real process
         self._reader = Reader(self._folder, queries.header)
-        await self._wire.start()
-        self._keeper = asyncio.create_task(self._keep_house(), name="meta housekeeping")
-        log.info("serving", extra={"applied": self._machine.applied, "term": self._raft.raftCurrentTerm})
+        self.housekeeper = Housekeeper(self._folder, self._machine, self._journal, self, disk=self._disk,
+                                       config=self._config, clock=self._clock, on_failure=self._raft.fail)
 
     async def stop(self) -> None:
         """Answer what has been taken, then let go. SQLite's file is left checkpointed."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
         if self._raft is not None:
+            await self.housekeeper.stop()
             self._raft.stop()
             await asyncio.sleep(0)                              # the last answers leave
             await self._wire.stop()
@@ -124,6 +117,11 @@ class MetaServer:
             self._machine.close()
         if self._lock >= 0:
             os.close(self._lock)
+
+    @property
+    def busy(self) -> bool:
+        """Clients are waiting for the log."""
+        return bool(self._queue)
 
     @property
     def serving(self) -> protocol.Serving:
@@ -143,8 +141,9 @@ class MetaServer:
             raise Refused(f"{count} commands in {len(raw)} bytes: more than one entry takes")
         if self._queued_bytes > self._config.queue_bytes_max:
             raise Unavailable("too many commands are waiting for the log")
-        now, heard = time.monotonic(), self._heard
+        now, heard = time.monotonic(), self.housekeeper.heard
         for envelope in envelopes:
+            self._room.check(envelope.command)
             if envelope.session:
                 heard[envelope.session] = now
             elif not isinstance(envelope.command, protocol.WITHOUT_SESSION):
@@ -189,7 +188,7 @@ class MetaServer:
         ended = []
         for session in protocol.sessions.decode(payload):
             if session in open_sessions:
-                self._heard[session] = now
+                self.housekeeper.heard[session] = now
             else:
                 ended.append(session)
         return protocol.encode(ended)
@@ -231,70 +230,6 @@ class MetaServer:
 
     def forget(self, link: Link) -> None:
         self._watching.discard(link)
-
-    # Housekeeping
-
-    async def _keep_house(self) -> None:
-        while True:
-            await asyncio.sleep(self._config.housekeeping_s)
-            try:
-                await self._end_silent_sessions()
-                await self._drain()
-                await self._checkpoint_and_snapshot()
-            except (Unavailable, UnknownOutcome) as error:
-                log.warning("housekeeping is put off: %s", error)
-            except Exception as error:  # noqa: BLE001  what failed may be SQLite or the journal: see raft.py
-                assert self._raft is not None
-                self._raft.fail(error)
-
-    async def _end_silent_sessions(self) -> None:
-        now, heard = time.monotonic(), self._heard
-        for session in list(self._machine.sessions.open):
-            if now - heard.setdefault(session, now) > self._config.session_silence_s:
-                log.info("session %d has been silent and is ended", session, extra={"session": session})
-                await self.propose(EndSession(session=SessionId(session)))
-        for session in heard.keys() - self._machine.sessions.open:
-            del heard[session]
-
-    async def _drain(self) -> None:
-        due = time.monotonic() - self._drained_at > DRAIN_ALWAYS_S
-        while due or self._machine.has_work(self._clock.now_ms()):
-            began = time.monotonic()
-            result = await self.propose(Drain())
-            self._drained_at, due = time.monotonic(), False
-            if not isinstance(result, Drained) or not result.more:
-                break
-            # Clients have come in meanwhile if anything is queued: leave them the greater share of the log.
-            pause = (self._drained_at - began) * (1 / self._config.drain_share - 1) if self._queue else 0.0
-            await asyncio.sleep(pause)
-
-    async def _checkpoint_and_snapshot(self) -> None:
-        written = self._journal.bytes_written
-        if written - self._checkpointed_at >= self._config.checkpoint_journal_bytes:
-            await self._checkpoint()
-        database = os.stat(self._machine.path).st_size
-        if written - self._snapshot_at >= max(self._config.snapshot_journal_bytes, database):
-            await self.take_snapshot()
-
-    async def _checkpoint(self) -> int:
-        """The bulk in a thread beside the writer, then the little that came meanwhile. Returns the durable index."""
-        self._checkpointed_at = self._journal.bytes_written
-        await asyncio.to_thread(self._machine.checkpoint)
-        return self._machine.checkpoint()
-
-    async def take_snapshot(self) -> None:
-        """Make one, and trim the journal behind the older of the two that are kept."""
-        self._snapshot_at = self._journal.bytes_written
-        durable = await self._checkpoint()
-        try:
-            await asyncio.to_thread(snapshot.make, self._machine.path, self._folder, self._disk)
-        except (OSError, sqlite3.Error) as error:      # a full disk, most likely: the older snapshots still count
-            log.error("no snapshot could be taken: %s", error)
-            return
-        kept = snapshot.listed(self._folder)
-        if len(kept) >= snapshot.KEPT:
-            gone = self._journal.trim(min(kept[0].index, durable))
-            log.info("snapshot taken", extra={"index": kept[-1].index, "segments_trimmed": gone})
 
 
 class _Answers:

@@ -48,12 +48,13 @@ class Place:
         server, self.server = self.server, None
         assert server is not None
         await server._wire.stop()
-        if server._keeper is not None:
-            server._keeper.cancel()
+        if hasattr(server, "housekeeper"):
+            await server.housekeeper.stop()
         if server._raft is not None:
             server._raft._loop = None
-        os.close(server._lock)
-        server._lock = -1
+        if server._lock >= 0:
+            os.close(server._lock)
+            server._lock = -1
         await asyncio.sleep(0)                      # the sockets close
 
     async def close(self) -> None:

@@ -332,7 +332,7 @@ async def test_an_abandoned_page_is_released_soon(place: Place) -> None:
     async with asyncio.timeout(5):
         while ticket.session in member._machine.sessions.open:
             await asyncio.sleep(0)
-    await member._drain()
+    await member.housekeeper.drain()
     assert member._machine.db.execute("SELECT count(*) FROM chunk").fetchone() == (0,)
     with pytest.raises(Unavailable):
         await client.reserve(beside=staged.content)

@@ -75,7 +75,7 @@ class Life:
                 assert isinstance(done, Committed)
                 self.answered[key] = etag
             if group < 2:
-                await server.take_snapshot()
+                await server.housekeeper.take_snapshot()
         await client.stop()
         await server.stop()
         self.finished = True

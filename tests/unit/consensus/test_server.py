@@ -4,21 +4,24 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
-from consensus import protocol, snapshot
+from consensus import housekeeping, protocol, snapshot
 from consensus.client import MetadataClient
 from consensus.config import MetaConfig
 from consensus.core.codec import decode_results
-from consensus.core.commands import CreateBucket, Drain, Envelope, OpenSession
-from consensus.core.errors import Refused, Unavailable
+from consensus.core.commands import CreateBucket, DeleteVersion, Drain, Envelope, OpenSession
+from consensus.core.errors import Corrupt, NoSpace, Refused, Unavailable
 from consensus.core.ids import SessionId
-from consensus.core.results import BucketCreated, BucketExists, Committed
+from consensus.core.results import BucketCreated, BucketExists, Committed, Deleted
 from consensus.core.wire import OK, WireClient
 from consensus.journal import JournalFailed
+from consensus.room import BRINGING_BYTES, FREEING_BYTES
+from consensus.server import MetaServer
 from tests.unit.consensus.crash import FaultyDisk
 from tests.unit.consensus.members import SECRET, Place, put
 
@@ -190,14 +193,14 @@ async def test_silent_sessions_end_and_heard_ones_stay(place: Place, monkeypatch
     await client.commit(CreateBucket(name="b", account="a", owner="o"))
     wire = await linked(place)
     (silent,) = await submit(wire, envelope(0, 0, OpenSession(owner="silent")))
-    await server._end_silent_sessions()
+    await server.housekeeper.end_silent_sessions()
     assert server.status().sessions == 2
     now = time.monotonic()
-    monkeypatch.setattr("consensus.server.time.monotonic", lambda: now + 59)
+    monkeypatch.setattr("consensus.housekeeping.time.monotonic", lambda: now + 59)
     code, ended = await wire.call(protocol.PING, protocol.encode(list(client._commits._sessions)))
     assert (code, msgspec.msgpack.decode(ended)) == (OK, [])
-    monkeypatch.setattr("consensus.server.time.monotonic", lambda: now + 61)
-    await server._end_silent_sessions()
+    monkeypatch.setattr("consensus.housekeeping.time.monotonic", lambda: now + 61)
+    await server.housekeeper.end_silent_sessions()
     assert server.status().sessions == 1
     ids = [silent.session, *client._commits._sessions]  # type: ignore[attr-defined]
     code, ended = await wire.call(protocol.PING, protocol.encode(ids))
@@ -210,10 +213,10 @@ async def test_the_queue_is_drained(place: Place) -> None:
     await client.commit(CreateBucket(name="b", account="a", owner="o"))
     await client.stop()                                       # its session's remains go through the queue
     assert server._machine.has_work(0)
-    await server._drain()
+    await server.housekeeper.drain()
     assert not server._machine.has_work(0)
     entries = server.status().commit_index
-    await server._drain()
+    await server.housekeeper.drain()
     assert server.status().commit_index == entries, "nothing is proposed when there is nothing to do"
 
 
@@ -229,10 +232,10 @@ async def test_the_journal_is_trimmed_behind_the_older_of_two_snapshots(make_pla
             await client.commit(put(created.bucket, f"{group}/{number}"))
 
     await puts(0)
-    await server.take_snapshot()
+    await server.housekeeper.take_snapshot()
     assert server._journal._heads[0].number == 1, "one snapshot is not enough to trim"
     await puts(1)
-    await server.take_snapshot()
+    await server.housekeeper.take_snapshot()
     older, newer = snapshot.listed(str(place.meta))
     assert server._journal._heads[0].number > 1
     assert server._journal._heads[1].base_index > older.index >= server._journal._heads[0].base_index
@@ -253,20 +256,138 @@ async def test_the_journal_is_trimmed_behind_the_older_of_two_snapshots(make_pla
 
 async def test_housekeeping_checkpoints_and_snapshots_by_journal_bytes(make_place: Callable[..., Place]) -> None:
     place = make_place(config=MetaConfig(
-        housekeeping_s=3600.0, segment_bytes=4000, checkpoint_journal_bytes=5000, snapshot_journal_bytes=5000))
+        housekeeping_s=3600.0, segment_bytes=4000, snapshot_journal_bytes=5000))
     server = await place.serve()
     client = await place.client()
     created = await client.commit(CreateBucket(name="b", account="a", owner="o"))
     assert isinstance(created, BucketCreated)
-    await server._checkpoint_and_snapshot()
-    assert not snapshot.listed(str(place.meta))
-    for _ in range(100):
-        await asyncio.gather(*(client.commit(put(created.bucket, f"{number}")) for number in range(50)))
-        await server._checkpoint_and_snapshot()
-        if snapshot.listed(str(place.meta)):
+    for _ in range(200):
+        database = Path(server._machine.path).stat().st_size
+        due = server._journal.bytes_after(0) >= max(5000, database)
+        await server.housekeeper.keep_journal_short()
+        assert bool(snapshot.listed(str(place.meta))) == due
+        if due:
             break
-    assert len(snapshot.listed(str(place.meta))) == 1
-    assert server.status().journal_written_bytes > Path(server._machine.path).stat().st_size
+        await asyncio.gather(*(client.commit(put(created.bucket, f"{number}")) for number in range(50)))
+    assert due
+    first = snapshot.listed(str(place.meta))
+    await server.housekeeper.keep_journal_short()
+    assert snapshot.listed(str(place.meta)) == first, "not before as many journal bytes again"
+
+
+async def test_the_wal_is_kept_short(make_place: Callable[..., Place], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(housekeeping, "WAL_BYTES", 100_000)
+    monkeypatch.setattr(housekeeping, "WAL_BYTES_MAX", 200_000)
+    place = make_place()
+    server = await place.serve()
+    client = await place.client()
+    created = await client.commit(CreateBucket(name="b", account="a", owner="o"))
+    assert isinstance(created, BucketCreated)
+    sizes = []
+    for group in range(30):
+        await asyncio.gather(*(client.commit(put(created.bucket, f"{group}/{number}")) for number in range(50)))
+        sizes.append(server.housekeeper._wal_bytes())
+        await server.housekeeper.keep_wal_short()
+    assert max(sizes) < 600_000
+    assert Path(server._machine.path).stat().st_size > 100_000
+
+
+# Loss of SQLite, of space
+
+async def filled(place: Place) -> MetaServer:
+    """Two snapshots, trimmed segments, and entries after them; then killed."""
+    server = await place.serve()
+    client = await place.client()
+    created = await client.commit(CreateBucket(name="b", account="a", owner="o"))
+    assert isinstance(created, BucketCreated)
+    for group in range(3):
+        for number in range(20):
+            await client.commit(put(created.bucket, f"{group}/{number}"))
+        if group < 2:
+            await server.housekeeper.take_snapshot()
+    await client.stop()
+    await place.kill()
+    return server
+
+
+def damage(path: Path) -> None:
+    for suffix in ("-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    path.write_bytes(b"\0" * 8192)
+
+
+@pytest.mark.parametrize("how", ["damaged", "missing", "damaged, newer snapshot too"])
+async def test_lost_sqlite_comes_back_from_a_snapshot_and_the_journal(
+    make_place: Callable[..., Place], how: str
+) -> None:
+    place = make_place(config=MetaConfig(housekeeping_s=3600.0, segment_bytes=2000))
+    path = Path((await filled(place))._machine.path)
+    damage(path)
+    if how == "missing":
+        path.unlink()
+    if "newer" in how:
+        Path(snapshot.listed(str(place.meta))[-1].path).write_bytes(b"rotten")
+    server = await place.serve()
+    assert server.serving.generation == 2
+    client = await place.client()
+    bucket = await client.bucket("b")
+    assert bucket is not None
+    assert bucket.object_count == 60
+
+
+async def test_without_a_snapshot_the_journal_gives_everything_back(place: Place) -> None:
+    server = await place.serve()
+    client = await place.client()
+    await client.commit(CreateBucket(name="b", account="a", owner="o"))
+    await place.kill()
+    path = Path(server._machine.path)
+    damage(path)
+    with pytest.raises(Corrupt, match="no snapshot"):
+        await place.serve()
+    path.unlink()
+    await place.serve()
+    assert await client.bucket("b") is not None
+
+
+async def test_a_damaged_journal_stops_the_member_and_changes_nothing(make_place: Callable[..., Place]) -> None:
+    place = make_place(config=MetaConfig(housekeeping_s=3600.0, segment_bytes=2000))
+    await filled(place)
+    segment = max((place.meta / "journal").glob("*.log"))
+    data = bytearray(segment.read_bytes())
+    data[150] ^= 1
+    segment.write_bytes(data)
+    current = (place.meta / "CURRENT").read_bytes()
+    for _ in range(2):
+        with pytest.raises(Corrupt, match="damaged"):
+            await place.serve()
+    assert (place.meta / "CURRENT").read_bytes() == current
+
+
+async def test_a_full_disk_takes_no_data_but_deletes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    await place.serve()
+    client = await place.client()
+    created = await client.commit(CreateBucket(name="b", account="a", owner="o"))
+    assert isinstance(created, BucketCreated)
+    await client.commit(put(created.bucket, "old"))
+    clock = time.monotonic()
+    monkeypatch.setattr("consensus.room.time.monotonic", lambda: clock)
+
+    def leave(free: int) -> None:
+        nonlocal clock
+        clock += 10
+        monkeypatch.setattr("consensus.room.os.statvfs", lambda folder: SimpleNamespace(f_bavail=free, f_frsize=1))
+
+    leave(BRINGING_BYTES - 1)
+    deleted, *refused = await asyncio.gather(
+        client.commit(DeleteVersion(bucket=created.bucket, key="old")),
+        *(client.commit(put(created.bucket, f"{number}")) for number in range(5)), return_exceptions=True)
+    assert isinstance(deleted, Deleted)
+    assert [type(outcome) for outcome in refused] == [NoSpace] * 5
+    leave(FREEING_BYTES - 1)
+    with pytest.raises(NoSpace):
+        await client.commit(DeleteVersion(bucket=created.bucket, key="old"))
+    leave(BRINGING_BYTES)
+    assert isinstance(await client.commit(put(created.bucket, "new")), Committed)
 
 
 # Queries over the wire

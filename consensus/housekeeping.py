@@ -1,0 +1,183 @@
+"""What the leader does beside the log: silent sessions end, released things are drained, SQLite's WAL stays short,
+snapshots are taken and the journal is trimmed behind them.
+
+Nothing here is needed for a right answer, only for space, memory and speed. What takes long runs in a thread, one thing
+at a time; what goes through the log gives way to clients.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+from consensus import snapshot
+from consensus.config import MetaConfig
+from consensus.core.clock import Clock
+from consensus.core.commands import AnyCommand, Drain, EndSession
+from consensus.core.errors import Unavailable, UnknownOutcome
+from consensus.core.ids import SessionId
+from consensus.core.results import AnyResult, Drained
+from consensus.disk import Disk
+from consensus.journal import Journal
+from consensus.machine import Machine
+
+log = logging.getLogger("staddle.meta")
+
+Value = TypeVar("Value")
+
+WAL_LOOK_S = 0.25
+"""A busy member writes a few MiB of WAL in this time."""
+
+WAL_BYTES = 8 << 20
+"""From here on a checkpoint runs beside the writer. Larger ones cost the same, smaller ones write hot pages more often."""
+
+WAL_BYTES_MAX = 32 << 20
+"""A WAL begins anew only when a checkpoint has caught up with the writer, which never happens beside a busy one. At this
+size the writer waits for the little that is left; at twice the size SQLite itself would make it wait for all."""
+
+DRAIN_ALWAYS_S = 600.0
+"""Some work comes due by time alone (finished uploads are forgotten after a day): drain this often even if idle."""
+
+SNAPSHOT_RETRY_S = 300.0
+"""After a snapshot that failed for want of space."""
+
+SPACE_KEPT_BYTES = 128 << 20
+"""A snapshot must leave this much free."""
+
+
+class Log(Protocol):
+    """What housekeeping needs of the server."""
+
+    @property
+    def busy(self) -> bool:
+        """Clients are waiting for the log."""
+
+    async def propose(self, command: AnyCommand) -> AnyResult: ...
+
+
+class Housekeeper:
+    """Works from `start` to `stop`; the steps can be called one by one as well."""
+
+    def __init__(self, folder: str, machine: Machine, journal: Journal, log: Log, *, disk: Disk, config: MetaConfig,
+                 clock: Clock, on_failure: Callable[[BaseException], None]) -> None:
+        self._folder, self._machine, self._journal, self._log = folder, machine, journal, log
+        self._disk, self._config, self._clock, self._on_failure = disk, config, clock, on_failure
+        self.heard: dict[int, float] = {}
+        """When each session was heard of last, monotonic."""
+        self._drained_at = self._snapshot_at = 0.0
+        self._beside: asyncio.Future[Any] | None = None
+        self._one = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._repeat(WAL_LOOK_S, self.keep_wal_short), name="meta checkpoints"),
+            loop.create_task(self._repeat(self._config.housekeeping_s, self.keep_house), name="meta housekeeping"),
+            loop.create_task(self._repeat(self._config.housekeeping_s, self.keep_journal_short), name="meta snapshots"),
+        ]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._beside is not None and not self._beside.done():
+            with contextlib.suppress(OSError, sqlite3.Error):        # threads cannot be cancelled
+                await self._beside
+
+    async def _repeat(self, period_s: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(period_s)
+            try:
+                await work()
+            except (Unavailable, UnknownOutcome) as error:
+                log.warning("housekeeping is put off: %s", error)
+            except Exception as error:  # noqa: BLE001  what failed may be SQLite or the journal: see raft.py
+                self._on_failure(error)
+                return
+
+    async def _in_thread(self, work: Callable[[], Value]) -> Value:
+        """One thing at a time, and it is waited for even if we are stopped."""
+        async with self._one:
+            running = asyncio.get_running_loop().run_in_executor(None, work)
+            self._beside = running
+            return await asyncio.shield(running)
+
+    # Sessions and the queue
+
+    async def keep_house(self) -> None:
+        await self.end_silent_sessions()
+        await self.drain()
+
+    async def end_silent_sessions(self) -> None:
+        now, heard, sessions = time.monotonic(), self.heard, self._machine.sessions
+        for session in list(sessions.open):
+            if now - heard.setdefault(session, now) > self._config.session_silence_s:
+                log.info("session %d has been silent and is ended", session, extra={"session": session})
+                await self._log.propose(EndSession(session=SessionId(session)))
+        for session in heard.keys() - sessions.open.keys():
+            del heard[session]
+
+    async def drain(self) -> None:
+        due = time.monotonic() - self._drained_at > DRAIN_ALWAYS_S
+        while due or self._machine.has_work(self._clock.now_ms()):
+            began = time.monotonic()
+            result = await self._log.propose(Drain())
+            self._drained_at, due = time.monotonic(), False
+            if not isinstance(result, Drained) or not result.more:
+                break
+            # If clients have come in meanwhile, the greater share of the log is theirs.
+            pause = (self._drained_at - began) * (1 / self._config.drain_share - 1) if self._log.busy else 0.0
+            await asyncio.sleep(pause)
+
+    # Checkpoints and snapshots
+
+    async def keep_wal_short(self) -> None:
+        if self._wal_bytes() >= WAL_BYTES:
+            await self.checkpoint()
+
+    async def checkpoint(self) -> int:
+        """Bring SQLite's file up to date. Returns the last entry that it holds durably."""
+        durable = await self._in_thread(self._machine.checkpoint)
+        if self._wal_bytes() >= WAL_BYTES_MAX:
+            async with self._one:
+                durable = self._machine.checkpoint()
+        return durable
+
+    def _wal_bytes(self) -> int:
+        try:
+            return os.stat(self._machine.path + "-wal").st_size
+        except FileNotFoundError:
+            return 0
+
+    async def keep_journal_short(self) -> None:
+        """Snapshots are due by journal bytes, but not before as many as the database is large: so they write about as
+        much as the journal does, whatever the size of the database."""
+        kept = snapshot.listed(self._folder)
+        after = self._journal.bytes_after(kept[-1].index if kept else 0)
+        database = os.stat(self._machine.path).st_size
+        if after < max(self._config.snapshot_journal_bytes, database) or time.monotonic() < self._snapshot_at:
+            return
+        free = os.statvfs(self._folder)
+        if free.f_bavail * free.f_frsize < database + SPACE_KEPT_BYTES:
+            log.warning("no room for a snapshot of %d bytes: the journal grows", database)
+            self._snapshot_at = time.monotonic() + SNAPSHOT_RETRY_S
+            return
+        await self.take_snapshot()
+
+    async def take_snapshot(self) -> None:
+        """Make one, and trim the journal behind the older of the two that are kept."""
+        durable = await self.checkpoint()
+        try:
+            await self._in_thread(lambda: snapshot.make(self._machine.path, self._folder, self._disk))
+        except (OSError, sqlite3.Error) as error:      # a full disk, most likely: the older snapshots still count
+            log.error("no snapshot could be taken: %s", error)
+            self._snapshot_at = time.monotonic() + SNAPSHOT_RETRY_S
+            return
+        kept = snapshot.listed(self._folder)
+        gone = self._journal.trim(min(kept[0].index, durable)) if len(kept) >= snapshot.KEPT else 0
+        log.info("snapshot taken", extra={"index": kept[-1].index, "segments_trimmed": gone})
