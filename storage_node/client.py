@@ -20,7 +20,7 @@ from storage_node.store import StoreStatistics
 BULK_LINKS = 3
 """Streams share them, so one slow stream holds up a third of the others at worst."""
 
-DEADLINE_S = 20.0
+DEADLINE_S = 30.0
 """Of a request: a disk that takes longer is as good as gone, and the client's own patience is 60 s."""
 
 BULK_FROM_BYTES = 64 << 10
@@ -177,8 +177,12 @@ class NodeClient:
 
     async def put(self, request: bytes) -> tuple[int, bytes]:
         """The same, connecting first. Status and payload, for `checked`. Raises Unavailable, Refused."""
-        wire = await self._small.get()
-        return await wire.call(protocol.PUT, request)
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                wire = await self._small.get()
+                return await wire.call(protocol.PUT, request)
+        except TimeoutError:
+            raise Unavailable(f"{self.address} did not answer in {DEADLINE_S:g} s") from None
 
     async def upload(self, generation: Generation) -> Upload:
         """Begin a large chunk. Raises Unavailable, Refused."""

@@ -296,6 +296,10 @@ class DiskStore:
     async def damage(self, limit: int) -> list[tuple[Digest, bytes, str]]:
         return await self._run(self._index.damage, limit)
 
+    def capacity_bytes(self) -> int:
+        disk = os.statvfs(self.folder)
+        return disk.f_blocks * disk.f_frsize
+
     async def statistics(self) -> StoreStatistics:
         totals = await self._run(self._index.totals)
         disk = os.statvfs(self.folder)

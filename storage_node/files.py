@@ -85,6 +85,7 @@ class IncomingFile:
 
     def _open(self) -> None:
         self._fd = self._files.disk.open(self._path, _NEW)
+        os.lseek(self._fd, FILE_DATA_START, os.SEEK_SET)      # the header comes last, when digest and size are known
 
     async def write(self, blocks: list[bytes]) -> None:
         """Append blocks of BLOCK_BYTES; only the chunk's very last one may be shorter. Raises NoSpace, Unavailable."""
@@ -92,7 +93,6 @@ class IncomingFile:
 
     def _write(self, blocks: list[bytes]) -> None:
         disk, size = self._files.disk, self.size
-        at = FILE_DATA_START + size
         for block in blocks:
             assert not self._short, "a short block ends the chunk"
             assert 0 < len(block) <= BLOCK_BYTES
@@ -100,7 +100,7 @@ class IncomingFile:
             self._crcs.append(crc32c(block))
             size += len(block)
         assert size <= CHUNK_BYTES_MAX
-        disk.pwrite(self._fd, blocks[0] if len(blocks) == 1 else b"".join(blocks), at, "file.write")
+        disk.writev(self._fd, blocks, "file.write")
         if size // WRITE_BACK_BYTES != self.size // WRITE_BACK_BYTES:
             self._write_back(size // WRITE_BACK_BYTES)
         self.size = size
@@ -173,7 +173,7 @@ class Files:
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._give_names, name="files", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="files", daemon=True)
         self._thread.start()
 
     async def stop(self) -> None:
@@ -202,6 +202,14 @@ class Files:
         return answer
 
     # The thread
+
+    def _run(self) -> None:
+        try:
+            self._give_names()
+        except Exception:
+            # A mistake of ours, and who waits would wait for ever. A dead process is started again and recovers.
+            log.critical("the naming of chunk files has failed", exc_info=True)
+            os._exit(70)
 
     def _give_names(self) -> None:
         while True:

@@ -152,6 +152,27 @@ class Index:
                 self._rollback()
                 raise
 
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """Raises Unavailable when SQLite can't read."""
+        with self._lock:
+            try:
+                yield self._db
+            except sqlite3.Error as error:
+                raise Unavailable(f"{self.path}: {error}") from error
+
+    @contextmanager
+    def _beside(self) -> Iterator[sqlite3.Connection]:
+        """A connection for a long read. Raises Unavailable."""
+        try:
+            db = sqlite3.connect(self.path, isolation_level=None)
+            try:
+                yield db
+            finally:
+                db.close()
+        except sqlite3.Error as error:
+            raise Unavailable(f"{self.path}: {error}") from error
+
     def _rollback(self) -> None:
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
@@ -185,27 +206,27 @@ class Index:
             db.execute("UPDATE segment SET dead=dead+?, live=live-1 WHERE number=?", (record_bytes(size), number))
 
     def find(self, digest: Digest, generation: bytes) -> Copy | None:
-        with self._lock:
-            row = self._db.execute("SELECT * FROM chunk WHERE digest=? AND generation=?",
+        with self._reading() as db:
+            row = db.execute("SELECT * FROM chunk WHERE digest=? AND generation=?",
                                    (digest, generation)).fetchone()
         return Copy(*row) if row else None
 
     def generations(self, digest: Digest) -> list[Copy]:
         """All copies of these bytes."""
-        with self._lock:
-            return [Copy(*row) for row in self._db.execute("SELECT * FROM chunk WHERE digest=?", (digest,))]
+        with self._reading() as db:
+            return [Copy(*row) for row in db.execute("SELECT * FROM chunk WHERE digest=?", (digest,))]
 
     def page(self, after: tuple[bytes, bytes] | None, limit: int) -> list[Copy]:
         """Copies in the order of (digest, generation)."""
-        with self._lock:
-            return [Copy(*row) for row in self._db.execute(
+        with self._reading() as db:
+            return [Copy(*row) for row in db.execute(
                 "SELECT * FROM chunk WHERE (digest, generation) > (?,?) ORDER BY digest, generation LIMIT ?",
                 (*(after or (b"", b"")), limit))]
 
     def due(self, now_ms: int, limit: int) -> list[Copy]:
         """Copies that aren't settled and whose time to be asked about has come, longest waiting first."""
-        with self._lock:
-            return [Copy(*row) for row in self._db.execute(
+        with self._reading() as db:
+            return [Copy(*row) for row in db.execute(
                 "SELECT * FROM chunk WHERE state <> 1 AND due <= ? ORDER BY due LIMIT ?", (now_ms, limit))]
 
     def mark(self, copies: Iterable[tuple[int, int, bytes, bytes]]) -> None:
@@ -234,14 +255,8 @@ class Index:
         """Chunks that live in this sealed segment. A counter alone must not decide what is deleted, so the table is
         walked (an index of it would double the cost of every put), on a connection of its own: nobody waits. No chunk
         can come to a sealed segment meanwhile."""
-        try:
-            db = sqlite3.connect(self.path, isolation_level=None)
-            try:
-                count: int = db.execute("SELECT count(*) FROM chunk WHERE segment=?", (number,)).fetchone()[0]
-            finally:
-                db.close()
-        except sqlite3.Error as error:
-            raise Unavailable(f"{self.path}: {error}") from error
+        with self._beside() as db:
+            count: int = db.execute("SELECT count(*) FROM chunk WHERE segment=?", (number,)).fetchone()[0]
         with self._transaction() as db:
             db.execute("UPDATE segment SET live=? WHERE number=?", (count, number))
         return count
@@ -253,15 +268,15 @@ class Index:
             db.execute("INSERT OR IGNORE INTO damage VALUES(?,?,?,?)", (digest, generation, reason, now_ms))
 
     def damage(self, limit: int) -> list[tuple[Digest, bytes, str]]:
-        with self._lock:
-            return self._db.execute("SELECT digest, generation, reason FROM damage LIMIT ?", (limit,)).fetchall()
+        with self._reading() as db:
+            return db.execute("SELECT digest, generation, reason FROM damage LIMIT ?", (limit,)).fetchall()
 
     # Segments
 
     def segments(self) -> list[SegmentRow]:
-        with self._lock:
+        with self._reading() as db:
             return [SegmentRow(number, home, bool(sealed), used, dead, live) for number, home, sealed, used, dead, live
-                    in self._db.execute("SELECT * FROM segment ORDER BY number")]
+                    in db.execute("SELECT * FROM segment ORDER BY number")]
 
     def open_segment(self, number: int, home: bytes) -> None:
         with self._transaction() as db:
@@ -280,34 +295,34 @@ class Index:
 
     def copies_in(self, number: int) -> list[Copy]:
         """Walks the table."""
-        with self._lock:
-            return [Copy(*row) for row in self._db.execute(
+        with self._reading() as db:
+            return [Copy(*row) for row in db.execute(
                 "SELECT * FROM chunk WHERE segment=? AND segment <> 0 ORDER BY place", (number,))]
 
     def files(self, first_byte: int) -> list[Copy]:
         """Large chunks whose digest begins with this byte."""
         low = bytes((first_byte,))
         high = bytes((first_byte + 1,)) if first_byte < 255 else b"\xff" * 33
-        with self._lock:
-            return [Copy(*row) for row in self._db.execute(
+        with self._reading() as db:
+            return [Copy(*row) for row in db.execute(
                 "SELECT * FROM chunk WHERE digest >= ? AND digest < ? AND segment = 0", (low, high))]
 
     # The whole
 
     def totals(self) -> Totals:
-        """Walks the table: for statistics pages, not for hot paths."""
-        with self._lock:
-            chunks, byte_count, unsettled = self._db.execute(
+        """Walks the table, on a connection of its own: nobody waits."""
+        with self._beside() as db:
+            chunks, byte_count, unsettled = db.execute(
                 "SELECT count(*), coalesce(sum(size),0), coalesce(sum(state<>1),0) FROM chunk").fetchone()
-            damaged = self._db.execute("SELECT count(*) FROM damage").fetchone()[0]
-            segments, used, dead = self._db.execute(
+            damaged = db.execute("SELECT count(*) FROM damage").fetchone()[0]
+            segments, used, dead = db.execute(
                 "SELECT count(*), coalesce(sum(used),0), coalesce(sum(dead),0) FROM segment").fetchone()
         return Totals(chunks, byte_count, unsettled, damaged, segments, used, dead)
 
     @property
     def clean(self) -> bool:
-        with self._lock:
-            return bool(self._db.execute("SELECT value FROM state WHERE name='clean'").fetchone()[0])
+        with self._reading() as db:
+            return bool(db.execute("SELECT value FROM state WHERE name='clean'").fetchone()[0])
 
     def set_clean(self, clean: bool) -> None:
         """Durable on return: a node that believed a stale mark would skip the tails of its segments."""

@@ -154,6 +154,9 @@ class MemoryStore:
     async def damage(self, limit: int) -> list[tuple[Digest, bytes, str]]:
         return [(*name, reason) for name, reason in self._damage.items()][:limit]
 
+    def capacity_bytes(self) -> int:
+        return 1 << 30
+
     async def statistics(self) -> StoreStatistics:
         return StoreStatistics(
             chunks=len(self._copies), chunk_bytes=sum(copy.size for copy in self._copies.values()),

@@ -153,6 +153,14 @@ class Segments:
     # The thread
 
     def _run(self) -> None:
+        try:
+            self._write_batches()
+        except Exception:
+            # A mistake of ours, and who waits would wait for ever. A dead process is started again and recovers.
+            log.critical("the segment writer has failed", exc_info=True)
+            os._exit(70)
+
+    def _write_batches(self) -> None:
         while batch := self._take():
             error: ClusterError | None = None
             try:

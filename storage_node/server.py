@@ -27,8 +27,11 @@ from storage_node.store import ChunkStore, IncomingChunk
 
 log = logging.getLogger("staddle.node")
 
-TASKS_MAX = 512
-"""Slow requests under way on one link, streams included; more are refused (promise 8)."""
+TASKS_MAX = 2048
+"""Slow requests under way, streams included; more are refused (promise 8)."""
+
+STOP_TIMEOUT_S = 5.0
+"""How long a stop waits for requests that hang on a disk."""
 
 BLOCKS_AT_ONCE = 8
 """Of a stream, in one write: 2 MiB."""
@@ -44,6 +47,7 @@ class NodeServer:
         self.store: ChunkStore = store or DiskStore(os.path.join(data, "chunks"))
         self._metadata = metadata
         self._wire = WireServer(address, secret, self._handler)
+        self._tasks: set[asyncio.Task[None]] = set()
         self.settler = Settler(self.store, metadata, node, register=self._register, interval_s=settle_interval_s,
                                read_grace_s=read_grace_s)
 
@@ -60,28 +64,30 @@ class NodeServer:
         log.info("storage node %s serves %s on %s", self.node, self.data, self.address)
 
     async def _register(self) -> None:
-        figures = await self.store.statistics()
         await self._metadata.register(RegisterNode(
             node=self.node, incarnation=self.store.incarnation, address=self.address, zone=self.zone,
-            capacity_bytes=figures.capacity_bytes))
+            capacity_bytes=self.store.capacity_bytes()))
 
     async def stop(self) -> None:
         """What has been received is written first; who waits gets his answer or loses the link."""
         await self.settler.stop()
         await self._wire.stop()
+        if self._tasks:
+            _, stuck = await asyncio.wait(self._tasks, timeout=STOP_TIMEOUT_S)
+            for task in stuck:
+                task.cancel()
         await self.store.stop()
 
     def _handler(self) -> "NodeLink":
-        return NodeLink(self.store, self.settler)
+        return NodeLink(self.store, self.settler, self._tasks)
 
 
 class NodeLink:
     """What one gateway asks over one connection."""
 
-    def __init__(self, store: ChunkStore, settler: Settler) -> None:
-        self._store, self._settler = store, settler
+    def __init__(self, store: ChunkStore, settler: Settler, tasks: set[asyncio.Task[None]]) -> None:
+        self._store, self._settler, self._tasks = store, settler, tasks
         self._streams: dict[int, _Stream] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def frame(self, link: Link, operation: int, status: int, request_id: int, payload: memoryview) -> None:
         if operation == protocol.PUT:
@@ -99,7 +105,7 @@ class NodeLink:
             if stream is not None:
                 stream.abort()
         elif len(self._tasks) >= TASKS_MAX:
-            _refuse(link, operation, request_id, Unavailable("too many requests on one link"))
+            _refuse(link, operation, request_id, Unavailable("too many requests at once"))
         elif operation == protocol.BEGIN:
             if request_id in self._streams or len(payload) != 16:
                 raise Refused("malformed BEGIN")

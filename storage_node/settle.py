@@ -42,7 +42,7 @@ LISTED, SHORT, PASSED, PENDING = "listed", "short", "passed", "pending"
 PAGE = 300
 """Copies asked about in one read, and announced in one command (CHUNKS_PER_COMMAND_MAX)."""
 
-PENDING_MS = 5_000
+PENDING_MS = 2_000
 """When to ask again about an upload under way."""
 
 ANNOUNCED_MS = 500
@@ -109,6 +109,8 @@ class Settler:
                 more = max(await self.round(), hints) >= PAGE
             except ClusterError as error:
                 log.info("node %s: settling waits: %s", self._node, error)
+            except Exception:
+                log.exception("node %s: settling failed", self._node)
             # While there is much to do, half of the time at most: the clients' requests share this loop.
             pause = loop.time() - started if more else self._interval_s
             with contextlib.suppress(TimeoutError):

@@ -102,4 +102,7 @@ class ChunkStore(Protocol):
     async def damage(self, limit: int) -> list[tuple[Digest, bytes, str]]:
         """Copies known to be damaged: digest, packed generation, reason."""
 
+    def capacity_bytes(self) -> int:
+        """Of the whole disk."""
+
     async def statistics(self) -> StoreStatistics: ...

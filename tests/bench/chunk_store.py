@@ -2,8 +2,9 @@
 
     python -m tests.bench.chunk_store [FOLDER] [--rounds 3] [--seconds 3]
 
-The reference for small puts is the loop that everybody would write: 64 threads, each writing a file, syncing it, renaming it and
-syncing its folder. Rounds of all ways alternate, because the disk is shared. CPU is of all processes that take part.
+The reference for small puts is the loop that everybody would write: 64 threads, each writing a file, syncing it,
+renaming it and syncing its folder. Rounds of all ways alternate, because the disk is shared. CPU is of all processes
+that take part.
 """
 
 import argparse
@@ -173,13 +174,13 @@ async def read_now(replicas: Replicas, near: Replicas) -> None:
         data = bodies()
         await replicas.write(data, digest(data), GENERATION)
         parts.append(LocatedSlice(digest(data), 0, SMALL, GENERATION, SMALL, (NodeId("n1"),)))
-    best = 1e9
+    best, waiting = 1e9, 0
     for _ in range(5):
         started = time.perf_counter()
         for part in parts:
-            assert near.read_now(part) is not None
+            waiting += near.read_now(part) is None
         best = min(best, (time.perf_counter() - started) / len(parts))
-    print(f"\n4 KiB read_now from the folder: {best * 1e6:.1f} µs")
+    print(f"\n4 KiB read_now from the folder: {best * 1e6:.1f} µs; {waiting} of {5 * len(parts)} would have had to wait")
 
 
 def serve(folder: str) -> None:

@@ -314,6 +314,7 @@ def test_a_writer_waits_for_a_slow_node_and_memory_stays_bounded() -> None:
 
 def test_one_stuck_node_of_three_does_not_hold_the_others_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("storage_node.writing.LAG_S", 0.1)
+    monkeypatch.setattr("storage_node.server.STOP_TIMEOUT_S", 0.1)
 
     async def body(nodes: Nodes) -> None:
         async def never(generation: Generation) -> object:

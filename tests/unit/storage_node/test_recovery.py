@@ -79,8 +79,7 @@ def test_acknowledged_chunks_that_the_index_lost_are_found_in_the_tail(tmp_path:
 def test_a_torn_end_is_dropped_without_a_word(tmp_path: Path, cut: int) -> None:
     folder = crashed(tmp_path / "a", tmp_path / "b", BODIES)
     forget_last(folder, 3)
-    segment = Path(segment_path(str(folder), 1))
-    os.truncate(segment, segment.stat().st_size - cut)
+    os.truncate(segment_path(str(folder), 1), 64 + sum(record_bytes(len(data)) for data in BODIES) - cut)
 
     async def body(store: DiskStore) -> None:
         assert store.recovered.damaged == 0
@@ -113,7 +112,8 @@ def test_damage_in_the_middle_of_a_tail_costs_one_record_and_is_reported(tmp_pat
 def test_a_segment_inside_an_object_is_not_taken_for_records(tmp_path: Path) -> None:
     """Somebody stores a copy of a segment, and the record around it is damaged: its inside must not come alive."""
     folder = crashed(tmp_path / "a", tmp_path / "b", BODIES)
-    inside = Path(segment_path(str(folder), 1)).read_bytes()
+    used = 64 + sum(record_bytes(len(data)) for data in BODIES)
+    inside = Path(segment_path(str(folder), 1)).read_bytes()[:used]
     outer = crashed(tmp_path / "c", tmp_path / "d", [BODIES[0], inside, BODIES[1]])
     forget_last(outer, 2)
     with open(segment_path(str(outer), 1), "r+b") as file:
