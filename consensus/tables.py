@@ -297,7 +297,10 @@ _MIGRATIONS: dict[int, Callable[[peewee.SqliteDatabase], None]] = {}
 
 
 def open_database(path: str) -> peewee.SqliteDatabase:
-    """The writer's connection, schema present and current. Raises sqlite3.Error, or ValueError for a newer schema."""
+    """The writer's connection, schema present and current.
+
+    Raises peewee.DatabaseError, whose context is SQLite's own error, or ValueError for a newer schema.
+    """
     database = peewee.SqliteDatabase(path, pragmas=PRAGMAS, cached_statements=256, check_same_thread=False)
     database.connect()
     try:
