@@ -70,7 +70,7 @@ LETTERS = st.text(st.sampled_from("ab/-\0\x01~é\ud7ff\U0010ffff"), max_size=6)
 KEYS = st.sets(LETTERS.filter(bool), max_size=30)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(keys=KEYS, prefix=st.text(st.sampled_from("ab/\0\U0010ffff"), max_size=2),
        delimiter=st.sampled_from(["", "/", "a", "//", "/a", "\0", "é", "\U0010ffff", "ab/"]), limit=st.integers(1, 5))
 def test_pages_join_to_the_whole_listing(
@@ -82,7 +82,7 @@ def test_pages_join_to_the_whole_listing(
     assert paged(lambda after: listing.list_versions(db, BUCKET, prefix, delimiter, after, None, limit)) == wanted
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(keys=KEYS, prefix=st.text(st.sampled_from("ab/"), max_size=2), delimiter=st.sampled_from(["", "/", "//", "a"]),
        after=LETTERS)
 def test_any_marker_goes_on_after_it_and_after_the_common_prefix_it_is_in(
@@ -252,7 +252,7 @@ def page_costs(path: Path, keys: int, limit: int) -> dict[str, int]:
 
 
 def test_a_page_costs_what_it_returns_and_not_what_the_bucket_holds(tmp_path: Path) -> None:
-    small, large = page_costs(tmp_path / "small", 3_000, 50), page_costs(tmp_path / "large", 30_000, 50)
+    small, large = page_costs(tmp_path / "small", 6_000, 50), page_costs(tmp_path / "large", 60_000, 50)
     print(small, large)
     for name, cost in large.items():
         assert cost <= 1.2 * small[name] + 100, name
