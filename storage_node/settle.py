@@ -111,8 +111,8 @@ class Settler:
                 log.info("node %s: settling waits: %s", self._node, error)
             except Exception:
                 log.exception("node %s: settling failed", self._node)
-            # While there is much to do, half of the time at most: the clients' requests share this loop.
-            pause = loop.time() - started if more else self._interval_s
+            # While there is much to do, a fifth of the time: clients' requests share this loop, and nothing is urgent.
+            pause = min(4 * (loop.time() - started), self._interval_s) if more else self._interval_s
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._kicked.wait()
@@ -146,11 +146,11 @@ class Settler:
         by_state: dict[str, list[Copy]] = {LISTED: [], SHORT: [], PASSED: [], PENDING: []}
         for copy, state in zip(copies, states, strict=True):
             by_state[state].append(copy)
-        await self._let_go(by_state[PASSED], now)
         marks = [(copy, SETTLED, 0) for copy in by_state[LISTED]]
         marks += [(copy, copy.state, now + PENDING_MS) for copy in by_state[PENDING]]
         if marks:
             await self._store.mark(marks)
+        await self._let_go(by_state[PASSED], now)     # after the marks: a duplicate goes if a settled copy stays
         if by_state[SHORT]:
             await self._announce(by_state[SHORT])
         return len(copies)

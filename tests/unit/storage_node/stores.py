@@ -1,6 +1,7 @@
 """What the store's tests share: a disk that may stop in any thread, and stores that are killed rather than stopped."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 from collections.abc import Awaitable, Callable
@@ -45,7 +46,8 @@ class StoppingDisk(FaultyDisk):
             super()._step(step, path)
         except Stopped:
             if self._loop is not None and self.stopped is not None:
-                self._loop.call_soon_threadsafe(lambda: self.stopped.done() or self.stopped.set_result(None))
+                with contextlib.suppress(RuntimeError):               # the loop has ended: it has noticed before
+                    self._loop.call_soon_threadsafe(lambda: self.stopped.done() or self.stopped.set_result(None))
             raise
 
     def cut_power(self, seed: int, target: Path) -> None:

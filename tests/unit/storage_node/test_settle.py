@@ -289,6 +289,21 @@ def test_a_passed_over_duplicate_goes_at_once_and_the_other_copy_stays() -> None
     run(body)
 
 
+def test_a_duplicate_that_is_asked_about_together_with_its_original_goes_at_once() -> None:
+    async def body(node: Node) -> None:
+        first, second = node.upload(), node.upload()
+        data = os.urandom(5000)
+        for generation in (second, first):
+            name = await put(node.store, data, generation)
+        node.metadata.list_copy(name, first, "n1")
+        node.end(second)
+        await node.settler.round()
+        assert await node.state(name, first) == SETTLED
+        assert await node.state(name, second) is None
+
+    run(body)
+
+
 @pytest.mark.parametrize("size", [5000, SMALL_BYTES_MAX + 5000])
 def test_a_rotten_copy_is_repaired_by_the_duplicate_before_it_goes(size: int) -> None:
     async def body(node: Node) -> None:
