@@ -5,7 +5,6 @@ for a stream. It knows whether the connection may be used again: not when the cl
 will read, and not when it holds back a body until a 100 that never came.
 """
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from gateway.http.body import NO_BODY, RequestBody
@@ -160,28 +159,3 @@ class Exchange:
         if self.request_body is not None:
             self.request_body.close()
         self._connection.exchange_done(self)
-
-
-class FirstStep:
-    """Stands for the task of an exchange while its first step runs without one: most small GETs have no second step,
-    and a task costs µs. Whoever remembers it (asyncio.timeout does) reaches the task that was made for the rest."""
-
-    __slots__ = ("__weakref__", "task")
-
-    def __init__(self) -> None:
-        self.task: asyncio.Task[None] | None = None
-
-    def cancel(self, msg: object = None) -> bool:
-        return self.task is not None and self.task.cancel(msg)
-
-    def cancelling(self) -> int:
-        return 0 if self.task is None else self.task.cancelling()
-
-    def uncancel(self) -> int:
-        return 0 if self.task is None else self.task.uncancel()
-
-    def done(self) -> bool:
-        return self.task is not None and self.task.done()
-
-    def get_name(self) -> str:
-        return "an exchange's first step" if self.task is None else self.task.get_name()

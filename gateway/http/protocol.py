@@ -1,19 +1,17 @@
 """Our HTTP/1.1 connection, given to uvicorn as `http=`: parsing, strict framing, order, deadlines.
 
-Bytes go to httptools' parser, which is strict as long as no leniency is switched on. What it lets pass and we don't:
-repeated or odd Host, a Transfer-Encoding other than "chunked", HTTP versions but 1.0 and 1.1. A request is served when
-it is the oldest unanswered one; what was parsed after it waits in `_queue`, and reading stops. A framing fault is
-answered in its turn with 400, and the connection is closed: nothing behind it can be trusted (RFC 9112 §11.2).
+Bytes go to httptools' parser, which is strict as long as no leniency is switched on; head.py is stricter. A request is
+served when it is the oldest unanswered one; what was parsed after it waits in `_queue`, and reading stops. A framing
+fault is answered in its turn with 400, and the connection is closed: nothing behind it can be trusted (RFC 9112 §11.2).
 
-A request whose first step can answer it (a small GET) runs without a task of its own; others get one.
+A request whose first step can answer it (a small GET) runs without a task of its own (stepping.py); others get one.
 """
 
 import asyncio
 import logging
-from asyncio import tasks as asyncio_tasks
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import httptools
 import uvicorn
@@ -22,11 +20,13 @@ from uvicorn.server import ServerState
 
 from gateway.http import asgi
 from gateway.http.body import FEED_BYTES_MAX, RequestBody, incomplete, timed_out
-from gateway.http.buffers import BufferPool
-from gateway.http.exchange import Exchange, FirstStep
+from gateway.http.exchange import Exchange
+from gateway.http.head import read_head, size_of
 from gateway.http.limits import Limits
 from gateway.http.raw import RawReceiver
 from gateway.http.reply import STATUS_LINE, error_answer, new_request_id
+from gateway.http.shared import Shared
+from gateway.http.stepping import step
 from gateway.s3.errors import S3Error
 
 log = logging.getLogger("staddle.http")
@@ -34,48 +34,10 @@ log = logging.getLogger("staddle.http")
 UVICORN_VERSION = "0.54."
 """We rely on the constructor's arguments, `ServerState` and `shutdown()`. Look at them before allowing another."""
 
-HOST_BYTES = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]"
-
 TLS_BUFFER_BYTES = 64 * 1024
 """Encrypted bytes that may wait for a slow reader before we stop writing."""
 
 Serve = Callable[[Exchange], Coroutine[Any, Any, None]]
-
-_enter_task: Callable[[asyncio.AbstractEventLoop, Any], None] = asyncio_tasks._enter_task
-_leave_task: Callable[[asyncio.AbstractEventLoop, Any], None] = asyncio_tasks._leave_task
-"""Private names, in CPython from 3.7 on; they say whose turn it is, which `asyncio.current_task` answers."""
-
-
-class Shared:
-    """What the connections of one server have in common: limits, buffers, a coarse clock and the sweep of deadlines."""
-
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self.pool = BufferPool(limits)
-        self.now = 0.0
-        """The loop's time at the last sweep: free of charge, and exact enough for deadlines of seconds."""
-        self._watched: set[Connection] = set()
-        self._timer: asyncio.TimerHandle | None = None
-
-    def watch(self, connection: "Connection") -> None:
-        self._watched.add(connection)
-        if self._timer is None:
-            loop = connection.loop
-            self.now = loop.time()
-            self._timer = loop.call_later(self.limits.sweep_s, self._sweep, loop)
-
-    def forget(self, connection: "Connection") -> None:
-        self._watched.discard(connection)
-        if not self._watched and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = loop.call_later(self.limits.sweep_s, self._sweep, loop)
-        self.now = loop.time()
-        for connection in list(self._watched):
-            connection.tick(self.now)
-
 
 def protocol_class(limits: Limits) -> type["Connection"]:
     """A class for uvicorn's `http=`, with its own limits and buffers. Raises RuntimeError for an uvicorn that we
@@ -246,35 +208,23 @@ class Connection(asyncio.Protocol):
         parser, headers, limits = self._parser, self._headers, self.shared.limits
         self._in_head = False
         self._used = True
-        if self._head_bytes > limits.head_bytes_max:
-            self._check_size()
+        if self._head_bytes > limits.head_bytes_max and size_of(self._url, headers) > limits.head_bytes_max:
+            # The bytes that came with the head may be a body's, so the head was counted by itself.
+            self._stop(S3Error("RequestHeaderSectionTooLarge", MaxSizeAllowed=limits.head_bytes_max))
         version = parser.get_http_version()
-        target, query, host = _split(self._url, headers.get("host"))
-        if version not in ("1.1", "1.0"):
-            self._stop(S3Error("BadRequest", "Only HTTP/1.1 and HTTP/1.0 are spoken here."))
-        if host is None:
-            if version == "1.1":
-                self._stop(S3Error("BadRequest", "A Host header is needed."))
-            headers["host"] = ""
-        elif host.encode("latin-1").translate(None, HOST_BYTES):
-            self._stop(S3Error("BadRequest", "The Host header is malformed."))
-        if not target.startswith(b"/") or b"#" in self._url:
-            self._stop(S3Error("InvalidURI"))
-        coding = headers.get("transfer-encoding")
-        if coding is not None:
-            if coding.lower() != "chunked" or version != "1.1":
-                self._stop(S3Error("BadRequest", "The only Transfer-Encoding is chunked."))
-            body: RequestBody | None = RequestBody(None, self, self.shared.pool)
-        else:
-            length = int(headers.get("content-length", "0"))
-            body = RequestBody(length, self, self.shared.pool) if length else None
-        if body is not None:
+        try:
+            target, query, length, expects = read_head(self._url, headers, version)
+        except S3Error as refusal:
+            self._stop(refusal)
+        body = None
+        if length != 0:
+            body = RequestBody(length, self, self.shared.pool)
             self._window = (0.0, 0)
             self._framing = (0, -1)      # the read that brings the head does not count
         self._arriving = exchange = Exchange(
             self, method=parser.get_method().decode("latin-1"), target=target, query=query, headers=headers,
             http_10=version == "1.0", keep_alive=version == "1.1" and parser.should_keep_alive(), body=body,
-            expects=body is not None and version == "1.1" and headers.get("expect", "").lower() == "100-continue",
+            expects=expects,
         )
         if len(self._queue) >= limits.pipelined_max:
             self._stop(S3Error("SlowDown"))
@@ -297,12 +247,6 @@ class Connection(asyncio.Protocol):
             exchange.request_body.ended = True
             exchange.request_body.wake()
 
-    def _check_size(self) -> None:
-        """The bytes that came with the head may be a body's: count the head alone."""
-        size = len(self._url) + sum(len(name) + len(value) + 4 for name, value in self._headers.items())
-        if size > self.shared.limits.head_bytes_max:
-            self._stop(S3Error("RequestHeaderSectionTooLarge", MaxSizeAllowed=self.shared.limits.head_bytes_max))
-
     def _check_framing(self, body: RequestBody, came: int) -> None:
         """Chunk extensions and trailers are no body, and the parser holds a trailer until it ends: bound them as a head
         is bounded."""
@@ -313,7 +257,7 @@ class Connection(asyncio.Protocol):
         if self._framing[0] > self.shared.limits.head_bytes_max:
             self._refuse(S3Error("MalformedTrailerError"))
 
-    def _stop(self, refusal: S3Error) -> None:
+    def _stop(self, refusal: S3Error) -> NoReturn:
         """Raises, which ends the parser's work; `data_received` goes on with `_refusal`."""
         self._refusal = refusal
         self._arriving = None
@@ -367,20 +311,9 @@ class Connection(asyncio.Protocol):
         if exchange.method not in ("GET", "HEAD") or exchange.request_body is not None or not self._eager(exchange):
             self._keep(self.loop.create_task(run))
             return
-        loop, stand_in = self.loop, FirstStep()
-        try:
-            _enter_task(loop, stand_in)
-        except RuntimeError:          # a transport that calls us from inside a task; none that we know does
-            self._keep(loop.create_task(run))
-            return
-        try:
-            wanted = run.send(None)
-        except StopIteration:
-            return
-        finally:
-            _leave_task(loop, stand_in)
-        stand_in.task = loop.create_task(_rest(run, wanted))
-        self._keep(stand_in.task)
+        task = step(self.loop, run)
+        if task is not None:
+            self._keep(task)
 
     def _eager(self, exchange: Exchange) -> bool:
         """Whether the first step may run without a task. Not for Starlette's routes: anyio, which they use, wants a
@@ -587,36 +520,3 @@ class Connection(asyncio.Protocol):
 
 _UNREADABLE = "An error occurred when parsing the HTTP request."
 
-
-def _split(url: bytes, host: str | None) -> tuple[bytes, bytes, str | None]:
-    """Path, query and host. The absolute form names a host too (RFC 9112 §3.2.2): two that differ are no host."""
-    if not url.startswith(b"/"):
-        scheme, mark, rest = url.partition(b"://")
-        if mark and scheme.lower() in (b"http", b"https"):
-            authority, slash, path = rest.partition(b"/")
-            url = slash + path
-            if authority.decode("latin-1") != host:
-                host = "//"
-    path, _, query = url.partition(b"?")
-    return path, query, host
-
-
-async def _rest(run: Coroutine[Any, Any, None], wanted: Any) -> None:
-    """The steps after the first: wait for what the last step waits for, then take the next."""
-    while True:
-        try:
-            if wanted is None:
-                await asyncio.sleep(0)
-            else:
-                wanted._asyncio_future_blocking = False     # the first step was not taken by a task; this one waits
-                await wanted
-        except BaseException as error:  # noqa: BLE001  (handed to where it belongs)
-            try:
-                wanted = run.throw(error)
-            except StopIteration:
-                return
-            continue
-        try:
-            wanted = run.send(None)
-        except StopIteration:
-            return
