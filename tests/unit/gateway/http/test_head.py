@@ -32,7 +32,7 @@ def test_good(url: bytes, headers: dict[str, str], version: str, head: Head) -> 
     (b"/", {"host": "a", "transfer-encoding": "chunked,chunked"}, "1.1"),
 ])
 def test_refused(url: bytes, headers: dict[str, str], version: str) -> None:
-    with pytest.raises(S3Error, match="BadRequest|InvalidURI"):
+    with pytest.raises(S3Error, match=r"BadRequest|InvalidURI"):
         read_head(url, headers, version)
 
 
