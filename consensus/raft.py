@@ -157,6 +157,8 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
     def stop(self) -> None:
         """What is queued is still carried out and answered; then nothing more."""
         self._tick()
+        while self._tick_is_due and not self.failed:         # `fill` has more than one tick may take
+            self._tick()
         self._loop = None
 
     # For the server

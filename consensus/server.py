@@ -22,7 +22,7 @@ from consensus import protocol, queries, snapshot
 from consensus.apply.state import Replication
 from consensus.config import MetaConfig
 from consensus.core.clock import Clock, SystemClock
-from consensus.core.codec import ENTRY_VERSION, encode_entry, encode_results
+from consensus.core.codec import ENTRY_VERSION, UNDECODABLE, encode_entry, encode_results
 from consensus.core.commands import AnyCommand, Envelope
 from consensus.core.errors import ClusterError, Refused, Unavailable
 from consensus.core.ids import SessionId
@@ -134,7 +134,7 @@ class MetaServer:
         raw = bytes(payload)
         try:
             envelopes = protocol.envelopes.decode(raw)
-        except msgspec.MsgspecError as error:
+        except UNDECODABLE as error:
             raise Refused(f"commands that cannot be decoded: {error}") from error
         count = len(envelopes)
         if not 0 < count <= protocol.SUBMIT_COMMANDS_MAX or len(raw) > protocol.ENVELOPE_BYTES_MAX:
@@ -219,7 +219,7 @@ class MetaServer:
             arguments: list[Any] = [msgspec.msgpack.decode(raw, type=kind)
                                     for raw, kind in zip(parts[1:], kinds, strict=False)]
             inspect.signature(function).bind(None, *arguments)
-        except (LookupError, TypeError, msgspec.MsgspecError) as error:
+        except (LookupError, TypeError, *UNDECODABLE) as error:
             raise Refused(f"a query that cannot be understood: {error}") from error
         try:
             return protocol.encode(self._reader.run(self._machine.generation, function, *arguments))
@@ -276,7 +276,7 @@ class _Connection(Handler):
                 raise Refused(f"there is no operation {operation}")
         except ClusterError as error:
             link.send(operation, protocol.status_of(error), request_id, str(error).encode())
-        except msgspec.MsgspecError as error:
+        except UNDECODABLE as error:
             link.send(operation, protocol.REFUSED, request_id, f"cannot be decoded: {error}".encode())
         else:
             link.send(operation, OK, request_id, answer)

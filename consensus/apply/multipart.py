@@ -69,6 +69,8 @@ class Listing(NamedTuple):
 
 
 def find_upload(state: State, bucket: int, key: bytes, upload_id: str) -> UploadRow | None:
+    if not count_fits(bucket):
+        return None
     row = state.execute(
         "SELECT ord, initiated, attributes, owner, algorithm, kind, existing, revision FROM upload"
         " WHERE bucket = ? AND key = ? AND upload_id = ?",

@@ -15,6 +15,9 @@ ENTRY_VERSION = 1
 ENTRY_BYTES_MAX = 4 << 20
 """No entry is larger: the proposer closes a batch before."""
 
+UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding bytes from elsewhere can raise. Text that is not UTF-8 is no MsgspecError, and neither is deep nesting."""
+
 _encoder = msgspec.msgpack.Encoder()
 _envelopes = msgspec.msgpack.Decoder(tuple[Envelope, ...])
 _results = msgspec.msgpack.Decoder(tuple[AnyResult, ...])
@@ -32,7 +35,7 @@ def decode_entry(raw: bytes) -> tuple[Envelope, ...]:
         raise Corrupt(f"log entry of version {raw[:1].hex() or 'none'}: this Staddle reads {sorted(_DECODERS)}")
     try:
         return decode(memoryview(raw)[1:])
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise Corrupt(f"log entry cannot be decoded: {error}") from error
 
 

@@ -1,6 +1,7 @@
 """The member keeps what it answered, answers repeats alike, keeps house, and survives nonsense."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -135,7 +136,9 @@ async def test_nonsense_is_refused_and_the_member_goes_on(place: Place) -> None:
     good = CreateBucket(name="good", account="a", owner="o")
     nonsense = [
         (protocol.SUBMIT, b""), (protocol.SUBMIT, b"\xff\xff"), (protocol.SUBMIT, protocol.encode([])),
-        (protocol.SUBMIT, protocol.encode([["x"]])), (protocol.SUBMIT, protocol.encode({"a": 1})),
+        (protocol.SUBMIT, b"\x91" * 100_000 + b"\x01"), (protocol.SUBMIT, protocol.encode([["x"]])),
+        (protocol.SUBMIT, protocol.encode([envelope(1, 1, good)]).replace(b"good", b"g\xff\xfed")),
+        (protocol.SUBMIT, protocol.encode({"a": 1})),
         (protocol.SUBMIT, protocol.encode([envelope(0, 0, good)])),
         (protocol.SUBMIT, protocol.encode([envelope(0, 0, Drain())])),
         (protocol.SUBMIT, protocol.encode([envelope(1, 1, good)] * 513)),
@@ -183,6 +186,45 @@ async def test_too_many_waiting_commands_are_sent_away(make_place: Callable[...,
     assert OK in codes
     assert protocol.UNAVAILABLE in codes
     assert await wire.call(protocol.SUBMIT, many) != protocol.UNAVAILABLE, "and served again once there is room"
+
+
+async def test_a_stop_answers_everything_that_was_received(make_place: Callable[..., Place]) -> None:
+    place = make_place(config=MetaConfig(housekeeping_s=3600.0, batch_commands_max=10))
+    server = await place.serve()
+    wire = await linked(place)
+    frames = [protocol.encode([envelope(9, number + 1, CreateBucket(name="b", account="a", owner="o"), 1)] * 10)
+              for number in range(20)]
+    answers = [wire.call(protocol.SUBMIT, frame) for frame in frames]
+    while len(server._queue) < len(frames) - 2:
+        await asyncio.sleep(0)
+    await server.stop()
+    place.server = None
+    assert {code for code, _ in await asyncio.gather(*answers)} == {OK}
+
+
+async def test_random_frames_are_answered_and_harm_nothing(place: Place) -> None:
+    """Real frames with a few bytes changed, and noise."""
+    await place.serve()
+    client = await place.client()
+    created = await client.commit(CreateBucket(name="b", account="a", owner="o"))
+    assert isinstance(created, BucketCreated)
+    chance = random.Random(7)
+    real = [protocol.encode([envelope(client_session(client), 1000, put(created.bucket, "k"), 1)]),
+            protocol.encode([envelope(0, 0, OpenSession(owner="x"))]), protocol.encode(["opened", "b", "k", 4]),
+            protocol.encode(["list_objects", int(created.bucket), "", "/", "", 10]), protocol.encode([1, 2, 3])]
+    wire = await linked(place)
+    for _ in range(400):
+        frame = bytearray(chance.choice(real))
+        for _ in range(chance.randrange(4)):
+            frame[chance.randrange(len(frame))] = chance.randrange(256)
+        code, _ = await asyncio.wait_for(wire.call(chance.randint(1, 6), bytes(frame)), 5)
+        assert code in (OK, protocol.REFUSED)
+    assert place.failures == []
+    assert await client.bucket("b") is not None
+
+
+def client_session(client: MetadataClient) -> int:
+    return next(iter(client._commits._sessions))
 
 
 # Housekeeping
