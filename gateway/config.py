@@ -1,6 +1,7 @@
 """All settings of `staddle serve`, with what each does: docs/CONFIGURATION.md is printed from this file."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -15,6 +16,16 @@ CHUNK_BYTES_MAX = 1 << 30
 
 ROOT_VARIABLES = frozenset({"STADDLE_ROOT_ACCESS_KEY", "STADDLE_ROOT_SECRET_KEY", "STADDLE_CONFIG"})
 """Variables that are no settings: the root key is a secret and has no place in a file of settings."""
+
+_REGION = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""It stands between slashes in every signature's scope."""
+
+_DOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+"""Host headers are compared in lower case."""
+
+_LIMITS = {"copies": (1, 9), "workers": (0, 256), "connections_max": (1, 1_000_000), "requests_max": (1, 1_000_000),
+           "shutdown_seconds": (1, 3600)}
+"""Least and greatest values: above, it is a slip of the finger and would end in a machine without memory."""
 
 
 def _about(text: str) -> msgspec.Meta:
@@ -65,23 +76,33 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not self.data:
             raise ValueError("setting 'data': at least one data folder is needed")
-        if len({os.path.abspath(folder) for folder in self.data}) != len(self.data):
+        places = [Path(os.path.abspath(folder)) for folder in self.data]
+        if len(set(places)) != len(places):
             raise ValueError("setting 'data': the same folder is given twice; copies on it would be one copy")
+        for place in places:
+            if inside := next((other for other in places if other in place.parents), None):
+                raise ValueError(f"setting 'data': {place} lies inside {inside}; give each folder a place of its own")
+        if not _REGION.fullmatch(self.region):
+            raise ValueError(f"setting 'region': {self.region!r} is not a name of letters, digits, '-', '_' and '.'")
+        for domain in self.domains:
+            if not _DOMAIN.fullmatch(domain):
+                raise ValueError(f"setting 'domains': {domain!r} is not a host name in lower case, such as s3.example.com")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("settings 'tls_cert' and 'tls_key' belong together: give both or none")
         if not CHUNK_BYTES_MIN <= self.chunk_bytes <= CHUNK_BYTES_MAX:
             raise ValueError(f"setting 'chunk_bytes': {self.chunk_bytes} is not between 1MiB and 1GiB")
-        if not 1 <= self.copies <= 9:
-            raise ValueError(f"setting 'copies': {self.copies} is not between 1 and 9")
-        for name in ("workers", "connections_max", "requests_max", "shutdown_seconds"):
-            if getattr(self, name) < (0 if name == "workers" else 1):
-                raise ValueError(f"setting {name!r}: {getattr(self, name)} is too small")
+        for name, (least, most) in _LIMITS.items():
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"setting {name!r}: {getattr(self, name)} is not between {least} and {most}")
         parse_listen(self.listen)
         seen: set[str] = set()
         for identity in self.identity:
             if identity.access_key in seen:
                 raise ValueError(f"setting 'identity': the access key {identity.access_key!r} is given twice")
             seen.add(identity.access_key)
+            if identity.policies:
+                # To take the names and not the limits that they stand for would give more than was meant.
+                raise ValueError(f"setting 'identity': {identity.name!r} has policies, which are not evaluated yet")
 
     @property
     def gateway_workers(self) -> int:

@@ -4,11 +4,13 @@ Later wins: the struct's defaults, the file, ``STADDLE_<KEY>`` in the environmen
 nobody knows is an error wherever it stands: a misspelt setting that is silently ignored is how data gets lost.
 """
 
+import dataclasses
+import difflib
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -47,25 +49,22 @@ def load(
 ) -> Kind:
     """The settings in force. Raises SettingsError. `other_variables` are STADDLE_ names that aren't settings."""
     types = get_type_hints(kind)
-    values: dict[str, Any] = {}
-    source: dict[str, str] = {}
-    for key, value in (_read_file(file) if file else {}).items():
-        values[key], source[key] = value, f"in {file}"
+    given: list[tuple[str, Any, str]] = []            # key, value, where it was set
+    given += [(key, value, f"in {file}") for key, value in (_read_file(file) if file else {}).items()]
     for name, value in environ.items():
         if name.startswith(PREFIX) and not name.startswith(FOR_TESTS) and name not in other_variables:
             key = name[len(PREFIX):].lower()
-            values[key], source[key] = _from_text(value, types.get(key)), f"from {name}"
-    for key, value in overrides.items():
-        values[key], source[key] = value, "on the command line"
-    for key in values:
-        if key not in types:
-            raise SettingsError(f"unknown setting {key!r} ({source[key]}). {_nearest(key, types)}")
+            given.append((key, _from_text(value, types.get(key)), f"from {name}"))
+    given += [(key, value, "on the command line") for key, value in overrides.items()]
     converted: dict[str, Any] = {}
-    for key, value in values.items():
+    for key, value, where in given:                   # also what a later one replaces: a mistake is said at once
+        if key not in types:
+            raise SettingsError(f"unknown setting {key!r} ({where}). {_nearest(key, types)}")
         try:
+            _refuse_unknown_fields(types[key], value)
             converted[key] = msgspec.convert(value, types[key], strict=False, dec_hook=decode_setting)
         except (msgspec.ValidationError, ValueError) as error:
-            raise SettingsError(f"setting {key!r} ({source[key]}): {_plain(error)}") from None
+            raise SettingsError(f"setting {key!r} ({where}): {_plain(error, types[key])}") from None
     try:
         return kind(**converted)
     except ValueError as error:                      # the struct's own checks across settings
@@ -102,16 +101,50 @@ def decode_setting(kind: type, value: Any) -> Any:
             raise ValueError("a size is a number of bytes or a text such as \"64MiB\"")
         return Size(value) if isinstance(value, int) else parse_size(value)
     if kind is Path:
-        return Path(str(value))
+        if not isinstance(value, str) or not value.strip() or "\0" in value:
+            raise ValueError("a path is text that is not empty")
+        return Path(value)
     raise NotImplementedError(kind)
 
 
-def _plain(error: Exception) -> str:
-    return str(error).replace(" - at `$`", "").replace("`", "'")
+def _refuse_unknown_fields(kind: Any, value: Any) -> None:
+    """In lists of tables too, a key that nobody knows is an error. ValueError names it."""
+    item = get_args(kind)[0] if get_origin(kind) is tuple else None
+    if not (isinstance(item, type) and dataclasses.is_dataclass(item) and isinstance(value, list)):
+        return
+    known = {field.name: field for field in dataclasses.fields(item)}
+    for number, table in enumerate(value, 1):
+        for name in table if isinstance(table, dict) else ():
+            if name not in known:
+                raise ValueError(f"entry {number} has an unknown key {name!r}. {_nearest(name, known)}")
+
+
+_KINDS = {"int": "a whole number", "str": "text", "float": "a number with a point", "bool": "true or false",
+          "array": "a list", "object": "a table", "null": "nothing"}
+"""What msgspec calls the kinds of values, in words."""
+
+_EXPECTED = re.compile(r"Expected `(\w+)(?: \| \w+)?`, got `(\w+)`")
+
+
+def _plain(error: Exception, kind: Any) -> str:
+    """A ValidationError as a sentence for people who don't know msgspec."""
+    text = str(error)
+    place = re.search(r" - at `\$\[(\d+)\](?:\.(\w+))?`", text)
+    text = re.sub(r" - at `.*`", "", text)
+    if match := _EXPECTED.fullmatch(text):
+        text = f"must be {_KINDS.get(match[1], match[1])}, not {_KINDS.get(match[2], match[2])}"
+        if match[1] == "array" and match[2] == "object":
+            text += ": write [[double brackets]] around its name"
+    elif text.startswith("Invalid enum value"):
+        choices = ", ".join(repr(choice) for choice in get_args(kind))
+        text = f"{text.removeprefix('Invalid enum value ')} is not one of {choices}"
+    elif missing := re.fullmatch(r"Object missing required field `(\w+)`", text):
+        text = f"{missing[1]} is missing"
+    if place is not None:
+        text = f"entry {int(place[1]) + 1}: {place[2] + ' ' if place[2] else ''}{text}"
+    return text.replace("`", "'")
 
 
 def _nearest(key: str, known: Mapping[str, Any]) -> str:
-    import difflib
-
     close = difflib.get_close_matches(key, known, n=1)
     return f"Did you mean {close[0]!r}?" if close else "docs/CONFIGURATION.md lists them all."

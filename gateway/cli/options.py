@@ -6,6 +6,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from consensus.core.settings import SettingsError, load
 from gateway.config import ROOT_VARIABLES, Config
@@ -29,5 +30,5 @@ def settings(file: Path | None, overrides: dict[str, Any]) -> Config:
 
 def fail(sentence: str, status: int) -> NoReturn:
     """Say what is wrong on standard error and end with this status."""
-    errors.print(f"[bold red]staddle:[/] {sentence}")
+    errors.print(Text.assemble(("staddle:", "bold red"), f" {sentence}"))    # as text: a path may hold [brackets]
     raise typer.Exit(status)

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from pathlib import Path
+import ssl
 from typing import Annotated
 
 import anyio
@@ -14,13 +14,14 @@ from consensus.core import logs
 from gateway.cli.options import ConfigFile, fail, settings
 from gateway.config import Config, parse_listen
 from gateway.folders import FolderError, Folders, cluster_secret, name_nodes, prepare, root_identity
-from gateway.identities import Identity
+from gateway.http.server import tls_context
+from gateway.identities import Identity, IdentityStore
 from gateway.roles import EX_CONFIG, launches
 from gateway.supervisor import SetupError, Supervisor, reserve_port, stop_on_signals
 
 
 def serve(
-    data: Annotated[list[Path] | None, typer.Option(
+    data: Annotated[list[str] | None, typer.Option(
         "--data", metavar="DIR", help="Data folder; give one for each disk. [default: data]")] = None,
     listen: Annotated[str | None, typer.Option(
         "--listen", metavar="HOST:PORT", help="Where the S3 endpoint listens. [default: 127.0.0.1:9000]")] = None,
@@ -33,15 +34,19 @@ def serve(
 
     Example: staddle serve --data /srv/staddle --listen 0.0.0.0:9000
     """
-    in_force = settings(config, {"data": [str(folder) for folder in data] if data else None, "listen": listen})
+    in_force = settings(config, {"data": data or None, "listen": listen})
     try:
         folders = prepare(in_force.data)
         missing = name_nodes(folders.root, in_force.data)
         secret = cluster_secret(folders.root)
         root, made = root_identity(
             folders.root, os.environ.get("STADDLE_ROOT_ACCESS_KEY"), os.environ.get("STADDLE_ROOT_SECRET_KEY"))
+        IdentityStore((root, *in_force.identity))
     except FolderError as error:
         fail(str(error), EX_CONFIG)
+    except ValueError as error:              # the root key is also an identity's
+        fail(f"setting 'identity': {error}", EX_CONFIG)
+    _check_certificate(in_force)
     host, port = parse_listen(in_force.listen)
     try:
         reserved = reserve_port(host, port)
@@ -68,6 +73,21 @@ def serve(
         fail(str(failures.exceptions[0]), EX_CONFIG)
     finally:
         reserved.close()
+
+
+def _check_certificate(config: Config) -> None:
+    """Said here, before anything has started, and not by each gateway."""
+    if config.tls_cert is None or config.tls_key is None:
+        return
+    files = f"settings 'tls_cert' ({config.tls_cert}) and 'tls_key' ({config.tls_key})"
+    try:
+        for file in (config.tls_cert, config.tls_key):
+            file.open("rb").close()
+        tls_context(config.tls_cert, config.tls_key)
+    except ssl.SSLError as error:
+        fail(f"{files} are not a certificate in PEM form and its key: {error.reason or error}", EX_CONFIG)
+    except OSError as error:
+        fail(f"{files}: cannot read {error.filename}: {error.strerror}", EX_CONFIG)
 
 
 def _welcome(config: Config, folders: Folders, root: Identity, host: str, port: int, made: bool) -> None:
