@@ -10,7 +10,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
@@ -83,6 +83,7 @@ class DiskStore:
         self._room_until = 0.0
         self._room = True
         self._damaged = 0
+        self._unlinked: set[str] = set()              # folders from which names have gone, maybe not yet durably
 
     # Life
 
@@ -111,6 +112,8 @@ class DiskStore:
         try:
             self._segments = Segments(folder, disk, self._index, self.incarnation, self._segment_bytes)
             self._files = Files(folder, disk, self._index, self._workers)
+            if not self._index.clean:                 # an earlier life has unlinked, and nobody knows where
+                self._unlinked.update(f"{folder}/{byte:02x}" for byte in range(256))
             self.recovered = recover(folder, disk, self._index, self._segments)
         except BaseException:
             self._index.close()
@@ -178,9 +181,13 @@ class DiskStore:
         self._release()
 
     def _close(self) -> None:
+        """The next start believes the mark and looks for no files that the index doesn't have. So names that are gone
+        must not come back with a power cut."""
         try:
+            for folder in sorted(self._unlinked):
+                self.disk.fsync_dir(folder, "store.unlink_fsync_dir")
             self._index.set_clean(True)
-        except (NoSpace, Unavailable):
+        except (OSError, NoSpace, Unavailable):
             log.warning("%s: no mark of a clean stop, the next start will recover", self.folder, exc_info=True)
         self._index.close()
 
@@ -246,6 +253,9 @@ class DiskStore:
     async def find(self, digest: Digest, generation: Generation) -> Copy | None:
         return await self._run(self._index.find, digest, generation.pack())
 
+    async def find_all(self, names: Sequence[tuple[Digest, Generation]]) -> list[Copy]:
+        return await self._run(self._index.find_all, [(digest, generation.pack()) for digest, generation in names])
+
     async def generations(self, digest: Digest) -> list[Copy]:
         return await self._run(self._index.generations, digest)
 
@@ -270,7 +280,9 @@ class DiskStore:
         for copy in copies:
             try:
                 if not copy.segment:
-                    self.disk.unlink(f"{self.folder}/{file_name(copy.digest, copy.generation)}", "store.unlink")
+                    path = f"{self.folder}/{file_name(copy.digest, copy.generation)}"
+                    self._unlinked.add(os.path.dirname(path))
+                    self.disk.unlink(path, "store.unlink")
             except FileNotFoundError:
                 log.debug("chunk %s was gone already", copy.digest.hex())
             except OSError:
@@ -292,6 +304,9 @@ class DiskStore:
             await self._remember(copy.digest, copy.generation, str(error))
             return False
         return True
+
+    async def damage_of(self, copies: list[Copy]) -> set[tuple[Digest, bytes]]:
+        return await self._run(self._index.damage_of, [(copy.digest, copy.generation) for copy in copies])
 
     async def damage(self, limit: int) -> list[tuple[Digest, bytes, str]]:
         return await self._run(self._index.damage, limit)

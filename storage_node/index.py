@@ -211,6 +211,12 @@ class Index:
                                    (digest, generation)).fetchone()
         return Copy(*row) if row else None
 
+    def find_all(self, names: list[tuple[Digest, bytes]]) -> list[Copy]:
+        """Those that are here."""
+        with self._reading() as db:
+            rows = (db.execute("SELECT * FROM chunk WHERE digest=? AND generation=?", name).fetchone() for name in names)
+            return [Copy(*row) for row in rows if row is not None]
+
     def generations(self, digest: Digest) -> list[Copy]:
         """All copies of these bytes."""
         with self._reading() as db:
@@ -266,6 +272,13 @@ class Index:
     def damaged(self, digest: Digest, generation: bytes, reason: str, now_ms: int) -> None:
         with self._transaction() as db:
             db.execute("INSERT OR IGNORE INTO damage VALUES(?,?,?,?)", (digest, generation, reason, now_ms))
+
+    def damage_of(self, names: list[tuple[Digest, bytes]]) -> set[tuple[Digest, bytes]]:
+        with self._reading() as db:
+            if db.execute("SELECT 1 FROM damage LIMIT 1").fetchone() is None:
+                return set()
+            return {name for name in names
+                    if db.execute("SELECT 1 FROM damage WHERE digest=? AND generation=?", name).fetchone()}
 
     def damage(self, limit: int) -> list[tuple[Digest, bytes, str]]:
         with self._reading() as db:

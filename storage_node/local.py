@@ -41,6 +41,9 @@ PIECE_BYTES = 1 << 20
 OPEN_FILES_MAX = 256
 """Kept open for the next read; far below the usual limit of 1,024 descriptors, since gateways hold sockets too."""
 
+IDLE_S = 20.0
+"""Files that nobody has read for one to two of these are closed: an open file keeps its space after it was removed."""
+
 NOW_BYTES_MAX = BLOCK_BYTES
 """More than this is copied by a thread rather than while everybody waits."""
 
@@ -51,10 +54,11 @@ class OpenFile:
     """A descriptor that is closed when nobody uses it any more, so a thread may still read from one that was
     evicted."""
 
-    __slots__ = ("fd", "table")
+    __slots__ = ("fd", "table", "used")
 
     def __init__(self, fd: int, table: bytes = b"") -> None:
         self.fd, self.table = fd, table
+        self.used = True                              # since the last sweep
 
     def __del__(self) -> None:
         os.close(self.fd)
@@ -80,9 +84,13 @@ class LocalReader:
         self._buffer = bytearray(HEADER_BYTES + NOW_BYTES_MAX + 4)
         self._view = memoryview(self._buffer)
         self._nowait = getattr(os, "RWF_NOWAIT", 0)
+        self._sweeping: asyncio.TimerHandle | None = None
 
     def close(self) -> None:
         self._open.clear()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
         if self._index is not None:
             self._index.close()
             self._index = None
@@ -147,6 +155,7 @@ class LocalReader:
                 opened = self._open_segment(segment)
             except OSError:
                 return None
+        opened.used = True
         view, buffer = self._view, self._buffer
         try:
             if segment and size <= BLOCK_BYTES:
@@ -211,10 +220,21 @@ class LocalReader:
         return opened
 
     def _keep(self, key: tuple[int, bytes, bytes], opened: OpenFile) -> None:
+        opened.used = True
         self._open[key] = opened
         self._open.move_to_end(key)
         if len(self._open) > OPEN_FILES_MAX:
             self._open.popitem(last=False)
+        if self._sweeping is None:
+            self._sweeping = asyncio.get_running_loop().call_later(IDLE_S, self._sweep)
+
+    def _sweep(self) -> None:
+        """Close what nobody has read since the last sweep."""
+        for key in [key for key, opened in self._open.items() if not opened.used]:
+            del self._open[key]
+        for opened in self._open.values():
+            opened.used = False
+        self._sweeping = asyncio.get_running_loop().call_later(IDLE_S, self._sweep) if self._open else None
 
 
 def read_blocks(folder: str, located: Located, opened: OpenFile | None, start: int,

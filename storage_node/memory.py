@@ -5,7 +5,7 @@ It keeps every promise but durability. `damage_copy` and `full` let a test ask f
 
 import asyncio
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from consensus.core.clock import Clock, SystemClock
 from consensus.core.errors import Corrupt, NoSpace
@@ -120,6 +120,10 @@ class MemoryStore:
     async def find(self, digest: Digest, generation: Generation) -> Copy | None:
         return self._copies.get((digest, generation.pack()))
 
+    async def find_all(self, names: Sequence[tuple[Digest, Generation]]) -> list[Copy]:
+        found = (self._copies.get((digest, generation.pack())) for digest, generation in names)
+        return [copy for copy in found if copy is not None]
+
     async def generations(self, digest: Digest) -> list[Copy]:
         return [copy for copy in self._copies.values() if copy.digest == digest]
 
@@ -150,6 +154,9 @@ class MemoryStore:
             self._damage[name] = "block checksum does not match"
             return False
         return True
+
+    async def damage_of(self, copies: list[Copy]) -> set[Name]:
+        return {(copy.digest, copy.generation) for copy in copies} & self._damage.keys()
 
     async def damage(self, limit: int) -> list[tuple[Digest, bytes, str]]:
         return [(*name, reason) for name, reason in self._damage.items()][:limit]

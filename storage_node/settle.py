@@ -45,6 +45,9 @@ PAGE = 300
 PENDING_MS = 2_000
 """When to ask again about an upload under way."""
 
+TROUBLE_MS = 60_000
+"""When to ask again about a copy that the disk makes trouble with: repair may have come meanwhile."""
+
 ANNOUNCED_MS = 500
 """When to ask again after an announcement: the next round finds it listed."""
 
@@ -121,13 +124,10 @@ class Settler:
     async def take_hints(self) -> int:
         """Ask again about copies that the metadata has released. A hint that is lost costs space, never data."""
         hints = await self._metadata.released(self._node, self._hints_after, PAGE)
-        marks = []
-        for digest, generation in hints.copies:
-            copy = await self._store.find(digest, generation)
-            if copy is not None and copy.state == SETTLED:
-                marks.append((copy, NEW, self._clock.now_ms()))
-        if marks:
-            await self._store.mark(marks)
+        if hints.copies:
+            now = self._clock.now_ms()
+            held = await self._store.find_all(hints.copies)
+            await self._store.mark([(copy, NEW, now) for copy in held if copy.state == SETTLED])
         self._hints_after = hints.after
         return len(hints.copies)
 
@@ -151,12 +151,17 @@ class Settler:
         if marks:
             await self._store.mark(marks)
         await self._let_go(by_state[PASSED], now)     # after the marks: a duplicate goes if a settled copy stays
-        if by_state[SHORT]:
-            await self._announce(by_state[SHORT])
+        await self._announce(by_state[SHORT], now)
         return len(copies)
 
-    async def _announce(self, copies: list[Copy]) -> None:
-        """Say that we hold these. Only good ones: damage found since counts as not held."""
+    async def _announce(self, copies: list[Copy], now: int) -> None:
+        """Say that we hold these, as far as they aren't known to be damaged."""
+        damaged = await self._store.damage_of(copies) if copies else set()
+        if damaged:
+            await self._store.mark([(copy, copy.state, now + TROUBLE_MS) for copy in copies if copy[:2] in damaged])
+        copies = [copy for copy in copies if copy[:2] not in damaged]
+        if not copies:
+            return
         names = {copy[:2] for copy in copies}
         command = Announce(node=self._node, incarnation=self._store.incarnation, copies=tuple(
             (copy.digest, Generation.unpack(copy.generation)) for copy in copies))
@@ -180,7 +185,14 @@ class Settler:
         going, waiting = [], []
         for copy in copies:
             assert copy[:2] not in self._unanswered
-            if await self._stays_as_another(copy) or not self._read_grace_ms or copy.state == CONDEMNED:
+            try:
+                another = await self._stays_as_another(copy)
+            except ClusterError as error:
+                # The other copy can't be read or repaired now. Perhaps this one is the better: it stays.
+                log.warning("chunk %s: its duplicate is kept: %s", copy.digest.hex(), error)
+                waiting.append((copy, copy.state, now + TROUBLE_MS))
+                continue
+            if another or not self._read_grace_ms or copy.state == CONDEMNED:
                 going.append(copy)
             else:
                 waiting.append((copy, CONDEMNED, now + self._read_grace_ms))

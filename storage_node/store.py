@@ -11,7 +11,7 @@ Obligations:
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from consensus.core.ids import Digest, Generation
@@ -81,6 +81,9 @@ class ChunkStore(Protocol):
 
     async def find(self, digest: Digest, generation: Generation) -> Copy | None: ...
 
+    async def find_all(self, names: Sequence[tuple[Digest, Generation]]) -> list[Copy]:
+        """Those that are here."""
+
     async def generations(self, digest: Digest) -> list[Copy]:
         """All copies of these bytes here."""
 
@@ -98,6 +101,9 @@ class ChunkStore(Protocol):
 
     async def verify(self, copy: Copy) -> bool:
         """Read all of it. False for damage, which is remembered."""
+
+    async def damage_of(self, copies: list[Copy]) -> set[tuple[Digest, bytes]]:
+        """The names of those that are known to be damaged."""
 
     async def damage(self, limit: int) -> list[tuple[Digest, bytes, str]]:
         """Copies known to be damaged: digest, packed generation, reason."""

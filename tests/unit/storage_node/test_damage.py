@@ -168,6 +168,24 @@ def test_a_reader_sees_each_put_as_soon_as_it_is_acknowledged(tmp_path: Path) ->
     with_store(tmp_path / "chunks", body, HastyDisk())
 
 
+def test_files_that_nobody_reads_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An open file keeps the space of a chunk that has been removed."""
+    monkeypatch.setattr("storage_node.local.IDLE_S", 0.01)
+
+    async def body(store: DiskStore) -> None:
+        await put(store, SMALL, GENERATION)
+        await put(store, LARGE, GENERATION)
+        assert await read_whole(store, LARGE) == LARGE
+        assert await read_whole(store, SMALL) == SMALL
+        assert len(store._reader._open) == 2
+        async with asyncio.timeout(5):
+            while store._reader._open:
+                await asyncio.sleep(0.01)
+        assert await read_whole(store, LARGE) == LARGE
+
+    with_store(tmp_path / "chunks", body, HastyDisk())
+
+
 def test_reads_at_once_from_many_files_keep_few_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("storage_node.local.OPEN_FILES_MAX", 5)
     bodies = [bytes((number,)) * (SMALL_BYTES_MAX + 1) for number in range(12)]

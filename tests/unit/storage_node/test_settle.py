@@ -12,7 +12,7 @@ from consensus.core.ids import Digest, Generation, NodeId, SessionId
 from consensus.core.results import Announced, Malformed
 from storage_node.chunk import SMALL_BYTES_MAX
 from storage_node.memory import MemoryStore
-from storage_node.settle import PENDING_MS, Settler
+from storage_node.settle import PENDING_MS, TROUBLE_MS, Settler
 from storage_node.store import CONDEMNED, NEW, SETTLED
 from tests.contract.chunk_store import StoppedClock, get, put
 from tests.unit.storage_node.fakes import FakeMetadata
@@ -340,6 +340,48 @@ def test_two_rotten_copies_are_both_kept_for_repair_from_elsewhere() -> None:
         assert await node.state(name, second) == CONDEMNED, "it waits its grace like any other"
 
     run(body)
+
+
+def test_a_duplicate_stays_while_the_other_copy_cannot_be_read() -> None:
+    async def body(node: Node) -> None:
+        first, second = node.upload(), node.upload()
+        data = os.urandom(5000)
+        name = await put(node.store, data, first)
+        node.metadata.list_copy(name, first, "n1")
+        await node.settler.round()
+        await put(node.store, data, second)
+        ended = node.upload()
+        other = await put(node.store, b"another that may go", ended)
+        for generation in (second, ended):
+            node.end(generation)
+
+        async def fails(copy: object) -> bool:
+            raise Unavailable("input/output error")
+
+        verify, node.store.verify = node.store.verify, fails  # type: ignore[method-assign]
+        await node.settler.round()
+        assert await node.state(name, second) == NEW
+        assert await node.state(other, ended) is None, "the others of the page are judged all the same"
+        node.store.verify = verify  # type: ignore[method-assign]
+        await node.later(TROUBLE_MS)
+        assert await node.state(name, second) is None
+
+    run(body, read_grace_s=0)
+
+
+def test_a_copy_known_to_be_damaged_is_not_announced() -> None:
+    async def body(node: Node) -> None:
+        generation = node.upload()
+        names = [await put(node.store, data, generation) for data in (b"good", b"damaged")]
+        for name in names:
+            node.metadata.list_copy(name, generation, "n2", "n3")
+        node.store.damage_copy(names[1], generation, 1)
+        [copy] = await node.store.generations(names[1])
+        assert not await node.store.verify(copy)
+        await node.settler.round()
+        assert [("n1" in node.metadata.rows[name][1]) for name in names] == [True, False]
+
+    run(body, wanted=3)
 
 
 def test_an_earlier_copy_that_the_row_switched_from_goes_by_a_hint() -> None:
