@@ -361,6 +361,7 @@ async def test_reads_wait_for_a_member_that_comes_back_and_no_longer(place: Plac
         await asyncio.sleep(0)
     with pytest.raises(Unavailable):
         await client.bucket("b")
+    client._serving_wait_s = 30.0
     waiting = asyncio.ensure_future(client.bucket("b"))
     await asyncio.sleep(0)
     await place.serve()
