@@ -89,6 +89,9 @@ def test_a_client_refuses_a_server_that_does_not_know_the_secret(run: Run, tmp_p
         writer.write(struct.pack("<4sH32s", b"STDL", 1, b"n" * 32))
         await reader.readexactly(64)
         writer.write(b"m" * 32)
+        await writer.drain()
+        await reader.read()                                  # until the client has gone
+        writer.close()
 
     async def main() -> None:
         server = await asyncio.start_unix_server(impostor, f"{tmp_path}/x.sock")
