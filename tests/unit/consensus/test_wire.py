@@ -85,18 +85,23 @@ def test_a_client_without_the_secret_is_refused_and_nothing_of_its_is_decoded(ru
 
 
 def test_a_client_refuses_a_server_that_does_not_know_the_secret(run: Run, tmp_path: Path) -> None:
-    async def impostor(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(struct.pack("<4sH32s", b"STDL", 1, b"n" * 32))
-        await reader.readexactly(64)
-        writer.write(b"m" * 32)
-        await writer.drain()
-        await reader.read()                                  # until the client has gone
-        writer.close()
-
     async def main() -> None:
+        done = asyncio.Event()
+
+        async def impostor(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(struct.pack("<4sH32s", b"STDL", 1, b"n" * 32))
+            await reader.readexactly(64)
+            writer.write(b"m" * 32)
+            with contextlib.suppress(ConnectionError):
+                await reader.read()                          # until the client has gone
+                writer.close()
+                await writer.wait_closed()
+            done.set()
+
         server = await asyncio.start_unix_server(impostor, f"{tmp_path}/x.sock")
         with pytest.raises(Refused):
             await WireClient(f"unix:{tmp_path}/x.sock", SECRET).connect()
+        await done.wait()
         server.close()
 
     run(main())
