@@ -36,9 +36,6 @@ CHECKPOINT_PAGES = 4096
 """About so many pages (16 MiB) in the write-ahead log, and it is folded into the database: readers slow down with its
 length. Each row of a random digest dirties a page of its own, each transaction a few more."""
 
-READER_CACHE_KIB = 8 << 10
-MMAP_BYTES = 1 << 30
-
 _SCHEMA = """
 CREATE TABLE chunk(
     digest BLOB NOT NULL, generation BLOB NOT NULL, size INTEGER NOT NULL, segment INTEGER NOT NULL,
@@ -54,7 +51,7 @@ CREATE TABLE damage(
 CREATE TABLE state(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
 
-_FIND = "SELECT size, segment, place, state FROM chunk WHERE digest=? AND generation=?"
+FIND = "SELECT size, segment, place, state FROM chunk WHERE digest=? AND generation=?"
 _ADD = "INSERT OR IGNORE INTO chunk VALUES(?,?,?,?,?,0,?)"
 
 
@@ -191,7 +188,7 @@ class Index:
                     self._again(db, row)
 
     def _again(self, db: sqlite3.Connection, row: Row) -> None:
-        size, segment, place, _ = db.execute(_FIND, row[:2]).fetchone()
+        size, segment, place, _ = db.execute(FIND, row[:2]).fetchone()
         if (segment, place) == (row.segment, row.place) and segment != FILE:
             return
         healed = db.execute("DELETE FROM damage WHERE digest=? AND generation=?", row[:2]).rowcount
@@ -377,32 +374,3 @@ class Index:
         self._keeper.join()
         with self._lock:
             self._db.close()
-
-
-class IndexReader:
-    """Look-ups for one thread, also in other processes than the node's own. Raises sqlite3.Error when the index can't
-    be read (not there, being replaced): its owner opens another."""
-
-    __slots__ = ("_db", "_execute", "inode")
-
-    def __init__(self, folder: str) -> None:
-        path = os.path.join(folder, INDEX_NAME)
-        self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA query_only=1")
-        self._db.execute(f"PRAGMA cache_size=-{READER_CACHE_KIB}")
-        self._db.execute(f"PRAGMA mmap_size={MMAP_BYTES}")
-        self._db.execute(_FIND, (b"", b"")).fetchone()        # opens the file now, not at the first request
-        self._execute = self._db.cursor().execute
-        self.inode = os.stat(path).st_ino
-
-    def find(self, digest: bytes, generation: bytes) -> tuple[int, int, int, int] | None:
-        """(size, segment, place, state) of this copy."""
-        row: tuple[int, int, int, int] | None = self._execute(_FIND, (digest, generation)).fetchone()
-        return row
-
-    def others(self, digest: bytes) -> list[tuple[bytes, int, int, int]]:
-        """(generation, size, segment, place) of every copy of these bytes."""
-        return self._execute("SELECT generation, size, segment, place FROM chunk WHERE digest=?", (digest,)).fetchall()
-
-    def close(self) -> None:
-        self._db.close()

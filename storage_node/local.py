@@ -32,7 +32,8 @@ from storage_node.chunk import (
     file_name,
 )
 from storage_node.errors import NotHere, from_os
-from storage_node.index import FILE, INDEX_NAME, IndexReader
+from storage_node.index import FILE, INDEX_NAME
+from storage_node.index_reader import IndexReader
 from storage_node.segments import segment_path
 
 PIECE_BYTES = 1 << 20

@@ -23,12 +23,11 @@ from consensus.core.errors import ClusterError, Corrupt, Unavailable
 from consensus.core.ids import Digest, Generation, NodeId
 from consensus.core.model import Holder, LocatedSlice, NodeInfo
 from consensus.core.placement import copies_wanted, ranked, write_quorum
-from consensus.core.wire import OK
-from storage_node import protocol
 from storage_node.chunk import SMALL_BYTES_MAX, Buffer, block_table
-from storage_node.client import DEADLINE_S, NodeClient, checked, put_request
+from storage_node.client import NodeClient, put_request
 from storage_node.errors import combined
 from storage_node.local import PIECE_BYTES, LocalReader
+from storage_node.quorum import Plan, Quorum, to_one
 from storage_node.writing import ChunkWriter
 
 log = logging.getLogger("staddle.replicas")
@@ -48,14 +47,6 @@ class Policy(NamedTuple):
 
     copies: int = 3
     replication: str = "sync"     # sync | async | all
-
-
-class Plan(NamedTuple):
-    """Where a chunk should go: `places` in order of preference, the first `copies` of them wanted."""
-
-    places: list[NodeInfo]
-    copies: int
-    quorum: int
 
 
 class Replicas:
@@ -128,29 +119,8 @@ class Replicas:
         plan = await self._plan(digest)
         request = put_request(digest, generation, data, block_table(data))
         if plan.copies == 1:
-            return await self._write_one(plan, request)
-        return await _Quorum(self, plan, request).run()
-
-    async def _write_one(self, plan: Plan, request: bytes) -> tuple[Holder, ...]:
-        """No copies to wait for: without a task. The common case on one disk."""
-        failures: list[ClusterError] = []
-        for node in plan.places:
-            client = self.client(node)
-            answer = client.put_now(request)
-            # asyncio.timeout costs five times as much as a bare timer.
-            timer = answer and asyncio.get_running_loop().call_later(DEADLINE_S, _overdue, answer)
-            try:
-                status, incarnation = await (client.put(request) if answer is None else answer)
-            except ClusterError as error:
-                failures.append(error)
-            else:
-                if status == OK:
-                    return (Holder(node.node, incarnation),)
-                failures.append(protocol.error_of(status, incarnation))
-            finally:
-                if timer is not None:
-                    timer.cancel()
-        raise combined(failures)
+            return await to_one(plan.places, self.client, request)
+        return await Quorum(plan, self.client, request).run()
 
     async def open_writer(self, generation: Generation) -> ChunkWriter:
         """For a chunk of any size, piece by piece. Raises Unavailable."""
@@ -259,64 +229,6 @@ class Replicas:
         task: asyncio.Task[None] = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-class _Quorum:
-    """One small chunk, sent to several nodes at once."""
-
-    def __init__(self, replicas: Replicas, plan: Plan, request: bytes) -> None:
-        self._replicas, self._plan, self._request = replicas, plan, request
-        self._places = iter(plan.places)
-        self._holders: list[Holder] = []
-        self._failures: list[ClusterError] = []
-        self._open = 0
-        self._enough: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    async def run(self) -> tuple[Holder, ...]:
-        for _ in range(self._plan.copies):
-            self._send()
-        try:
-            async with asyncio.timeout(DEADLINE_S):
-                await self._enough
-        except TimeoutError:
-            raise Unavailable(f"{len(self._holders)} of {self._plan.quorum} nodes stored a chunk in time") from None
-        return tuple(self._holders)
-
-    def _send(self) -> None:
-        """To the next node in the order of placement, if there is one."""
-        node = next(self._places, None)
-        if node is None:
-            return
-        self._open += 1
-        client = self._replicas.client(node)
-        answer: asyncio.Future[tuple[int, bytes]] | None = client.put_now(self._request)
-        if answer is None:
-            answer = asyncio.ensure_future(client.put(self._request))
-        answer.add_done_callback(lambda answer: self._answered(node, answer))
-
-    def _answered(self, node: NodeInfo, answer: "asyncio.Future[tuple[int, bytes]]") -> None:
-        self._open -= 1
-        try:
-            incarnation = checked(*answer.result())
-        except ClusterError as error:
-            self._failures.append(error)
-            if not self._enough.done():
-                self._send()
-        except asyncio.CancelledError:
-            self._failures.append(Unavailable("stopped"))
-        else:
-            self._holders.append(Holder(node.node, incarnation))
-        if self._enough.done():
-            return
-        if len(self._holders) >= self._plan.quorum:
-            self._enough.set_result(None)
-        elif len(self._holders) + self._open < self._plan.quorum:
-            self._enough.set_exception(combined(self._failures))
-
-
-def _overdue(answer: "asyncio.Future[tuple[int, bytes]]") -> None:
-    if not answer.done():
-        answer.set_exception(Unavailable("a node did not store a chunk in time"))
 
 
 def _piece(at: int, end: int) -> int:

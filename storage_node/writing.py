@@ -20,7 +20,8 @@ from storage_node.client import DEADLINE_S, Upload
 from storage_node.errors import combined
 
 if TYPE_CHECKING:
-    from storage_node.replicas import Plan, Replicas
+    from storage_node.quorum import Plan
+    from storage_node.replicas import Replicas
 
 log = logging.getLogger("staddle.replicas")
 
