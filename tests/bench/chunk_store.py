@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import uvloop
 
+from consensus.core.commands import RegisterNode
 from consensus.core.ids import Generation, NodeId, SessionId, digest
 from consensus.core.model import LocatedSlice
 from storage_node.chunk import block_table
@@ -204,9 +205,8 @@ async def run(folder: str, rounds: int, seconds: float) -> None:
     assert node.stdin is not None
     assert node.stdout.readline() == "ready\n"
     metadata = FakeMetadata()
-    server = NodeServer(data=folder, node=NodeId("n1"), address=f"unix:{folder}/node/node.sock", secret=SECRET,
-                        metadata=metadata)
-    await server._metadata.register(_registration(server))
+    await metadata.register(RegisterNode(node=NodeId("n1"), incarnation=bytes(16),
+                                         address=f"unix:{folder}/node/node.sock"))
     replicas = Replicas(metadata, SECRET)
     near = Replicas(metadata, SECRET, local={NodeId("n1"): f"{folder}/node/chunks"})
     store = DiskStore(f"{folder}/here/chunks")
@@ -227,19 +227,13 @@ async def run(folder: str, rounds: int, seconds: float) -> None:
         node.wait(20)
 
 
-def _registration(server: NodeServer):  # type: ignore[no-untyped-def]
-    from consensus.core.commands import RegisterNode
-
-    return RegisterNode(node=server.node, incarnation=bytes(16), address=server.address)
-
-
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", help="where to write; default: a temporary folder")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--serve", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments or [])
     if options.serve:
         serve(options.serve)
         return
@@ -251,4 +245,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
