@@ -227,13 +227,17 @@ async def run(folder: str, rounds: int, seconds: float) -> None:
         node.wait(20)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main() -> None:
+    with_options([])
+
+
+def with_options(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", help="where to write; default: a temporary folder")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--serve", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments or [])
+    options = parser.parse_args(arguments)
     if options.serve:
         serve(options.serve)
         return
@@ -245,4 +249,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with_options(sys.argv[1:])
