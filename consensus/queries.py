@@ -322,8 +322,8 @@ def chunk_states(
                 if own.intersection(valid):
                     answers.append("listed")
                     continue
-                if own and len(valid) < row[2]:
-                    answers.append("short")
+                if len(valid) < row[2]:
+                    answers.append("short" if own else "pending")       # a node that isn't known can't announce yet
                     continue
         if session not in lows:
             low = db.execute("SELECT low FROM session WHERE id = ?", (session,)).fetchone()

@@ -254,6 +254,14 @@ def test_what_is_passed_can_be_brought_by_no_commit(cluster: Cluster) -> None:
     assert put(cluster, bucket, "k", b"x", session=old, sequence=70) == SessionEnded()
 
 
+def test_a_node_that_is_not_known_gives_up_no_copy_that_is_needed(three: Cluster) -> None:
+    put(three, three.bucket(), "k", b"x", "n1", "n2")
+    of = generation(three, b"x")
+    three.run(EndSession(session=three.session), 0)
+    assert state(three, "n9", b"x", of) == "pending"
+    assert state(three, "n3", b"x", of) == "short"
+
+
 def test_a_copy_of_a_live_generation_is_listed_short_or_too_many(three: Cluster) -> None:
     put(three, three.bucket(), "k", b"x", "n1", "n2")
     of = generation(three, b"x")
