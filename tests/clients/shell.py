@@ -18,6 +18,9 @@ import pytest
 
 from tests.clients import install
 
+HTTP_ONLY = pytest.mark.parametrize("target", ["http"], indirect=True)
+"""Of long tests whose subject does not depend on the scheme: each has a shorter one beside it that runs over both."""
+
 PIECE_BYTES = 1 << 20
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.shell import Shell, same_tree, sha256
+from tests.clients.shell import HTTP_ONLY, Shell, same_tree, sha256
 
 
 def test_big_file_goes_up_and_comes_back_equal(shell: Shell, bucket: str, big_file: Path, tmp_path: Path) -> None:
@@ -17,6 +17,7 @@ def test_big_file_goes_up_and_comes_back_equal(shell: Shell, bucket: str, big_fi
     assert sha256(tmp_path / "back.bin") == sha256(big_file)
 
 
+@HTTP_ONLY
 def test_copy_between_keys_of_a_big_object(shell: Shell, bucket: str, big_file: Path, tmp_path: Path) -> None:
     shell.run("aws", "s3", "mb", f"s3://{bucket}")
     shell.run("aws", "s3", "cp", big_file, f"s3://{bucket}/one", "--no-progress")
@@ -27,6 +28,7 @@ def test_copy_between_keys_of_a_big_object(shell: Shell, bucket: str, big_file: 
 
 
 @pytest.mark.slow
+@HTTP_ONLY
 def test_second_sync_of_a_thousand_files_moves_nothing(
         shell: Shell, bucket: str, many_files: Path, tmp_path: Path) -> None:
     shell.run("aws", "s3", "mb", f"s3://{bucket}")
@@ -59,6 +61,7 @@ def test_presigned_link_works_without_keys(shell: Shell, bucket: str, tmp_path: 
     refused.value.close()
 
 
+@HTTP_ONLY
 def test_listing_removal_and_empty_bucket(shell: Shell, bucket: str, few_files: Callable[[int], Path]) -> None:
     shell.run("aws", "s3", "mb", f"s3://{bucket}")
     assert f" {bucket}\n" in shell.run("aws", "s3", "ls")

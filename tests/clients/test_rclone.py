@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.shell import Shell, random_file, same_tree, sha256
+from tests.clients.shell import HTTP_ONLY, Shell, random_file, same_tree, sha256
 
 NOTHING = "There was nothing to transfer"
 
@@ -18,6 +18,7 @@ def sync(shell: Shell, source: Path | str, target: Path | str) -> str:
 
 
 @pytest.mark.slow
+@HTTP_ONLY
 def test_copy_check_and_second_sync_of_a_thousand_files(
         shell: Shell, bucket: str, many_files: Path, tmp_path: Path) -> None:
     remote = f"staddle:{bucket}/tree"
@@ -61,6 +62,7 @@ def test_odd_names_come_back_unchanged(shell: Shell, bucket: str, tmp_path: Path
     same_tree(source, tmp_path / "back")
 
 
+@HTTP_ONLY
 def test_link_move_delete_and_purge(shell: Shell, bucket: str, many_files: Path) -> None:
     shell.run("rclone", "copy", many_files / "d7", f"staddle:{bucket}/a")
     link = shell.run("rclone", "link", f"staddle:{bucket}/a/0007.bin").strip()

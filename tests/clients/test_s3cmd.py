@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.shell import Shell, same_tree, sha256
+from tests.clients.shell import HTTP_ONLY, Shell, same_tree, sha256
 
 
 def test_big_file_goes_up_and_comes_back_equal(shell: Shell, bucket: str, big_file: Path, tmp_path: Path) -> None:
@@ -16,6 +16,7 @@ def test_big_file_goes_up_and_comes_back_equal(shell: Shell, bucket: str, big_fi
     assert sha256(tmp_path / "back.bin") == sha256(big_file)
 
 
+@HTTP_ONLY
 def test_second_sync_moves_nothing(shell: Shell, bucket: str, few_files: Callable[[int], Path], tmp_path: Path) -> None:
     folder = few_files(100)
     shell.run("s3cmd", "mb", f"s3://{bucket}")
@@ -39,6 +40,7 @@ def test_info_shows_what_was_put(shell: Shell, bucket: str, tmp_path: Path) -> N
     assert "Location:  us-east-1" in shell.run("s3cmd", "info", f"s3://{bucket}")
 
 
+@HTTP_ONLY
 def test_copy_move_list_and_removal(shell: Shell, bucket: str, few_files: Callable[[int], Path]) -> None:
     folder = few_files(20)
     shell.run("s3cmd", "mb", f"s3://{bucket}")

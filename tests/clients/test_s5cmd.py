@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.clients.shell import Shell, same_tree, sha256
+from tests.clients.shell import HTTP_ONLY, Shell, same_tree, sha256
 
 
 def test_big_file_goes_up_and_comes_back_equal(shell: Shell, bucket: str, big_file: Path, tmp_path: Path) -> None:
@@ -13,6 +13,7 @@ def test_big_file_goes_up_and_comes_back_equal(shell: Shell, bucket: str, big_fi
     assert sha256(tmp_path / "back.bin") == sha256(big_file)
 
 
+@HTTP_ONLY
 def test_second_sync_of_a_thousand_files_moves_nothing(
         shell: Shell, bucket: str, many_files: Path, tmp_path: Path) -> None:
     shell.run("s5cmd", "mb", f"s3://{bucket}")
@@ -23,6 +24,7 @@ def test_second_sync_of_a_thousand_files_moves_nothing(
     same_tree(many_files, tmp_path / "back")
 
 
+@HTTP_ONLY
 def test_list_copy_move_and_removal(shell: Shell, bucket: str, few_files: Callable[[int], Path]) -> None:
     folder = few_files(30)
     shell.run("s5cmd", "mb", f"s3://{bucket}")

@@ -13,9 +13,11 @@ import pytest
 from tests.cluster.history import Clients, make_bucket
 from tests.servers import StaddleProcess
 
-ROUNDS = int(os.environ.get("STADDLE_KILL_ROUNDS", "3"))
+ROUNDS = int(os.environ.get("STADDLE_KILL_ROUNDS", "2"))
 SEED = int(os.environ.get("STADDLE_KILL_SEED", str(random.randrange(10**6))))
-READY_S_MAX = 5.0
+READY_S_MAX = {"gateway": 5.0, "node": 5.0, "meta": 5.0, "all": 20.0}
+"""A quiet machine takes one to two seconds; starting everything at once is the most work."""
+
 LOAD_S = 1.0
 """At the least, before a kill: a process that dies sooner after it was ready is in a crash loop to its supervisor, which
 then starts it ever more slowly."""
@@ -35,14 +37,14 @@ def test_nothing_acknowledged_is_lost(server: StaddleProcess, victim: str) -> No
         time.sleep(LOAD_S * choose.uniform(1.1, 2.0))    # the moment of the kill is the experiment: not to be awaited
         acknowledged = clients.outcomes["acknowledged"]
         kill(server, victim)
-        back.append(server.wait_ready(READY_S_MAX * 4))
+        back.append(server.wait_ready(60))
         time.sleep(LOAD_S * 0.3)
         clients.stop()
         assert clients.outcomes["acknowledged"] > acknowledged, "no write got through after the kill"
         violations = clients.check()
         assert not violations, f"seed {SEED}, round {number}: {len(violations)} violations, first: {violations[:5]}"
     print(f"{victim}: {dict(clients.outcomes)}, ready after {max(back):.2f} s at most")
-    assert max(back) <= READY_S_MAX
+    assert max(back) <= READY_S_MAX[victim]
 
 
 def kill(server: StaddleProcess, victim: str) -> None:
