@@ -90,6 +90,8 @@ def prepare(data: tuple[Path, ...]) -> Folders:
     disk = Disk()
     for folder in data:
         try:
+            if folder.exists() and not folder.is_dir():
+                raise FolderError(f"the data folder {folder} is a file")
             if not folder.parent.is_dir():
                 raise FolderError(f"cannot make the data folder {folder}: {folder.parent} is not there")
             make_folder(disk, str(folder), "data.mkdir")
@@ -103,7 +105,22 @@ def prepare(data: tuple[Path, ...]) -> Folders:
             make_folder(disk, str(folder), "data.mkdir")
     except OSError as error:
         raise FolderError(f"cannot prepare the data folder {data[0]}: {error.strerror}") from None
+    _refuse_lost_metadata(folders, data)
     return folders
+
+
+def _refuse_lost_metadata(folders: Folders, data: tuple[Path, ...]) -> None:
+    """A store whose metadata is gone must not be taken for a new one: all its chunks would be garbage.
+
+    A storage node opens its folder only when the metadata serves, so chunks without metadata are no first start.
+    """
+    meta = folders.meta
+    if (meta / "CURRENT").exists() or any((meta / "journal").glob("*")):
+        return
+    for folder in data:
+        if (chunks_of(folder) / "incarnation").exists():
+            raise FolderError(f"the metadata in {meta} is gone, but {folder} holds the chunks of a store. Put it back; "
+                              "or give other folders, for a new store")
 
 
 def cluster_secret(root: Path) -> bytes:

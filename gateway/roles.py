@@ -164,8 +164,10 @@ async def _run(launch: Launch) -> int:
         loop.add_signal_handler(number, stopping.set)
     loop.add_reader(sys.stdin.fileno(), stopping.set)      # readable means ended: nothing else is ever sent
     try:
+        Folders(Path(launch.folders)).run.mkdir(mode=0o700, exist_ok=True)       # somebody may have tidied it away
         role = build(launch)
-        await role.start()
+        if not await _started(role, stopping):
+            return 0
     except (Refused, FolderError, ssl.SSLError) as error:
         log.error("%s", error)
         return EX_CONFIG
@@ -180,6 +182,19 @@ async def _run(launch: Launch) -> int:
     loop.remove_reader(sys.stdin.fileno())
     await role.stop()
     return 0
+
+
+async def _started(role: Role, stopping: asyncio.Event) -> bool:
+    """False when it was told to stop before it had started: what it waits for (the metadata) may never come."""
+    starting, told = asyncio.create_task(role.start()), asyncio.create_task(stopping.wait())
+    await asyncio.wait((starting, told), return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    if starting.done():
+        starting.result()
+        return True
+    starting.cancel()
+    await asyncio.wait((starting,))
+    return False
 
 
 if __name__ == "__main__":

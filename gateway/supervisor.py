@@ -49,6 +49,8 @@ class Supervisor:
         self._waiting_for = {launch.name for launch in launches}
         self._ready = anyio.Event()
         self._stopping = anyio.Event()
+        self._hurried = False
+        self._patience: anyio.CancelScope | None = None
         self.failed: str | None = None
 
     async def run(self, on_ready: Callable[[], Awaitable[None]]) -> None:
@@ -64,6 +66,10 @@ class Supervisor:
             raise SetupError(self.failed)
 
     def stop(self) -> None:
+        """Finish what is under way and end; a second call has no more patience with it."""
+        self._hurried = self._stopping.is_set()
+        if self._hurried and self._patience is not None:
+            self._patience.cancel()
         self._stopping.set()
 
     def pids(self) -> dict[str, int]:
@@ -122,9 +128,13 @@ class Supervisor:
             for name in names:
                 with contextlib.suppress(ProcessLookupError, KeyError):
                     self._running[name].send_signal(signal.SIGTERM)
-            with anyio.move_on_after(self._shutdown_s + STOP_GRACE_S):
+            patience_s = self._shutdown_s + STOP_GRACE_S
+            if self._hurried:
+                patience_s = 0.0 if kind == "gateway" else STOP_GRACE_S
+            with anyio.move_on_after(patience_s) as self._patience:
                 for name in names:
                     await self._ended[name].wait()
+            self._patience = None
             for name in names:
                 if name in self._running:
                     log.error("%s did not stop in time and is killed", name, extra={"child": name})
@@ -177,9 +187,10 @@ def _refuse_taken(family: int, host: str, port: int) -> None:
         probe.bind((host, port))
 
 
-async def stop_on_signals(stop: Callable[[], None]) -> None:
-    """Call `stop` at SIGTERM or SIGINT; a second one has nothing more to add."""
+async def stop_on_signals(stop: Callable[[], None], shutdown_s: float) -> None:
+    """Call `stop` at SIGTERM or SIGINT, and again at each one more."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for received in signals:
-            log.info("stopping at %s", signal.Signals(received).name)
+            log.info("stopping at %s; requests under way have %d s, a second signal cuts them off",
+                     signal.Signals(received).name, shutdown_s)
             stop()

@@ -63,7 +63,7 @@ def serve(
 
     async def run() -> None:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(stop_on_signals, supervisor.stop)
+            tasks.start_soon(stop_on_signals, supervisor.stop, float(in_force.shutdown_seconds))
             await supervisor.run(announce)
             tasks.cancel_scope.cancel()
 
