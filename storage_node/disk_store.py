@@ -271,6 +271,8 @@ class DiskStore:
         await self._run(self._index.mark, [(state, due, copy.digest, copy.generation) for copy, state, due in marks])
 
     async def remove(self, copies: list[Copy]) -> None:
+        for copy in copies:
+            self._reader.forget(copy.digest, copy.generation)
         await self._run(self._remove, copies)
 
     def _remove(self, copies: list[Copy]) -> None:

@@ -229,6 +229,10 @@ class LocalReader:
         if self._sweeping is None:
             self._sweeping = asyncio.get_running_loop().call_later(IDLE_S, self._sweep)
 
+    def forget(self, digest: Digest, generation: bytes) -> None:
+        """A large chunk is about to go: let go of its file, so that its space is free at once."""
+        self._open.pop((FILE, digest, generation), None)
+
     def _sweep(self) -> None:
         """Close what nobody has read since the last sweep."""
         for key in [key for key, opened in self._open.items() if not opened.used]:

@@ -96,7 +96,7 @@ class Segments:
         self._wake = threading.Condition()
         self._queue: list[Waiting] = []
         self._queued_bytes = 0
-        self._stopping = False
+        self._stopping = self._in_trouble = False
         self._fd = -1
         self._number = 0
         self._home = b""
@@ -170,15 +170,24 @@ class Segments:
             except ClusterError as failure:
                 error = failure                       # the index could not be written
             if error is not None:
-                self.statistics.failures += 1
-                log.error("%s", error)
+                self._note(error)
                 self._seal()
+            elif self._in_trouble:
+                self._in_trouble = False
+                log.warning("%s: chunks are written again", self._folder)
             assert self._loop is not None
             try:
                 self._loop.call_soon_threadsafe(_answer, batch, error)
             except RuntimeError:                      # the loop was closed: nobody waits any more
                 break
         self._seal()
+
+    def _note(self, error: ClusterError) -> None:
+        """Once: a full disk refuses a thousand puts a second."""
+        self.statistics.failures += 1
+        if not self._in_trouble:
+            log.error("%s", error)
+        self._in_trouble = True
 
     def _take(self) -> list[Waiting]:
         """The next batch; empty when the writer stops."""
@@ -250,8 +259,10 @@ class Segments:
             self._disk.fdatasync(fd, "segment.header_fdatasync")
             self._disk.fsync_dir(os.path.dirname(path), "segment.fsync_dir")
             self._index.open_segment(number, home)
-        except BaseException:
+        except (OSError, ClusterError):
             self._disk.close(fd)
+            with contextlib.suppress(OSError):        # a full disk would collect one for each attempt
+                self._disk.unlink(path, "segment.discard")
             raise
         self._fd, self._number, self._home = fd, number, home
         self._end = self._allocated = SEGMENT_HEADER_BYTES
@@ -287,7 +298,8 @@ def _answer(batch: list[Waiting], error: ClusterError | None) -> None:
 
 
 def remove_segment(disk: Disk, index: Index, folder: str, number: int) -> None:
-    """Give back a sealed segment in which nothing lives."""
+    """Give back a sealed segment in which nothing lives. Its name is gone for good before its row goes: a file that came
+    back without a row would be read as if the index had lost it."""
     if left := index.recount(number):
         log.error("segment %d was counted dead, but %d chunks live in it", number, left)
         return
@@ -295,6 +307,7 @@ def remove_segment(disk: Disk, index: Index, folder: str, number: int) -> None:
         disk.unlink(segment_path(folder, number), "segment.unlink")
     except FileNotFoundError:
         log.debug("segment %d was gone already", number)
+    disk.fsync_dir(f"{folder}/{SEGMENTS}", "segment.unlink_fsync_dir")
     index.drop_segment(number)
 
 

@@ -240,6 +240,7 @@ def test_a_failed_step_is_not_acknowledged_and_the_next_put_works(fast: Path, st
         await work._put(store, BODIES[8])
         assert store._segments.current[0] > before, "the segment whose write or sync failed is left for good"
         assert digest(BODIES[7]) not in work.acknowledged
+        assert len(os.listdir(folder / "segments")) == len(store._index.segments()), "nothing is left of the attempt"
         for seed in range(6):
             disk.cut_power(seed, fast / "after")
             await asyncio.to_thread(work.check, fast / "after" / "chunks")
