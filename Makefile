@@ -49,8 +49,9 @@ docs: $(VENV)/.test         ## print the pages that come from the code
 bench: $(VENV)/.test        ## all benchmarks, each a report on the terminal
 	$(BIN)/python -m tests.bench
 
-crash: $(VENV)/.test        ## crash and power loss at every durable step, all seeds (long)
-	$(BIN)/python -m pytest -m slow tests/unit/consensus tests/unit/storage_node tests/cluster --crash-all
+crash: $(VENV)/.test        ## crash and power loss at every durable step, every kind of fault (long)
+	$(BIN)/python -m tests.crash
+	$(BIN)/python -m pytest -m slow tests/unit/consensus tests/unit/storage_node
 
 clean:                      ## remove what was installed and cached, never data
 	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist build

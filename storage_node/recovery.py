@@ -82,16 +82,19 @@ def _segments(folder: str, disk: Disk, index: Index, segments: Segments) -> tupl
             more, bad = _tail(folder, disk, index, segments, number, row, in_place)
             found += more
             damaged += bad
+        elif row.live <= 0:                           # a crash came between its last chunk's end and its own
+            remove_segment(disk, index, folder, number)
     return found, damaged
 
 
 def _missing(index: Index, number: int) -> int:
     """A segment of which the file is gone. Expected when its last removal was interrupted by a power cut."""
-    lost = [copy for copy in index.copies_in(number) if copy.state == SETTLED]
+    copies = index.copies_in(number)
+    lost = [copy for copy in copies if copy.state == SETTLED]
     for copy in lost:
         index.damaged(copy.digest, copy.generation, "its segment is missing", _now_ms())
+    index.remove([copy for copy in copies if copy.state != SETTLED])
     if not lost:
-        index.remove(index.copies_in(number))
         index.drop_segment(number)
     return len(lost)
 
@@ -115,6 +118,7 @@ def _tail(folder: str, disk: Disk, index: Index, segments: Segments, number: int
         else:
             reader.copy()
             disk.truncate(fd, start, "recover.truncate")
+            disk.fdatasync(fd, "recover.fdatasync")   # or a power cut might leave half of what was copied
     finally:
         disk.close(fd)
     if index.seal_segment(number):
