@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from gateway.s3.operations import XMLNS
-from gateway.s3.xml_text import escape
+from gateway.s3.xml_text import escape, escape_readable
 
 HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
@@ -68,8 +68,13 @@ def checksum_type(checksum: Checksum | None) -> str:
     return "" if checksum is None else f"<ChecksumType>{checksum.kind}</ChecksumType>"
 
 
+def echoed_key(key: str) -> str:
+    """The key that the request itself named. Nobody needs it, but all must be able to parse the document around it."""
+    return f"<Key>{escape_readable(key)}</Key>"
+
+
 def upload_head(bucket: str, key: str, upload_id: str) -> str:
-    return f"<Bucket>{bucket}</Bucket><Key>{escape(key)}</Key><UploadId>{upload_id}</UploadId>"
+    return f"<Bucket>{bucket}</Bucket>{echoed_key(key)}<UploadId>{upload_id}</UploadId>"
 
 
 def word(value: bool) -> str:

@@ -2,7 +2,8 @@
 
 Keys may hold any Unicode character, XML 1.0 may not. `escape` writes what XML cannot hold as character references, as
 AWS does: exact for a lenient reader, and a client that needs more asks for ``encoding-type=url``. `escape_readable` is
-for errors, which a strict reader must always understand: there such a character becomes U+FFFD.
+for errors, and for keys that are only echoed, in documents that a strict reader must always understand: there such a
+character becomes U+FFFD.
 """
 
 import re

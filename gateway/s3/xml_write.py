@@ -15,12 +15,13 @@ from gateway.s3.xml_pieces import (
     checksum_element,
     checksum_type,
     document,
+    echoed_key,
     optional,
     owner_element,
     upload_head,
     word,
 )
-from gateway.s3.xml_text import escape
+from gateway.s3.xml_text import escape, escape_readable
 
 _XSI = "http://www.w3.org/2001/XMLSchema-instance"
 
@@ -152,6 +153,6 @@ def complete_multipart_upload(*, url: str, bucket: str, key: str, etag: str, che
     """CompleteMultipartUploadResult; `url` is the object's address."""
     return document(
         "CompleteMultipartUploadResult",
-        f"<Location>{escape(url)}</Location><Bucket>{bucket}</Bucket><Key>{escape(key)}</Key>"
+        f"<Location>{escape_readable(url)}</Location><Bucket>{bucket}</Bucket>{echoed_key(key)}"
         f"<ETag>&quot;{etag}&quot;</ETag>{checksum_element(checksum)}{checksum_type(checksum)}",
     )
