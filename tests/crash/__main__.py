@@ -6,7 +6,7 @@ import time
 from collections import Counter
 
 from tests.crash.faults import FAULTS
-from tests.crash.matrix import NEEDED, caught, lives_after, table, violations_in_parallel
+from tests.crash.matrix import NEEDED, SECOND_LIVES, caught, life_after, table, violations_in_parallel
 from tests.crash.record import everything, record
 from tests.crash.script import whole_life
 
@@ -17,8 +17,9 @@ def main() -> int:
     first = record(whole_life, everything)
     print(table(first))
     recordings = [("a first life", first)]
-    recordings += [(f"a second life after {start.kind} at step {start.number}", recording)
-                   for start, recording in lives_after(first, everything)]
+    for number in range(len(SECOND_LIVES)):
+        start, recording = life_after(first, number, everything)
+        recordings.append((f"a second life after {start.kind} at step {start.number}", recording))
     failed = bool(missing := NEEDED - {step for step, _, _ in first.steps})
     if missing:
         print("steps that should be there and are not:", ", ".join(sorted(missing)))

@@ -62,6 +62,9 @@ class Pair(NamedTuple):
     log: bytes
 
 
+NOTHING = Pair(b"", b"")
+
+
 @dataclass
 class Checkpoint:
     """One that was announced. Whether it has ended is known at its thread's next step; until then it may be half done."""
@@ -76,7 +79,7 @@ class Checkpoint:
 class Database:
     """What is durable of one SQLite file."""
 
-    synced: Pair = Pair(b"", b"")
+    synced: Pair
     """`log` as of its last sync."""
     under_way: "dict[int, Checkpoint]" = field(default_factory=dict)
     """By thread, until its next step."""
@@ -112,7 +115,7 @@ class RecordingDisk(FaultyDisk):
             for path in [path for path in names if self._apart(path)]:
                 del names[path]
         for name in self._database_names():
-            self._databases[name] = Database(synced=self._pair(name))
+            self._databases[name] = Database(self._pair(name))
 
     def _apart(self, path: str) -> bool:
         name = os.path.relpath(path, self.root)
@@ -136,7 +139,7 @@ class RecordingDisk(FaultyDisk):
         thread = threading.get_ident()
         folder = _CHECKPOINTS.get(step, "none")
         for name in self._database_names():
-            database = self._databases.setdefault(name, Database())
+            database = self._databases.setdefault(name, Database(NOTHING))
             now = self._pair(name)
             for checkpoint in database.under_way.values():
                 before = checkpoint.before
@@ -255,7 +258,7 @@ class RecordingDisk(FaultyDisk):
                     files[name] = inode.durable if chance is None else torn(inode, chance)
             for name in self._database_names():
                 if os.path.dirname(name) in folders:
-                    database = self._databases.setdefault(name, Database())
+                    database = self._databases.setdefault(name, Database(NOTHING))
                     _put(files, name, database.left(self._pair(name), chance))
             return Image(tuple(folders), files)
 

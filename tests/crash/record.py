@@ -41,8 +41,10 @@ class Recording(NamedTuple):
     taken: list[Taken]
 
 
-def record(script: Script, wanted: Kinds, *, start: Taken | None = None, fault: Fault = NO_FAULT) -> Recording:
-    """On an empty folder, or on what a fault has left. Ends with an orderly stop."""
+def record(script: Script, wanted: Kinds, *, start: Taken | None = None, fault: Fault = NO_FAULT,
+           least_answers: int = 0) -> Recording:
+    """On an empty folder, or on what a fault has left. Ends with an orderly stop. Images are taken from some number of
+    answers on."""
     with _folder() as folder:
         if start is None:
             (folder / "meta").mkdir()
@@ -58,7 +60,7 @@ def record(script: Script, wanted: Kinds, *, start: Taken | None = None, fault: 
             result.steps.append((step, path, snapshot))
             if step in ALIKE and disk.steps.count(step) > ALIKE_KEPT:
                 return
-            for kind, seed in wanted(number, step):
+            for kind, seed in wanted(number, step) if snapshot.answers >= least_answers else ():
                 if kind != CHECKPOINT:
                     image = disk.crash() if kind == CRASH else disk.power(None if kind == LOST else seed)
                     result.taken.append(Taken(number, step, path, kind, seed, image, snapshot))

@@ -167,6 +167,16 @@ async def whole_life(roles: Roles, said: Told) -> None:
     await client.put_part("resumable", resumable, 2, Part("resumed2", 2000))
 
 
+async def short_life(roles: Roles, said: Told) -> None:
+    """A little of each kind of write: enough for a broken rule to show."""
+    client = Client(roles, said)
+    await client.create_bucket(BUCKET)
+    await client.put("small", body("small", 3000))
+    await client.put("large", body("large", LARGE))
+    for number in range(9):                           # more than a segment of the journal and one of chunks hold
+        await client.put(f"small{number}", body(f"small{number}", 4000))
+
+
 async def second_life(roles: Roles, said: Told) -> None:
     """After a power cut: what was found is settled, and work goes on."""
     client = Client(roles, said)
