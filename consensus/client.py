@@ -53,7 +53,7 @@ class MetadataClient:
         """`meta_dir` is the member's folder if it lives on this host, None to read over the wire."""
         self._link = MemberLink(address, secret, on_up=lambda: self._commits.flush())
         self._commits = Commits(self._link, clock or SystemClock(), owner, deadline_s)
-        self._reader = None if meta_dir is None else Reader(meta_dir, queries.header)
+        self._reader = None if meta_dir is None else Reader(meta_dir, queries.header, queries.ALONE)
         self._deadline_s, self._serving_wait_s = deadline_s, serving_wait_s
         self._stopped = False
 
@@ -177,6 +177,10 @@ class MetadataClient:
     async def opened(
         self, bucket_name: str, key: str, limit_slices: int = 4
     ) -> tuple[Bucket | None, ObjectVersion | None, list[LocatedSlice]]:
+        if self._reader is not None:
+            found = await self.read(queries.opened_at_once, bucket_name, key)
+            if found is not None:
+                return found
         return await self.read(queries.opened, bucket_name, key, limit_slices)
 
     async def slices(

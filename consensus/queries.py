@@ -7,6 +7,7 @@ member on its host may ask for by name.
 """
 
 import sqlite3
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from consensus import listing
@@ -24,7 +25,7 @@ from consensus.rows import (
     decode_checksum,
     decode_locations,
     part_seal,
-    unpack_slices,
+    unpack_slice,
     version_seal,
 )
 from consensus.slices import node_names
@@ -162,24 +163,43 @@ WHERE b.name = ?1
 """A bucket, the current object of a key, its content and its first chunk: all that a small GET needs, at once."""
 
 
-def opened(
-    db: Database, bucket_name: str, key: str, limit_slices: int = 4
-) -> tuple[Bucket | None, ObjectVersion | None, list[LocatedSlice]]:
-    """The bucket, the key's current version (or delete marker), and its first slices."""
+def opened_at_once(
+    db: Database, bucket_name: str, key: str
+) -> tuple[Bucket | None, ObjectVersion | None, list[LocatedSlice]] | None:
+    """What `opened` answers, if one statement can tell it: for all small objects. None: ask `opened`."""
     raw = key.encode()
     row = db.execute(_OPENED, (bucket_name, raw)).fetchone()
     if row is None:
         return None, None, []
     bucket = _bucket(row)
     if row[9] is None:
-        return bucket, _newest_marker(db, bucket.id, key, raw) if bucket.versioning else None, []
+        return None if bucket.versioning else (bucket, None, [])
     version = _version(key, raw, row[9:21])
     kind, size, etag, part_count, packed, crc = row[21:27]
     if kind is None or crc != content_seal(version.content, kind, size, etag, part_count, packed):
         raise damaged(f"content {version.content}")
     if kind == INLINE and len(packed) == SLICE_BYTES:      # the usual small object
-        return bucket, version, [located_slices.locate(unpack_slices(packed)[0], row[27:33], node_names(row[33]))]
-    return bucket, version, slices(db, version.content, 0, size, limit_slices) if size else []
+        return bucket, version, [located_slices.locate(unpack_slice(packed), row[27:33], node_names(row[33]))]
+    return None if size else (bucket, version, [])
+
+
+def opened(
+    db: Database, bucket_name: str, key: str, limit_slices: int = 4
+) -> tuple[Bucket | None, ObjectVersion | None, list[LocatedSlice]]:
+    """The bucket, the key's current version (or delete marker), and its first slices."""
+    found = opened_at_once(db, bucket_name, key)
+    if found is not None:
+        return found
+    within = bucket(db, bucket_name)
+    assert within is not None
+    version = current(db, within.id, key)
+    if version is None or not version.size:
+        return within, version, []
+    return within, version, slices(db, version.content, 0, version.size, limit_slices)
+
+
+ALONE: frozenset[Callable[..., object]] = frozenset({bucket, opened_at_once})
+"""Queries of one statement that gives one row at most: a transaction in themselves (consensus.reads)."""
 
 
 # Contents

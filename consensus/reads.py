@@ -3,6 +3,8 @@
 Rules:
 * every read is one transaction that begins with `queries.header` and is fetched to its end inside `run`: a half-read
   cursor would pin its snapshot for every later query on the connection;
+* a query of one statement (`queries.ALONE`) is a transaction without more words, and goes without them: BEGIN, header
+  and COMMIT cost as much as finding a bucket. The file's generation never changes, so it is checked at opening too;
 * the file is opened read-only and only while the member serves: without a living writer nobody has recovered its WAL;
 * another generation is another file.
 
@@ -12,7 +14,7 @@ that begins after a request arrived shows every write that was answered before i
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from types import FunctionType, ModuleType
 from typing import Concatenate, ParamSpec, TypeVar, get_type_hints
 from urllib.parse import quote
@@ -46,9 +48,10 @@ def failure(error: sqlite3.Error) -> ClusterError:
 class Reader:
     """Reads of one file by one thread."""
 
-    def __init__(self, folder: str, header: Callable[[sqlite3.Connection], tuple[int, int]]) -> None:
-        """`folder` is the member's (…/meta); `header` is queries.header."""
-        self._folder, self._header = folder, header
+    def __init__(self, folder: str, header: Callable[[sqlite3.Connection], tuple[int, int]],
+                 alone: Container[Callable[..., object]] = ()) -> None:
+        """`folder` is the member's (…/meta); `header` is queries.header, `alone` is queries.ALONE."""
+        self._folder, self._header, self._alone = folder, header, alone
         self._db: sqlite3.Connection | None = None
         self._generation = -1
 
@@ -58,12 +61,12 @@ class Reader:
         db = self._db
         if db is None or generation != self._generation:
             db = self._open(generation)
+        if query in self._alone:
+            return query(db, *arguments, **named)
         execute = db.execute
         execute("BEGIN")
         try:
-            _, found = self._header(db)
-            if found != generation:
-                raise Unavailable(f"the metadata file is of generation {found}, the member serves {generation}")
+            self._check(db, generation)
             return query(db, *arguments, **named)
         finally:
             execute("COMMIT")
@@ -72,10 +75,20 @@ class Reader:
         self.close()
         path = os.path.abspath(os.path.join(self._folder, f"meta.{generation}.sqlite"))
         db = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, isolation_level=None, cached_statements=256)
-        for name, value in (("query_only", 1), ("mmap_size", MMAP_BYTES), ("cache_size", -CACHE_KIB)):
-            db.execute(f"PRAGMA {name}={value}")
+        try:
+            for name, value in (("query_only", 1), ("mmap_size", MMAP_BYTES), ("cache_size", -CACHE_KIB)):
+                db.execute(f"PRAGMA {name}={value}")
+            self._check(db, generation)
+        except BaseException:
+            db.close()
+            raise
         self._db, self._generation = db, generation
         return db
+
+    def _check(self, db: sqlite3.Connection, generation: int) -> None:
+        _, found = self._header(db)
+        if found != generation:
+            raise Unavailable(f"the metadata file is of generation {found}, the member serves {generation}")
 
     def close(self) -> None:
         if self._db is not None:

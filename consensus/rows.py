@@ -53,6 +53,12 @@ def unpack_slices(raw: bytes) -> list[Slice]:
     return [Slice(Digest(digest), start, length) for digest, start, length in _SLICE.iter_unpack(raw)]
 
 
+def unpack_slice(raw: bytes) -> Slice:
+    """The only one: most objects have no second."""
+    digest, start, length = _SLICE.unpack(raw)
+    return Slice(Digest(digest), start, length)
+
+
 def version_seal(
     key: bytes, order: int, version_id: str, modified: int, content: int, size: int, etag: str, checksum: bytes | None,
     parts: int, owner: str, attributes: bytes,

@@ -98,7 +98,7 @@ class MetaServer:
         self._raft.start()
         if self._raft.failed:
             raise Unavailable("the log could not be recovered")      # on_failure knows why, and ends a real process
-        self._reader = Reader(self._folder, queries.header)
+        self._reader = Reader(self._folder, queries.header, queries.ALONE)
         self.housekeeper = Housekeeper(self._folder, self._machine, self._journal, self, disk=self._disk,
                                        config=self._config, clock=self._clock, on_failure=self._raft.fail)
 

@@ -1,0 +1,57 @@
+"""Queries that are a transaction in themselves: they see what was committed, and leave nothing open behind them."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from consensus import queries
+from consensus.core.errors import Unavailable
+from consensus.reads import Reader
+from tests.unit.consensus.metadata import Cluster
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Cluster:
+    made = Cluster(tmp_path)
+    made.put(made.bucket("bucket"), "small", b"bytes")
+    return made
+
+
+@pytest.mark.parametrize("key", ["small", "none"])
+def test_a_query_alone_pins_no_snapshot(cluster: Cluster, key: str) -> None:
+    """Else the log could not be folded into the file, and the connection would go on reading the past."""
+    assert cluster.read(queries.bucket, "bucket") is not None
+    found = cluster.read(queries.opened_at_once, "bucket", key)
+    assert found is not None
+    assert (found[1] is not None) == (key == "small")
+    writer = sqlite3.connect(cluster.machine.path, isolation_level=None)
+    writer.execute("PRAGMA busy_timeout = 0")
+    busy, left, _ = writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    writer.close()
+    assert (busy, left) == (0, 0)
+
+
+def test_a_query_alone_sees_the_latest_commit(cluster: Cluster) -> None:
+    within = cluster.read(queries.bucket, "bucket").id
+    for number in range(3):
+        key = f"k{number}"
+        assert cluster.read(queries.opened_at_once, "bucket", key)[1] is None
+        cluster.put(within, key, b"bytes")
+        assert cluster.read(queries.opened_at_once, "bucket", key)[1].key == key
+
+
+def test_what_needs_more_than_one_statement_is_not_told_at_once(cluster: Cluster) -> None:
+    cluster.put(cluster.read(queries.bucket, "bucket").id, "long", b"one", b"two")
+    assert cluster.read(queries.opened_at_once, "bucket", "long") is None
+    assert cluster.read(queries.opened, "bucket", "long")[1].key == "long"
+
+
+def test_a_file_of_another_generation_is_not_read_by_a_query_alone(cluster: Cluster, tmp_path: Path) -> None:
+    generation = cluster.machine.generation
+    (tmp_path / f"meta.{generation + 1}.sqlite").symlink_to(cluster.machine.path)
+    reader = Reader(str(tmp_path), queries.header, queries.ALONE)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="generation"):
+            reader.run(generation + 1, queries.bucket, "bucket")
+    reader.close()
