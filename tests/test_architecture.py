@@ -21,7 +21,7 @@ from botocore.client import BaseClient
 from botocore.config import Config as ClientConfig
 
 from gateway.config import Config, Size
-from gateway.folders import cluster_secret, prepare, root_identity
+from gateway.folders import cluster_secret, name_nodes, prepare, root_identity
 from gateway.roles import GatewayRole, Launch, Role, build, launches
 from tests.servers import ACCESS_KEY, REGION, SECRET_KEY
 from tests.tracing import ROOT, Call, Recorder
@@ -85,6 +85,7 @@ class OneLoop:
     def __init__(self, folder: Path) -> None:
         config = Config(data=(folder / "data",), chunk_bytes=Size(MIB), workers=1)
         folders = prepare(config.data)
+        name_nodes(folders.root, config.data)
         root, _ = root_identity(folders.root, ACCESS_KEY, SECRET_KEY)
         self._launches = launches(config, folders, cluster_secret(folders.root), root, "127.0.0.1", 0)
         self._roles: list[Role] = []
