@@ -100,6 +100,7 @@ class Client:
     seed: int
     possible: dict[str, set[Value]] = field(default_factory=dict)
     outcomes: Counter[str] = field(default_factory=Counter)
+    refusals: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -169,6 +170,7 @@ class Client:
             self.possible[key] = {value}
         elif status == 503 or 400 <= status < 500:
             self.outcomes["refused"] += 1
+            self.refusals[f"{method}, {len(body)} bytes: {status} {answer[:300].decode(errors='replace')}"] += 1
             self.possible[key] = before
             if status != 503:
                 self.wrong.append(f"{method} {key} was refused with {status}: {answer[:300]!r}")
