@@ -78,7 +78,8 @@ def _segments(folder: str, disk: Disk, index: Index, segments: Segments) -> tupl
     for number in numbers:
         row = known.get(number)
         if row is None or not row.sealed:
-            in_place = row is None and number != numbers[-1]
+            # An index that knows others has lost this one's row in a power cut: it may be one that was being cut.
+            in_place = not known and number != numbers[-1]
             more, bad = _tail(folder, disk, index, segments, number, row, in_place)
             found += more
             damaged += bad
