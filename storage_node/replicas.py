@@ -17,6 +17,7 @@ import logging
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from consensus.core.errors import ClusterError, Corrupt, Unavailable
@@ -26,7 +27,8 @@ from consensus.core.placement import copies_wanted, ranked, write_quorum
 from storage_node.chunk import SMALL_BYTES_MAX, Buffer, block_table
 from storage_node.client import NodeClient, put_request
 from storage_node.errors import combined
-from storage_node.local import PIECE_BYTES, LocalReader
+from storage_node.local import LocalReader
+from storage_node.pacing import Ahead, paced
 from storage_node.quorum import Plan, Quorum, to_one
 from storage_node.writing import ChunkWriter
 
@@ -59,6 +61,7 @@ class Replicas:
         self._clients: dict[NodeId, NodeClient] = {}
         self._map: list[NodeInfo] = []
         self._map_until = 0.0
+        self._ahead = Ahead()
         self._background: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -144,31 +147,13 @@ class Replicas:
         return None
 
     async def read(self, part: LocatedSlice) -> AsyncGenerator[bytes]:
-        """The slice in verified pieces of at most 1 MiB, the next one on its way while one is used.
+        """The slice in verified pieces of at most 256 KiB, the next ones on their way while a quick taker uses one.
 
         Raises Corrupt (every copy is damaged or gone), Unavailable; before the first piece or in the middle."""
-        sources = self._sources(part)
-        end = part.start + part.length
-        at = part.start
-        length = _piece(at, end)
-        ahead = asyncio.ensure_future(self._fetch(part, sources, at, length))
-        try:
-            while True:
-                data = await ahead
-                at += length
-                length = _piece(at, end)
-                if not length:
-                    yield data
-                    return
-                ahead = asyncio.ensure_future(self._fetch(part, sources, at, length))
-                yield data
-        finally:
-            if not ahead.done():
-                ahead.cancel()
-                with contextlib.suppress(asyncio.CancelledError, ClusterError):
-                    await ahead
-            elif not ahead.cancelled():
-                ahead.exception()                     # seen
+        fetch = partial(self._fetch, part, self._sources(part))
+        async with contextlib.aclosing(paced(fetch, part.start, part.start + part.length, self._ahead)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     def _sources(self, part: LocatedSlice) -> list[NodeId]:
         """This host's nodes first, the others in any order."""
@@ -229,8 +214,3 @@ class Replicas:
         task: asyncio.Task[None] = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-def _piece(at: int, end: int) -> int:
-    """Length of the piece from `at`: up to the next multiple of PIECE_BYTES, so that every block is read once."""
-    return min(end, (at // PIECE_BYTES + 1) * PIECE_BYTES) - at

@@ -177,7 +177,7 @@ async def open_body(
 async def stream_body(
     ctx: Context, content: ContentId, slices: list[LocatedSlice], start: int, length: int
 ) -> AsyncGenerator[bytes]:
-    """The same in verified pieces of at most 1 MiB, however large."""
+    """The same in verified pieces of at most 256 KiB, however large."""
     while length:
         given = 0
         for part in await _covering(ctx, content, slices, start, length):
@@ -212,6 +212,7 @@ async def _covering(
 async def _after_first(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
     try:
         yield first
+        del first             # a slow reader would keep it in memory to the end
         async for piece in rest:
             yield piece
     finally:

@@ -28,8 +28,9 @@ from gateway.s3.request import S3Request
 SMALL_BYTES_MAX = 256 << 10
 """Bodies up to this are handled in one piece: hashing that much takes half a millisecond, less than a stream costs."""
 
-BATCH_BYTES = 1 << 20
-"""Buffers are hashed and sent in batches of about this size: threads pay from there on."""
+BATCH_BYTES = 256 << 10
+"""Buffers are hashed and sent in batches of at least this size: threads pay from there on. A body that comes quickly
+comes in larger buffers, and so in larger batches; one that trickles in keeps no more than this waiting."""
 
 T = TypeVar("T")
 
@@ -174,6 +175,7 @@ async def _store_stream(ctx: Context, request: S3Request, hasher: Hasher) -> Sto
             if under_way is not None:
                 await under_way
             under_way = asyncio.create_task(cutter.add(batch, hasher.update))
+            del batch             # until the next one has come, which may take a while
         if under_way is not None:
             await under_way
         digests = hasher.finish(decoder.finish() if decoder is not None else {})

@@ -11,7 +11,7 @@ class Body(Protocol):
 
     length: int | None            # Content-Length; None for chunked transfer
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[bytes | memoryview]:
         """Pieces as they arrive. A piece is valid only until the next one is asked for. Asking for the first piece
         sends ``100 Continue`` if the client waits for it. Raises S3Error IncompleteBody, RequestTimeout."""
 
