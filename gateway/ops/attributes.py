@@ -6,6 +6,7 @@ from gateway.ops.reading import Found, find
 from gateway.ops.replies import read_version, xml
 from gateway.s3 import checksums, conditions, times, xml_write
 from gateway.s3.errors import S3Error
+from gateway.s3.hoisting import effective_headers
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
 from gateway.s3.xml_pieces import document
@@ -37,7 +38,7 @@ async def get_object_attributes(ctx: Context, request: S3Request) -> Reply:
 
 
 def _wanted(request: S3Request) -> frozenset[str]:
-    names = [name.strip() for name in request.headers.get("x-amz-object-attributes", "").split(",") if name.strip()]
+    names = [name.strip() for name in effective_headers(request).get("x-amz-object-attributes", "").split(",") if name.strip()]
     if not names:
         raise S3Error(
             "InvalidRequest", "The x-amz-object-attributes header specifying the attributes to be retrieved is either "
@@ -55,7 +56,8 @@ async def _parts(ctx: Context, request: S3Request, found: Found) -> xml_write.Ob
     version = found.version
     if version.checksum is None or version.checksum.kind != checksums.COMPOSITE:
         return xml_write.ObjectParts(version.part_count)
-    limits = {name: request.headers.get(f"x-amz-{name}", "") for name in ("max-parts", "part-number-marker")}
+    given = effective_headers(request)
+    limits = {name: given.get(f"x-amz-{name}", "") for name in ("max-parts", "part-number-marker")}
     limit = whole_number(limits, "max-parts", default=PARTS_PER_PAGE, most=PARTS_PER_PAGE)
     marker = whole_number(limits, "part-number-marker", default=0, most=2**31 - 1)
     parts = await ctx.metadata.object_parts(version.content, marker, limit + 1) if limit else []

@@ -13,6 +13,7 @@ from gateway.ops.replies import xml
 from gateway.ops.upload import read_body
 from gateway.s3 import headers, names, xml_listings, xml_read, xml_write
 from gateway.s3.errors import S3Error
+from gateway.s3.hoisting import effective_headers
 from gateway.s3.reply import XML, Reply
 from gateway.s3.request import S3Request
 
@@ -32,7 +33,7 @@ async def create_bucket(ctx: Context, request: S3Request) -> Reply:
     if ctx.principal.anonymous:
         raise S3Error("AccessDenied")
     names.check_bucket_name(request.bucket)
-    headers.refuse_unsupported_bucket(request.headers)
+    headers.refuse_unsupported_bucket(effective_headers(request))
     body = await read_body(ctx, request, xml_read.SMALL_BYTES_MAX)
     constraint = xml_read.create_bucket(body) if body else ""
     if constraint and constraint != ctx.settings.region:

@@ -15,6 +15,7 @@ import msgspec
 from consensus.core.clock import Clock
 from consensus.core.model import Bucket
 from gateway.s3.errors import S3Error
+from gateway.s3.hoisting import effective_headers
 from gateway.s3.names import check_key
 from gateway.s3.request import S3Request
 from gateway.s3.xml_pieces import Owner
@@ -91,7 +92,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     async def source_bucket(self, name: str, request: S3Request) -> Bucket:
         """The bucket that a copy reads from. Raises S3Error NoSuchBucket, AccessDenied."""
         bucket = await self.metadata.bucket(name)
-        return self._admit(bucket, name, request.headers.get("x-amz-source-expected-bucket-owner"))
+        return self._admit(bucket, name, effective_headers(request).get("x-amz-source-expected-bucket-owner"))
 
     def admit(self, bucket: Bucket | None, request: S3Request) -> Bucket:
         """The same for a caller that has looked the bucket up already (`opened` reads all of a small GET at once).
@@ -99,7 +100,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         Every operation on a bucket or an object passes here, so here keys are checked: S3Error KeyTooLongError.
         """
         check_key(request.key)
-        return self._admit(bucket, request.bucket, request.headers.get("x-amz-expected-bucket-owner"))
+        return self._admit(bucket, request.bucket, effective_headers(request).get("x-amz-expected-bucket-owner"))
 
     def _admit(self, bucket: Bucket | None, name: str, expected_owner: str | None) -> Bucket:
         if bucket is None:

@@ -59,7 +59,7 @@ async def _refuse_early(ctx: Context, request: S3Request, bucket: Bucket, condit
 async def delete_object(ctx: Context, request: S3Request) -> Reply:
     """Remove a version, or put a delete marker in a versioned bucket. Deleting what isn't there succeeds."""
     bucket = await ctx.bucket(request)
-    headers.refuse_unsupported_delete(request.headers)
+    headers.refuse_unsupported_delete(effective_headers(request))
     command = DeleteVersion(
         bucket=bucket.id, key=request.key, version_id=_version_id(request.query.get("versionId")),
         marker_id=new_version_id(), owner=ctx.principal.user_id,
@@ -79,7 +79,7 @@ async def delete_object(ctx: Context, request: S3Request) -> Reply:
 async def delete_objects(ctx: Context, request: S3Request) -> Reply:
     """Up to 1,000 keys. Each is its own command with its own outcome; the status is 200 whatever they are."""
     bucket = await ctx.bucket(request)
-    headers.refuse_unsupported_delete(request.headers)
+    headers.refuse_unsupported_delete(effective_headers(request))
     body = await read_body(ctx, request, xml_read.DELETE_BYTES_MAX, digest_required=True)
     wanted = await parsed(xml_read.delete, body)
     # All at once: the commands travel together in a few log entries.

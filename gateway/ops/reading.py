@@ -17,6 +17,7 @@ from gateway.ops.replies import checksum_headers, read_version
 from gateway.ops.versions import parse_version_id
 from gateway.s3 import checksums, conditions, headers, ranges, times
 from gateway.s3.errors import S3Error
+from gateway.s3.hoisting import effective_headers
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
 
@@ -36,7 +37,7 @@ class Found(NamedTuple):
 
 async def find(ctx: Context, request: S3Request) -> Found:
     """The version that the request names, never a delete marker. Raises S3Error as S3_SEMANTICS §8 wants."""
-    headers.refuse_unsupported_read(request.headers)
+    headers.refuse_unsupported_read(effective_headers(request))
     wanted = request.query.get("versionId")
     if wanted is None:
         bucket, version, slices = await ctx.metadata.opened(request.bucket, request.key)
@@ -111,7 +112,7 @@ async def describe(ctx: Context, request: S3Request, found: Found) -> tuple[Repl
     reply = Reply(status=span.status, headers=[
         ("accept-ranges", "bytes"), *tags, *headers.given_back(version.attributes, request.query), *span.headers,
     ])
-    if span.checksum is not None and checksums.mode_enabled(request.headers):
+    if span.checksum is not None and checksums.mode_enabled(effective_headers(request)):
         reply.headers += checksum_headers(span.checksum)
     return reply, span
 

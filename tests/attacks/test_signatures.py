@@ -7,7 +7,7 @@ import pytest
 from gateway.s3.operations import OPERATION, Operation
 from tests import signing
 from tests.attacks.attacker import Attacker, both_schemes
-from tests.clients.wire import unsigned_chunks
+from tests.clients.wire import Answer, unsigned_chunks
 
 TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 STRANGER = signing.Keys(access_key="AKIASTRANGER00000000", secret_key="guessed")
@@ -291,3 +291,20 @@ def test_45_unknown_and_wrong_look_alike_but_for_the_code(attacker: Attacker) ->
     attacker.refused(answers[0], "InvalidAccessKeyId", 403)
     attacker.refused(answers[1], "SignatureDoesNotMatch", 403)
     assert answers[0].headers.keys() == answers[1].headers.keys()
+
+
+def test_what_a_signer_moved_into_the_query_counts(attacker: Attacker) -> None:
+    """A header in a presigned link's query is as good as one that was sent: none that restricts is passed over."""
+    url = attacker.target.url + attacker.victim
+
+    def follow(method: str, extra: dict[str, str]) -> Answer:
+        link = signing.presign(method, url, keys=attacker.keys, now_s=time.time(), extra=extra)
+        return attacker.anonymous(method, link.removeprefix(attacker.target.url))
+
+    for method in ("GET", "PUT", "DELETE"):
+        attacker.refused(follow(method, {"x-amz-expected-bucket-owner": "123456789012"}), "AccessDenied", 403)
+    for name, value in (("x-amz-server-side-encryption-customer-algorithm", "AES256"),
+                        ("X-Amz-Server-Side-Encryption-Customer-Key", "x")):
+        assert follow("GET", {name: value}).status == 400
+    assert follow("DELETE", {"x-amz-bypass-governance-retention": "true"}).status == 400
+    assert "x-amz-checksum-crc64nvme" in follow("GET", {"x-amz-checksum-mode": "ENABLED"}).headers
