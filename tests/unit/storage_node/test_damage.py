@@ -156,6 +156,38 @@ def test_a_reader_in_another_process_never_gives_damaged_bytes(tmp_path: Path) -
     with_store(tmp_path / "chunks", body, HastyDisk())
 
 
+def test_a_remembered_place_is_not_believed_when_a_fresh_copy_has_healed_it(tmp_path: Path) -> None:
+    async def body(store: DiskStore) -> None:
+        name, packed = await put(store, SMALL, GENERATION), GENERATION.pack()
+        reader = LocalReader(store.folder)
+        assert reader.read_now(name, packed, 0, len(SMALL)) == SMALL
+        assert reader._places
+        flip(Path(segment_path(store.folder, 1)), 64 + 96 + 2000)
+        with pytest.raises(Corrupt):
+            await read_whole(store, SMALL)            # so the damage is known, and the next copy takes the place
+        await put(store, SMALL, GENERATION)
+        assert reader.read_now(name, packed, 0, len(SMALL)) == SMALL
+        reader.close()
+
+    with_store(tmp_path / "chunks", body, HastyDisk())
+
+
+def test_a_reader_remembers_no_more_places_than_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage_node.local.PLACES_MAX", 3)
+
+    async def body(store: DiskStore) -> None:
+        reader = LocalReader(store.folder)
+        for number in range(8):
+            data = b"%d" % number * 100
+            name = await put(store, data, GENERATION)
+            for _ in range(2):
+                assert reader.read_now(name, GENERATION.pack(), 0, len(data)) == data
+            assert 0 < len(reader._places) <= 3
+        reader.close()
+
+    with_store(tmp_path / "chunks", body, HastyDisk())
+
+
 def test_a_reader_sees_each_put_as_soon_as_it_is_acknowledged(tmp_path: Path) -> None:
     async def body(store: DiskStore) -> None:
         reader = LocalReader(store.folder)
