@@ -304,7 +304,7 @@ def test_what_a_signer_moved_into_the_query_counts(attacker: Attacker) -> None:
     for method in ("GET", "PUT", "DELETE"):
         attacker.refused(follow(method, {"x-amz-expected-bucket-owner": "123456789012"}), "AccessDenied", 403)
     for name, value in (("x-amz-server-side-encryption-customer-algorithm", "AES256"),
-                        ("X-Amz-Server-Side-Encryption-Customer-Key", "x")):
+                        ("X-Amz-Server-Side-Encryption-Customer-Algorithm", "AES256")):
         assert follow("GET", {name: value}).status == 400
     assert follow("DELETE", {"x-amz-bypass-governance-retention": "true"}).status == 400
     assert "x-amz-checksum-crc64nvme" in follow("GET", {"x-amz-checksum-mode": "ENABLED"}).headers
