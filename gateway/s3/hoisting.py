@@ -11,6 +11,8 @@ _V4_PARAMETERS = frozenset((
     "x-amz-signedheaders",
 ))
 
+_NO_VALUES = frozenset(("x-amz-checksum-mode", "x-amz-checksum-algorithm", "x-amz-checksum-type"))
+
 
 def effective_headers(request: S3Request) -> dict[str, str]:
     """The headers with those from a presigned URL's query; a header that was sent wins over the parameter.
@@ -49,7 +51,8 @@ def _hoisted_by_v2(request: S3Request) -> dict[str, str]:
 
 
 def _is_checksum(name: str) -> bool:
-    return name.startswith("x-amz-checksum-") or name == "x-amz-sdk-checksum-algorithm"
+    """A value, or what goes with one; not what asks for checksums (mode) or chooses those of an upload."""
+    return (name.startswith("x-amz-checksum-") and name not in _NO_VALUES) or name == "x-amz-sdk-checksum-algorithm"
 
 
 def _as_header(value: str) -> str:
