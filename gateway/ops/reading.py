@@ -195,6 +195,8 @@ async def _covering(
 ) -> list[LocatedSlice]:
     """Slices trimmed to begin at `start`, as many as one look gives and none beyond `length`."""
     end = sum([part.length for part in slices])
+    if start == 0 and length == end:
+        return slices                 # the usual GET: all of a small object
     if start + length > end and not (start < end and length > INLINE_BYTES_MAX):
         return await ctx.metadata.slices(content, start, length)
     covering: list[LocatedSlice] = []
