@@ -2,8 +2,6 @@
 
 import time
 
-import pytest
-
 from tests import signing
 from tests.attacks.attacker import VICTIM, Attacker, both_schemes
 from tests.clients.wire import Wire
@@ -112,16 +110,3 @@ def test_34_slow_clients_do_not_hold_up_others(attacker: Attacker) -> None:
     finally:
         for wire in slow:
             wire.close()
-
-
-@pytest.mark.slow
-def test_34_a_head_that_does_not_end(attacker: Attacker) -> None:
-    wire = Wire(attacker.target)
-    connection = wire._connect()
-    connection.settimeout(25)
-    began = time.monotonic()
-    connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX-")
-    answer = connection.recv(65_536)
-    assert 10 < time.monotonic() - began < 20
-    assert not answer or b"<Code>RequestTimeout</Code>" in answer
-    connection.close()
