@@ -147,7 +147,7 @@ class Replicas:
         return None
 
     async def read(self, part: LocatedSlice) -> AsyncGenerator[bytes]:
-        """The slice in verified pieces of at most 256 KiB, the next ones on their way while a quick taker uses one.
+        """The slice in verified pieces of at most 1 MiB, the next one on its way while a quick taker uses one.
 
         Raises Corrupt (every copy is damaged or gone), Unavailable; before the first piece or in the middle."""
         fetch = partial(self._fetch, part, self._sources(part))

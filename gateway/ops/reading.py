@@ -178,7 +178,7 @@ async def open_body(
 async def stream_body(
     ctx: Context, content: ContentId, slices: list[LocatedSlice], start: int, length: int
 ) -> AsyncGenerator[bytes]:
-    """The same in verified pieces of at most 256 KiB, however large."""
+    """The same in verified pieces of at most 1 MiB, however large."""
     while length:
         given = 0
         for part in await _covering(ctx, content, slices, start, length):

@@ -152,8 +152,10 @@ def test_damage_in_the_middle_ends_the_stream_with_an_error() -> None:
         await nodes.write(data)
         damage(nodes, "n1", data, at=3 << 20)
         stream = nodes.replicas.read(located(data, "n1"))
-        pieces = [await anext(stream) for _ in range(3 * (1 << 20) // BLOCK_BYTES)]
-        assert b"".join(pieces) == data[:3 << 20]
+        taken = b""
+        while len(taken) < 3 << 20:
+            taken += await anext(stream)
+        assert taken == data[:3 << 20]
         with pytest.raises(Corrupt):
             await anext(stream)
 
@@ -335,7 +337,8 @@ def test_a_reader_that_stops_early_leaves_no_task_behind() -> None:
         await nodes.write(data)
         before = len(asyncio.all_tasks())
         stream = nodes.replicas.read(located(data, "n1"))
-        assert b"".join([await anext(stream) for _ in range(4)]) == data[:4 * BLOCK_BYTES]   # and some are on their way
+        taken = b"".join([await anext(stream) for _ in range(3)])       # and more is on its way
+        assert taken == data[:len(taken)]
         await stream.aclose()
         assert len(asyncio.all_tasks()) <= before
 

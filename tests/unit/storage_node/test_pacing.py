@@ -10,7 +10,7 @@ import pytest
 from consensus.core.errors import Corrupt
 from storage_node import pacing
 from storage_node.local import PIECE_BYTES as READ_BYTES
-from storage_node.pacing import AHEAD_BYTES_MAX, PIECE_BYTES, Ahead, paced
+from storage_node.pacing import AHEAD_BYTES_MAX, LARGE_BYTES_MAX, PIECE_BYTES, Ahead, paced
 
 DATA = os.urandom(9 * READ_BYTES + 12_345)
 
@@ -38,16 +38,20 @@ def run(body: Callable[[], Awaitable[None]]) -> None:
 
 @pytest.mark.parametrize(("start", "end"), [
     (0, 1), (0, PIECE_BYTES), (5, PIECE_BYTES + 5), (PIECE_BYTES - 1, READ_BYTES + 1), (3 * PIECE_BYTES + 7, len(DATA))])
-def test_all_bytes_come_in_order_and_every_block_is_read_once(start: int, end: int) -> None:
+@pytest.mark.parametrize("large", [0, pacing.LARGE_BYTES_MAX])
+def test_all_bytes_come_in_order_and_every_block_is_read_once(
+        start: int, end: int, large: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacing, "LARGE_BYTES_MAX", large)
+
     async def body() -> None:
         disk, ahead = Disk(), Ahead()
         pieces = [piece async for piece in paced(disk.fetch, start, end, ahead)]
         assert b"".join(pieces) == DATA[start:end]
-        assert max(map(len, pieces)) <= PIECE_BYTES
+        assert max(map(len, pieces)) <= (READ_BYTES if large else PIECE_BYTES)
         assert max(length for _, length in disk.reads) <= READ_BYTES
         assert [at for at, _ in disk.reads[1:]] == [at + length for at, length in disk.reads[:-1]]
         assert not [at for at, _ in disk.reads[1:] if at % PIECE_BYTES]
-        assert ahead.size == 0
+        assert (ahead.size, ahead.large) == (0, 0)
 
     run(body)
 
@@ -61,7 +65,7 @@ def test_a_slow_taker_has_nothing_read_ahead(monkeypatch: pytest.MonkeyPatch) ->
         async for piece in paced(disk.fetch, 0, len(DATA), ahead):
             taken += len(piece)
             assert sum(length for _, length in disk.reads) == taken
-            assert ahead.size == 0
+            assert (ahead.size, ahead.large) == (0, 0)
         assert taken == len(DATA)
 
     run(body)
@@ -92,9 +96,11 @@ def test_all_streams_together_keep_to_the_limit_and_give_it_back() -> None:
                 opened.append(await streams.enter_async_context(
                     contextlib.aclosing(paced(disk.fetch, 0, len(DATA), ahead))))
             for stream in opened:
-                assert b"".join([await anext(stream) for _ in range(3)]) == DATA[:3 * PIECE_BYTES]
+                taken = b"".join([await anext(stream) for _ in range(3)])
+                assert taken == DATA[:len(taken)]
             assert ahead.size == AHEAD_BYTES_MAX
-        assert ahead.size == 0
+            assert ahead.large == LARGE_BYTES_MAX
+        assert (ahead.size, ahead.large) == (0, 0)
         assert len(asyncio.all_tasks()) == 1
 
     run(body)
@@ -104,10 +110,12 @@ def test_an_error_comes_in_its_place() -> None:
     async def body() -> None:
         disk, ahead = Disk(bad_from=3 * READ_BYTES), Ahead()
         stream = paced(disk.fetch, 0, len(DATA), ahead)
-        taken = [await anext(stream) for _ in range(3 * READ_BYTES // PIECE_BYTES)]
-        assert b"".join(taken) == DATA[:3 * READ_BYTES]
+        taken = b""
+        while len(taken) < 3 * READ_BYTES:
+            taken += await anext(stream)
+        assert taken == DATA[:3 * READ_BYTES]
         with pytest.raises(Corrupt):
             await anext(stream)
-        assert ahead.size == 0
+        assert (ahead.size, ahead.large) == (0, 0)
 
     run(body)
