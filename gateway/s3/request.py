@@ -1,9 +1,10 @@
 """A request as S3 sees it: raw bytes of path and query kept for signatures, names and values decoded once. Frozen."""
 
-import dataclasses
 from collections.abc import AsyncIterator
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
+
+import msgspec
 
 
 class Body(Protocol):
@@ -19,8 +20,9 @@ class Body(Protocol):
         """The whole body; S3Error EntityTooLarge above `limit` bytes."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class S3Request:
+class S3Request(msgspec.Struct, frozen=True, kw_only=True):
+    """A msgspec Struct because one is made for every request: a frozen dataclass takes ten times as long."""
+
     id: str                       # x-amz-request-id
     method: str
     raw_path: bytes               # as sent, before percent-decoding, without the query

@@ -5,12 +5,13 @@ segments, snapshots, trims and both kinds of chunks happen within a hundred requ
 when a test says so.
 """
 
-import dataclasses
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple, Self
+
+import msgspec
 
 from consensus.client import MetadataClient
 from consensus.config import MetaConfig
@@ -151,7 +152,7 @@ class Roles:
         """Raises S3Error, ClusterError."""
         content = Body(data, ending)
         sent = {"content-length": str(content.length), **(headers or {})}
-        request: S3Request = dataclasses.replace(s3_request(method, f"http://h/{url}", sent), body=content)
+        request: S3Request = msgspec.structs.replace(s3_request(method, f"http://h/{url}", sent), body=content)
         context = self.services.context(OPERATION[operation], PRINCIPAL, PayloadCheck())
         reply = await HANDLERS[operation](context, request)
         found = reply.body
