@@ -9,7 +9,8 @@ Rules:
 * another generation is another file.
 
 In a group of one no read index has to be asked for: the member answers a write after SQLite holds it, so a transaction
-that begins after a request arrived shows every write that was answered before it.
+that begins after a request arrived shows every write that was answered before it. In a larger group the header must come
+first in every read again (docs/decisions/0009).
 """
 
 import os
