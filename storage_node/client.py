@@ -13,7 +13,7 @@ from consensus.core.errors import ClusterError, Unavailable
 from consensus.core.ids import Digest, Generation
 from consensus.core.wire import OK, WireClient
 from storage_node import protocol
-from storage_node.chunk import Buffer
+from storage_node.chunk import BLOCK_BYTES, Buffer
 from storage_node.index import Copy
 from storage_node.store import StoreStatistics
 
@@ -25,6 +25,9 @@ DEADLINE_S = 30.0
 
 BULK_FROM_BYTES = 64 << 10
 """Answers at least this long come over a bulk connection."""
+
+LINK_BYTES_MAX = 16 << 20
+"""Of all streams of a link on their way: hundreds at once share it, down to a block for each."""
 
 CONNECT_TIMEOUT_S = 2.0
 
@@ -99,7 +102,8 @@ class Upload:
 
     @property
     def has_room(self) -> bool:
-        return self._sent - self._taken < protocol.WINDOW_BYTES or self._answer.done()
+        window = min(protocol.WINDOW_BYTES, LINK_BYTES_MAX // max(1, len(self._connection.streams)))
+        return self._sent - self._taken < max(window, BLOCK_BYTES) or self._answer.done()
 
     @property
     def failed(self) -> bool:

@@ -52,8 +52,6 @@ class ChunkWriter:
 
         Raises NoSpace, Unavailable; the writer is finished then."""
         view = memoryview(data)
-        if type(view.obj) is not bytes:
-            view = memoryview(bytes(view))            # blocks wait to be sent: nobody may change them meanwhile
         self.size += len(view)
         if self._partial:
             missing = BLOCK_BYTES - len(self._partial)
@@ -65,7 +63,8 @@ class ChunkWriter:
             await self._add(block)
         whole = len(view) // BLOCK_BYTES * BLOCK_BYTES
         for start in range(0, whole, BLOCK_BYTES):
-            await self._add(view[start:start + BLOCK_BYTES])
+            # Blocks wait to be sent: nobody may change them meanwhile, and each is let go by itself.
+            await self._add(bytes(view[start:start + BLOCK_BYTES]))
         self._partial += view[whole:]
 
     async def _add(self, block: Buffer) -> None:
