@@ -38,8 +38,9 @@ class Session:
 
     @property
     def unsaid(self) -> bool:
-        """The mark has passed commands that nobody has been told of."""
-        return self.low > self.said and self.low - 1 != self.telling
+        """The mark has passed commands that nobody has been told of. Not so when it has only passed the one that told of
+        all before it; one that was sent while older tickets were open did not tell of those."""
+        return self.low > self.said and not self.low - 1 == self.said == self.telling
 
     def take(self) -> int:
         """The next sequence; open until it is answered."""
