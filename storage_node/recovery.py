@@ -64,7 +64,9 @@ def recover(folder: str, disk: Disk, index: Index, segments: Segments) -> Recove
     if not was_clean:
         files, missing = _files(folder, disk, index)
         damaged += missing
-        log.info("recovered after an unclean stop: %d records, %d files, %d damaged", found, files, damaged)
+        # A new folder was never stopped either; there is nothing to tell about it.
+        log.log(logging.INFO if found or files or damaged else logging.DEBUG,
+                "recovered after an unclean stop: %d records, %d files, %d damaged", found, files, damaged)
     return Recovered(found, files, damaged)
 
 
