@@ -379,6 +379,11 @@ class Connection(asyncio.Protocol):
             self.transport.write_eof()
         self._set_reading()
 
+    @property
+    def idle(self) -> bool:
+        """No request is under way."""
+        return self._current is None
+
     def shutdown(self) -> None:
         """The server stops: what is being served is finished, then the connection ends."""
         if self._current is None:

@@ -29,6 +29,10 @@ DESCRIPTORS_KEPT = 256
 TLS_HANDSHAKE_S = 15.0
 """As long as a head may take: before the handshake ends a connection is nobody's."""
 
+TLS_GOODBYE_S = 2.0
+"""At the server's end, what a client with nothing under way gets to say goodbye. One that only keeps its connection for
+later doesn't read, so it doesn't answer, and the end would wait for it as long as for a request."""
+
 
 def listening_socket(host: str, port: int) -> socket.socket:
     """Bound, not yet listening; shares its port with other gateways of this user. Raises OSError."""
@@ -157,14 +161,17 @@ class _Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         state = self.server_state
+        idle = [connection for connection in state.connections if getattr(connection, "idle", False)]
         for connection in list(state.connections):
             connection.shutdown()
+        goodbye = asyncio.get_running_loop().call_later(TLS_GOODBYE_S, _hang_up, idle)
         try:
             async with asyncio.timeout(self.config.timeout_graceful_shutdown):
                 while state.connections or state.tasks:      # noqa: ASYNC110  (once in a process's life)
                     await asyncio.sleep(0.01)
         except TimeoutError:
             log.warning("%d requests did not end in time and are cut off", len(state.tasks))
+        goodbye.cancel()
         for task in list(state.tasks):
             task.cancel()
         for connection in list(state.connections):
@@ -173,3 +180,8 @@ class _Server(uvicorn.Server):
             await asyncio.wait(list(state.tasks), timeout=1.0)
         for server in self.servers:
             await server.wait_closed()
+
+
+def _hang_up(connections: list[Any]) -> None:
+    for connection in connections:
+        connection.transport.abort()

@@ -11,8 +11,8 @@ import pytest
 
 from tests import processes
 from tests.bench.signer import Signer
-from tests.cluster.history import BUCKET, ask, make_bucket
-from tests.servers import ACCESS_KEY, ROOT, SECRET_KEY, StaddleProcess
+from tests.cluster.history import BUCKET, Talker, ask, make_bucket
+from tests.servers import ACCESS_KEY, ROOT, SECRET_KEY, StaddleProcess, serving
 
 PATIENCE_S = 10.0
 
@@ -53,6 +53,16 @@ def test_idle_server_stops_at_once_and_leaves_no_process(server: StaddleProcess)
     assert server.stop() == 0
     assert time.monotonic() - began < 5
     assert [pid for pid in pids if (left := processes.read(pid)) and left.state != "Z"] == []
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+def test_kept_connections_do_not_hold_up_the_end(tmp_path: Path, tls: bool) -> None:
+    """Clients keep connections for later, and don't read from them until then: no answer to a goodbye can be awaited."""
+    with serving(tmp_path / "server", tls=tls) as server, Talker(server) as talker:
+        assert talker.ask("PUT", f"/{BUCKET}")[0] == 200
+        began = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("role", ["gateway", "node", "meta"])
