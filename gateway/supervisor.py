@@ -20,6 +20,7 @@ import anyio
 import anyio.abc
 import msgspec
 
+from gateway.http.server import listening_socket
 from gateway.roles import EX_CONFIG, Launch
 
 log = logging.getLogger("staddle.supervisor")
@@ -71,10 +72,6 @@ class Supervisor:
         if self._hurried and self._patience is not None:
             self._patience.cancel()
         self._stopping.set()
-
-    def pids(self) -> dict[str, int]:
-        """Process ids by the names of the launches."""
-        return {name: process.pid for name, process in self._running.items()}
 
     async def _announce(self, on_ready: Callable[[], Awaitable[None]]) -> None:
         await self._ready.wait()
@@ -166,23 +163,14 @@ def _environment() -> dict[str, str]:
 def reserve_port(host: str, port: int) -> socket.socket:
     """A bound socket that does not listen: it keeps the port (and, for 0, chooses it) while gateway processes bind their
     own with SO_REUSEPORT. Raises OSError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        if port:
-            _refuse_taken(family, host, port)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.bind((host, port))
-    except OSError:
-        sock.close()
-        raise
-    return sock
+    if port:
+        _refuse_taken(host, port)
+    return listening_socket(host, port)
 
 
-def _refuse_taken(family: int, host: str, port: int) -> None:
+def _refuse_taken(host: str, port: int) -> None:
     """SO_REUSEPORT would let two servers of one user share a port unnoticed; a bind without it does not."""
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((host, port))
 

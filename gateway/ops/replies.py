@@ -2,6 +2,7 @@
 
 from consensus.core.ids import NULL_VERSION, VersionId
 from consensus.core.model import Bucket, Checksum
+from gateway.s3 import checksums
 from gateway.s3.reply import XML, Reply
 
 Headers = list[tuple[str, str]]
@@ -15,8 +16,8 @@ def checksum_headers(checksum: Checksum | None, *, kind: bool = True) -> Headers
     """`kind`: with x-amz-checksum-type, which parts don't have."""
     if checksum is None:
         return []
-    value = (f"x-amz-checksum-{checksum.algorithm.lower()}", checksum.value)
-    return [value, ("x-amz-checksum-type", checksum.kind)] if kind else [value]
+    headers = checksums.response_headers(checksums.Checksum(*checksum))
+    return headers if kind else headers[:1]
 
 
 def written_version(version_id: VersionId | None) -> Headers:
