@@ -13,9 +13,6 @@ class MetaConfig:
     """A journal segment is closed at this size. The last one is copied at each start, which must be possible within the
     space that storage nodes leave free (room.py)."""
 
-    tail_bytes_max: int = 64 * MIB
-    """Applied entries kept in memory (for followers that lag). A group of one keeps only the last."""
-
     batch_commands_max: int = 512
     """Commands in one log entry: bounds how long one entry holds the loop (512 x 40 us = 20 ms)."""
 

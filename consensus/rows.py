@@ -17,7 +17,6 @@ INLINE, PIECES, PARTS = 0, 1, 2
 """Kinds of content: slices in the content row; in pages of `piece`; by part, each a content of its own."""
 
 INLINE_SLICES_MAX = 64
-PIECE_SLICES_MAX = 300
 
 U32_MAX = (1 << 32) - 1
 I63_MAX = (1 << 63) - 1

@@ -82,7 +82,6 @@ class DiskStore:
         self._lock = -1
         self._room_until = 0.0
         self._room = True
-        self._damaged = 0
         self._unlinked: set[str] = set()              # folders from which names have gone, maybe not yet durably
 
     # Life
@@ -243,7 +242,6 @@ class DiskStore:
             raise
 
     async def _remember(self, digest: Digest, generation: bytes, reason: str) -> None:
-        self._damaged += 1
         log.error("%s", reason)
         try:
             await self._run(self._index.damaged, digest, generation, reason, self.clock.now_ms())

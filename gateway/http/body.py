@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import Protocol, cast
+from typing import Protocol
 
 from gateway.http.buffers import BufferPool
 from gateway.s3.errors import S3Error
@@ -70,8 +70,8 @@ class RequestBody:
 
     # For the reader
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return cast(AsyncIterator[bytes], self)
+    def __aiter__(self) -> AsyncIterator[bytes | memoryview]:
+        return self
 
     async def __anext__(self) -> bytes | memoryview:
         self._let_go()
