@@ -1,22 +1,9 @@
 """S3Request values for tests, from a method, a URL as it goes over the wire, and headers."""
 
-from collections.abc import AsyncIterator
 from urllib.parse import unquote, urlsplit
 
+from gateway.http.body import NO_BODY
 from gateway.s3.request import S3Request, decode_query
-
-
-class NoBody:
-    length: int | None = 0
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        raise StopAsyncIteration
-
-    async def read(self, limit: int) -> bytes:
-        return b""
 
 
 def s3_request(
@@ -35,5 +22,5 @@ def s3_request(
     return S3Request(
         id="TEST", method=method, raw_path=parts.path.encode(), raw_query=parts.query.encode(), headers=sent,
         query=query, bucket=unquote(bucket), key=unquote(key), host_style=bool(bucket_of_host), secure=False,
-        remote="127.0.0.1", now_ms=now_ms, body=NoBody(),
+        remote="127.0.0.1", now_ms=now_ms, body=NO_BODY,
     )

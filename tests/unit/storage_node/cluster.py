@@ -11,8 +11,9 @@ from consensus.core.model import Holder, LocatedSlice
 from consensus.core.wire import WireClient
 from storage_node.replicas import Policy, Replicas
 from storage_node.server import NodeServer
+from tests.unit.consensus.crash import Unsynced
 from tests.unit.storage_node.fakes import FakeMetadata
-from tests.unit.storage_node.stores import HastyDisk, open_store
+from tests.unit.storage_node.stores import open_store
 
 SECRET = b"s" * 32
 GENERATION = Generation(SessionId(5 << 20), 3)
@@ -32,7 +33,7 @@ class Nodes:
         await self.replicas.start()
 
     async def start_node(self, name: str) -> None:
-        store = open_store(self.folder / name / "chunks", HastyDisk(), segment_bytes=1 << 20)
+        store = open_store(self.folder / name / "chunks", Unsynced(), segment_bytes=1 << 20)
         server = NodeServer(data=str(self.folder / name), node=NodeId(name), address=f"unix:{self.folder}/{name}.sock",
                             secret=SECRET, metadata=self.metadata, store=store, settle_interval_s=3600, read_grace_s=0)
         await server.start()

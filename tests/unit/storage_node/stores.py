@@ -78,21 +78,6 @@ class StoppingDisk(FaultyDisk):
                 place.write_bytes(kept + place.read_bytes()[len(kept):])
 
 
-class HastyDisk(Disk):
-    """Skips the syncs, for stores whose durability is not what a test is about."""
-
-    __slots__ = ()
-
-    def fdatasync(self, fd: int, step: str) -> None:
-        pass
-
-    def fsync(self, fd: int, step: str) -> None:
-        pass
-
-    def fsync_dir(self, path: str, step: str) -> None:
-        pass
-
-
 def _read(path: Path) -> bytes | None:
     return path.read_bytes() if path.exists() else None
 
@@ -149,5 +134,5 @@ def empty(folder: Path) -> None:
     with_store(folder, nothing)
 
 
-__all__ = ["GENERATION", "Digest", "HastyDisk", "StoppingDisk", "empty", "get", "image", "kill", "open_store", "put",
+__all__ = ["GENERATION", "Digest", "StoppingDisk", "empty", "get", "image", "kill", "open_store", "put",
            "with_store"]

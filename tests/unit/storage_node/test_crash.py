@@ -17,10 +17,9 @@ from consensus.core.errors import Unavailable
 from consensus.core.ids import Digest, digest
 from storage_node.chunk import SMALL_BYTES_MAX
 from storage_node.disk_store import DiskStore
-from tests.unit.consensus.crash import Stopped
+from tests.unit.consensus.crash import Stopped, Unsynced
 from tests.unit.storage_node.stores import (
     GENERATION,
-    HastyDisk,
     StoppingDisk,
     empty,
     get,
@@ -100,7 +99,7 @@ class Work:
             for segment in store._index.segments():
                 assert segment.live == len(store._index.copies_in(segment.number))
 
-        with_store(folder, body, HastyDisk())
+        with_store(folder, body, Unsynced())
 
 
 def every_step(fast: Path, check) -> Counter[str]:  # type: ignore[no-untyped-def]

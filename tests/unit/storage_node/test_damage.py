@@ -14,7 +14,8 @@ from storage_node.disk_store import DiskStore
 from storage_node.errors import NotHere
 from storage_node.local import LocalReader
 from storage_node.segments import segment_path
-from tests.unit.storage_node.stores import GENERATION, HastyDisk, get, put, with_store
+from tests.unit.consensus.crash import Unsynced
+from tests.unit.storage_node.stores import GENERATION, get, put, with_store
 
 SMALL = os.urandom(5000)
 MIDDLE = os.urandom(3 * BLOCK_BYTES + 77)
@@ -62,7 +63,7 @@ def test_no_flipped_bit_is_ever_handed_out(tmp_path: Path, seed: int) -> None:
         for data in (SMALL, MIDDLE, LARGE):
             assert await read_whole(store, data) == data
 
-    with_store(tmp_path / "chunks", body, HastyDisk(), segment_bytes=1 << 30)
+    with_store(tmp_path / "chunks", body, Unsynced(), segment_bytes=1 << 30)
 
 
 @pytest.mark.parametrize("data", [SMALL, MIDDLE, LARGE], ids=["small", "middle", "large"])
@@ -82,7 +83,7 @@ def test_damage_is_remembered_and_a_new_put_repairs_it(tmp_path: Path, data: byt
         assert await read_whole(store, data) == data
         assert await store.damage(10) == []
 
-    with_store(tmp_path / "chunks", body, HastyDisk(), segment_bytes=1 << 30)
+    with_store(tmp_path / "chunks", body, Unsynced(), segment_bytes=1 << 30)
 
 
 @pytest.mark.parametrize("data", [SMALL, MIDDLE, LARGE], ids=["small", "middle", "large"])
@@ -97,7 +98,7 @@ def test_a_truncated_file_is_damage(tmp_path: Path, data: bytes, kept: int) -> N
         with pytest.raises(Corrupt):
             await read_whole(store, data)
 
-    with_store(tmp_path / "chunks", body, HastyDisk(), segment_bytes=1 << 30)
+    with_store(tmp_path / "chunks", body, Unsynced(), segment_bytes=1 << 30)
 
 
 def test_a_valid_chunk_in_the_wrong_place_is_not_taken_for_another(tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_a_valid_chunk_in_the_wrong_place_is_not_taken_for_another(tmp_path: Pat
         with pytest.raises(Corrupt, match="another one is in its place"):
             await read_whole(store, SMALL)
 
-    with_store(tmp_path / "chunks", body, HastyDisk())
+    with_store(tmp_path / "chunks", body, Unsynced())
 
 
 def test_a_file_of_another_chunk_under_this_name_is_not_taken(tmp_path: Path) -> None:
@@ -128,7 +129,7 @@ def test_a_file_of_another_chunk_under_this_name_is_not_taken(tmp_path: Path) ->
         with pytest.raises(NotHere):
             await read_whole(store, other)
 
-    with_store(tmp_path / "chunks", body, HastyDisk())
+    with_store(tmp_path / "chunks", body, Unsynced())
 
 
 def test_a_reader_in_another_process_never_gives_damaged_bytes(tmp_path: Path) -> None:
@@ -153,7 +154,7 @@ def test_a_reader_in_another_process_never_gives_damaged_bytes(tmp_path: Path) -
         assert other_block == LARGE[BLOCK_BYTES:BLOCK_BYTES + 100]
         reader.close()
 
-    with_store(tmp_path / "chunks", body, HastyDisk())
+    with_store(tmp_path / "chunks", body, Unsynced())
 
 
 def test_a_remembered_place_is_not_believed_when_a_fresh_copy_has_healed_it(tmp_path: Path) -> None:
@@ -169,7 +170,7 @@ def test_a_remembered_place_is_not_believed_when_a_fresh_copy_has_healed_it(tmp_
         assert reader.read_now(name, packed, 0, len(SMALL)) == SMALL
         reader.close()
 
-    with_store(tmp_path / "chunks", body, HastyDisk())
+    with_store(tmp_path / "chunks", body, Unsynced())
 
 
 def test_a_reader_remembers_no_more_places_than_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +186,7 @@ def test_a_reader_remembers_no_more_places_than_it_may(tmp_path: Path, monkeypat
             assert 0 < len(reader._places) <= 3
         reader.close()
 
-    with_store(tmp_path / "chunks", body, HastyDisk())
+    with_store(tmp_path / "chunks", body, Unsynced())
 
 
 def test_a_reader_sees_each_put_as_soon_as_it_is_acknowledged(tmp_path: Path) -> None:
@@ -197,7 +198,7 @@ def test_a_reader_sees_each_put_as_soon_as_it_is_acknowledged(tmp_path: Path) ->
             assert reader.read_now(name, GENERATION.pack(), 0, len(data)) == data
         reader.close()
 
-    with_store(tmp_path / "chunks", body, HastyDisk())
+    with_store(tmp_path / "chunks", body, Unsynced())
 
 
 def test_files_that_nobody_reads_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +216,7 @@ def test_files_that_nobody_reads_are_closed(tmp_path: Path, monkeypatch: pytest.
                 await asyncio.sleep(0.01)
         assert await read_whole(store, LARGE) == LARGE
 
-    with_store(tmp_path / "chunks", body, HastyDisk())
+    with_store(tmp_path / "chunks", body, Unsynced())
 
 
 def test_reads_at_once_from_many_files_keep_few_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,4 +232,4 @@ def test_reads_at_once_from_many_files_keep_few_open(tmp_path: Path, monkeypatch
             await asyncio.gather(*(read_whole(store, data) for data in bodies))
         assert len(os.listdir("/proc/self/fd")) <= before + 6
 
-    with_store(tmp_path / "chunks", body, HastyDisk())
+    with_store(tmp_path / "chunks", body, Unsynced())

@@ -15,8 +15,9 @@ from storage_node.disk_store import DiskStore
 from storage_node.errors import NotHere
 from storage_node.index import NEW, SETTLED
 from storage_node.segments import segment_path
+from tests.unit.consensus.crash import Unsynced
 from tests.unit.storage_node import rescue
-from tests.unit.storage_node.stores import GENERATION, HastyDisk, get, image, kill, open_store, put, with_store
+from tests.unit.storage_node.stores import GENERATION, get, image, kill, open_store, put, with_store
 
 BODIES = [bytes((number,)) * (1000 + number) for number in range(6)]
 LARGE = os.urandom(SMALL_BYTES_MAX + 1000)
@@ -25,7 +26,7 @@ LARGE = os.urandom(SMALL_BYTES_MAX + 1000)
 def crashed(folder: Path, target: Path, bodies: list[bytes], segment_bytes: int = 1 << 20) -> Path:
     """The folder of a store that has stored these chunks, one after the other, and was killed."""
     async def main() -> None:
-        store = open_store(folder, HastyDisk(), segment_bytes)
+        store = open_store(folder, Unsynced(), segment_bytes)
         await store.start()
         for data in bodies:
             await put(store, data, GENERATION)
@@ -66,13 +67,13 @@ def test_acknowledged_chunks_that_the_index_lost_are_found_in_the_tail(tmp_path:
         kept = 64 + sum(record_bytes(len(data)) for data in BODIES[:2])
         assert os.path.getsize(segment_path(store.folder, 1)) == kept
 
-    with_store(folder, body, HastyDisk())
+    with_store(folder, body, Unsynced())
 
     async def again(store: DiskStore) -> None:
         assert store.recovered == (0, 0, 0)
         await everything_is_there(store, BODIES)
 
-    with_store(folder, again, HastyDisk())
+    with_store(folder, again, Unsynced())
 
 
 @pytest.mark.parametrize("cut", [8, 12, 50, 96, 97, 1000, 1100])
@@ -87,7 +88,7 @@ def test_a_torn_end_is_dropped_without_a_word(tmp_path: Path, cut: int) -> None:
         with pytest.raises(NotHere):
             await get(store, digest(BODIES[5]), 10, GENERATION)
 
-    with_store(folder, body, HastyDisk())
+    with_store(folder, body, Unsynced())
 
 
 @pytest.mark.parametrize("at", [0, 20, 95, 96, 600])
@@ -106,7 +107,7 @@ def test_damage_in_the_middle_of_a_tail_costs_one_record_and_is_reported(tmp_pat
         with pytest.raises(NotHere):
             await get(store, digest(BODIES[3]), 10, GENERATION)
 
-    with_store(folder, body, HastyDisk())
+    with_store(folder, body, Unsynced())
 
 
 def test_a_segment_inside_an_object_is_not_taken_for_records(tmp_path: Path) -> None:
@@ -123,7 +124,7 @@ def test_a_segment_inside_an_object_is_not_taken_for_records(tmp_path: Path) -> 
     async def body(store: DiskStore) -> None:
         assert {copy.digest for copy in await store.inventory(None, 10)} == {digest(BODIES[0]), digest(BODIES[1])}
 
-    with_store(outer, body, HastyDisk())
+    with_store(outer, body, Unsynced())
 
 
 @pytest.mark.parametrize("how", ["gone", "garbage", "empty"])
@@ -144,7 +145,7 @@ def test_a_lost_index_is_built_again_from_the_disk(tmp_path: Path, how: str) -> 
         assert (await store.statistics()).unsettled == len(BODIES) + 1
         await everything_is_there(store, [*BODIES, LARGE])
 
-    with_store(folder, body, HastyDisk())
+    with_store(folder, body, Unsynced())
 
 
 def test_files_are_compared_with_the_index_after_a_crash(tmp_path: Path) -> None:
@@ -166,7 +167,7 @@ def test_files_are_compared_with_the_index_after_a_crash(tmp_path: Path) -> None
         assert {copy.generation for copy in await store.inventory(None, 10)} == {GENERATION.pack(), gone}
         await everything_is_there(store, [LARGE])
 
-    with_store(folder, body, HastyDisk())
+    with_store(folder, body, Unsynced())
 
 
 def test_after_a_clean_stop_a_start_reads_nothing_again(tmp_path: Path) -> None:
@@ -178,8 +179,8 @@ def test_after_a_clean_stop_a_start_reads_nothing_again(tmp_path: Path) -> None:
         assert store.recovered == (0, 0, 0)
         await everything_is_there(store, [*BODIES, LARGE])
 
-    with_store(tmp_path / "chunks", fill, HastyDisk())
-    with_store(tmp_path / "chunks", body, HastyDisk())
+    with_store(tmp_path / "chunks", fill, Unsynced())
+    with_store(tmp_path / "chunks", body, Unsynced())
 
 
 def test_a_folder_serves_one_process(tmp_path: Path) -> None:
@@ -188,7 +189,7 @@ def test_a_folder_serves_one_process(tmp_path: Path) -> None:
         with pytest.raises(Refused, match="in use"):
             await second.start()
 
-    with_store(tmp_path / "chunks", body, HastyDisk())
+    with_store(tmp_path / "chunks", body, Unsynced())
 
 
 @pytest.mark.parametrize("content", [None, b"", b"zz\n", b"0123\n"])
@@ -199,15 +200,15 @@ def test_a_folder_that_lost_its_incarnation_is_refused(tmp_path: Path, content: 
     async def body(store: DiskStore) -> None:
         seen.append(store.incarnation)
 
-    with_store(tmp_path / "chunks", body, HastyDisk())
-    with_store(tmp_path / "chunks", body, HastyDisk())
+    with_store(tmp_path / "chunks", body, Unsynced())
+    with_store(tmp_path / "chunks", body, Unsynced())
     assert seen[0] == seen[1]
     path = tmp_path / "chunks" / "incarnation"
     path.unlink()
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(Refused, match="incarnation"):
-        with_store(tmp_path / "chunks", body, HastyDisk())
+        with_store(tmp_path / "chunks", body, Unsynced())
 
 
 def test_a_dead_segment_gives_its_space_back(tmp_path: Path) -> None:
@@ -220,7 +221,7 @@ def test_a_dead_segment_gives_its_space_back(tmp_path: Path) -> None:
         assert set(os.listdir(f"{store.folder}/segments")) < before
         await everything_is_there(store, BODIES[3:])
 
-    with_store(tmp_path / "chunks", body, HastyDisk(), segment_bytes=2000)
+    with_store(tmp_path / "chunks", body, Unsynced(), segment_bytes=2000)
 
 
 def test_chunks_are_rescued_by_the_page_alone(tmp_path: Path) -> None:
@@ -233,7 +234,7 @@ def test_chunks_are_rescued_by_the_page_alone(tmp_path: Path) -> None:
         found = rescue.everything(image(tmp_path / "chunks", tmp_path / "copy").as_posix())
         assert found == {(digest(data), GENERATION.pack()): data for data in bodies}
 
-    with_store(tmp_path / "chunks", body, HastyDisk())
+    with_store(tmp_path / "chunks", body, Unsynced())
 
 
 def test_a_rescue_leaves_damaged_chunks_out(tmp_path: Path) -> None:
@@ -249,7 +250,7 @@ def test_a_rescue_leaves_damaged_chunks_out(tmp_path: Path) -> None:
         found = rescue.everything(store.folder)
         assert set(found.values()) == set(BODIES[1:])
 
-    with_store(tmp_path / "chunks", body, HastyDisk())
+    with_store(tmp_path / "chunks", body, Unsynced())
 
 
 def test_a_crash_during_recovery_is_recovered_from(tmp_path: Path) -> None:
@@ -287,7 +288,7 @@ def test_a_crash_during_recovery_is_recovered_from(tmp_path: Path) -> None:
             for copy in await store.inventory(None, 100):
                 assert await store.verify(copy)
 
-        with_store(here, body, HastyDisk())
+        with_store(here, body, Unsynced())
 
 
 def test_reads_of_a_chunk_that_never_was_say_so(tmp_path: Path) -> None:
@@ -297,4 +298,4 @@ def test_reads_of_a_chunk_that_never_was_say_so(tmp_path: Path) -> None:
         with pytest.raises((Corrupt, NotHere)):
             await store.read(digest(b""), GENERATION, 0, 1)
 
-    with_store(tmp_path / "chunks", body, HastyDisk())
+    with_store(tmp_path / "chunks", body, Unsynced())

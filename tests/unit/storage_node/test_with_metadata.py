@@ -16,8 +16,9 @@ from consensus.server import MetaServer
 from storage_node.chunk import SMALL_BYTES_MAX
 from storage_node.replicas import Replicas
 from storage_node.server import NodeServer
+from tests.unit.consensus.crash import Unsynced
 from tests.unit.storage_node.cluster import SECRET, eventually, everything
-from tests.unit.storage_node.stores import HastyDisk, open_store
+from tests.unit.storage_node.stores import open_store
 
 
 class Machine:
@@ -49,7 +50,7 @@ class Machine:
 
     async def start_node(self, name: str) -> None:
         client = await self.client(name)
-        store = open_store(self.folder / name / "chunks", HastyDisk(), segment_bytes=1 << 20)
+        store = open_store(self.folder / name / "chunks", Unsynced(), segment_bytes=1 << 20)
         node = NodeServer(data=str(self.folder / name), node=NodeId(name), address=f"unix:{self.folder}/{name}.sock",
                           secret=SECRET, metadata=client, store=store, settle_interval_s=0.02, read_grace_s=0)
         await node.start()
