@@ -5,6 +5,7 @@ for a stream. It knows whether the connection may be used again: not when the cl
 will read, and not when it holds back a body until a 100 that never came.
 """
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from gateway.http.body import NO_BODY, RequestBody
@@ -18,6 +19,10 @@ JOIN_BYTES_MAX = 64 * 1024
 
 TLS_WRITE_BYTES_MAX = 128 * 1024
 """Bytes given to a TLS transport at once."""
+
+TURN_BYTES_MIN = 128 * 1024
+"""A piece this long is followed by a turn of the loop, even when the client takes all that it is given: a source that is
+always ready would keep the loop for itself, and nobody would hear that the client has left."""
 
 BODILESS = frozenset({204, 304})
 
@@ -119,6 +124,8 @@ class Exchange:
         connection.transport.write(piece)
         if connection.write_paused:
             await connection.drained()
+        elif len(piece) >= TURN_BYTES_MIN:
+            await asyncio.sleep(0)
 
     async def _write_secure(self, piece: bytes) -> None:
         """TLS encrypts all that it is given at once, so a slow reader is given little by little."""
@@ -127,8 +134,10 @@ class Exchange:
             connection.transport.write(piece[place : place + TLS_WRITE_BYTES_MAX])
             if connection.write_paused:
                 await connection.drained()
-                if connection.lost:
-                    raise ClientGone
+            else:
+                await asyncio.sleep(0)
+            if connection.lost:
+                raise ClientGone
 
     async def end(self) -> None:
         """The stream is complete."""
