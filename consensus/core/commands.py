@@ -7,7 +7,7 @@ A command carries what apply may not look up for itself: the proposer's time and
 import msgspec
 
 from consensus.core.ids import BucketId, ContentId, Digest, Generation, NodeId, SessionId, UploadId, VersionId
-from consensus.core.model import Attributes, Checksum, Holder, Slice, Value
+from consensus.core.model import AccessKey, Attributes, Checksum, Holder, Slice, User, Value
 
 ROWS_PER_COMMAND_MAX = 1000
 """Bounds the time of one apply (promise 8)."""
@@ -96,10 +96,15 @@ class Announce(Command, frozen=True, kw_only=True):
 
 
 class Withdraw(Command, frozen=True, kw_only=True):
-    """This node wants to give these copies up; refused one by one where too few would be left. At most 300."""
+    """This node wants to give these copies up; refused one by one where too few would be left. At most 300.
+
+    `damaged`: they are lost already (rotten, or gone from the disk), so nothing is refused: to list them would be a lie.
+    A chunk that is left without a location stays, for what refers to it; whoever brings its bytes again heals it.
+    """
 
     node: NodeId
     copies: tuple[tuple[Digest, Generation], ...]
+    damaged: bool = False
 
 
 # Buckets
@@ -227,7 +232,81 @@ class AbortUpload(Command, frozen=True, kw_only=True):
     upload_id: UploadId
 
 
+# Users and their keys
+
+class CreateUser(Command, frozen=True, kw_only=True):
+    """Answer: Done, UserExists, Malformed."""
+
+    user: User                    # `created_ms` is set by apply
+
+
+class ChangeUser(Command, frozen=True, kw_only=True):
+    """None leaves a field as it is. Answer: Done, NoUser."""
+
+    name: str
+    display_name: str | None = None
+    email: str | None = None
+    admin: bool | None = None
+    disabled: bool | None = None
+
+
+class DeleteUser(Command, frozen=True, kw_only=True):
+    """The user's keys go with it; the buckets stay, with its account. Answer: Done, NoUser."""
+
+    name: str
+
+
+class CreateKey(Command, frozen=True, kw_only=True):
+    """`replaces` goes in the same step (rotation). Answer: Done, NoUser, KeyExists, NoAccessKey (of `replaces`)."""
+
+    key: AccessKey                # `created_ms` is set by apply
+    replaces: str = ""
+
+
+class ChangeKey(Command, frozen=True, kw_only=True):
+    """Answer: Done, NoAccessKey."""
+
+    access_key: str
+    disabled: bool
+
+
+class DeleteKey(Command, frozen=True, kw_only=True):
+    """Answer: Done, NoAccessKey."""
+
+    access_key: str
+
+
+# Backups
+
+class OpenBackup(Command, frozen=True, kw_only=True):
+    """From here on nothing that exists is taken apart, until the copy has been made and `KeepBackup` says where it ends.
+    If the session ends before, the backup is dropped. Answer: Done, BackupExists, Malformed."""
+
+    name: str
+
+
+class KeepBackup(Command, frozen=True, kw_only=True):
+    """The copy of backup `name` holds everything up to log index `index`: only contents up to there stay pinned.
+    Answer: Done, NoBackup."""
+
+    name: str
+    index: int
+
+
+class DropBackup(Command, frozen=True, kw_only=True):
+    """What only it kept goes. Answer: Done, NoBackup."""
+
+    name: str
+
+
 # Housekeeping, proposed by the leader
+
+class ExpireUploads(Command, frozen=True, kw_only=True):
+    """Abort at most `limit` multipart uploads that were begun before `before_ms`. Answer: Drained."""
+
+    before_ms: int
+    limit: int = 100
+
 
 class Drain(Command, frozen=True, kw_only=True):
     """Release what nothing refers to any more: at most `limit` chunk references, parts and rows. Answer: Drained."""
@@ -238,6 +317,8 @@ class Drain(Command, frozen=True, kw_only=True):
 AnyCommand = (
     OpenSession | EndSession | RegisterNode | Announce | Withdraw | CreateBucket | DeleteBucket | SetVersioning
     | StageContent | PutVersion | DeleteVersion | CreateUpload | PutPart | StageParts | CompleteUpload | AbortUpload | Drain
+    | CreateUser | ChangeUser | DeleteUser | CreateKey | ChangeKey | DeleteKey | OpenBackup | KeepBackup | DropBackup
+    | ExpireUploads
 )
 
 

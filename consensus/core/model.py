@@ -133,6 +133,37 @@ class NodeInfo(Value, frozen=True, kw_only=True):
     state: str = "up"            # up | read-only | full | draining | down: as last recorded in the log
 
 
+class User(Value, frozen=True, kw_only=True):
+    """Who may ask. Several users may share an account: it owns the buckets, `user_id` is the canonical id."""
+
+    name: str
+    account: str
+    user_id: str
+    display_name: str = ""
+    email: str = ""
+    admin: bool = False
+    disabled: bool = False
+    created_ms: int = 0
+
+
+class AccessKey(Value, frozen=True, kw_only=True):
+    """`sealed` is the secret, encrypted by the gateways with the cluster's secret: files and backups never show it."""
+
+    access_key: str
+    user: str
+    sealed: bytes
+    disabled: bool = False
+    created_ms: int = 0
+
+
+class Backup(Value, frozen=True, kw_only=True):
+    """A kept copy of the metadata. `index` is the last log index in it; None while the copy is being made."""
+
+    name: str
+    created_ms: int
+    index: int | None = None
+
+
 class ListedObject(NamedTuple):
     """An entry of a listing page: only what a listing shows."""
 

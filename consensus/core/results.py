@@ -137,8 +137,33 @@ class Withdrawn(Result, frozen=True, kw_only=True):
     places: tuple[int, ...]
 
 
+class UserExists(Result, frozen=True, kw_only=True):
+    pass
+
+
+class NoUser(Result, frozen=True, kw_only=True):
+    pass
+
+
+class KeyExists(Result, frozen=True, kw_only=True):
+    """The access key is somebody's already."""
+
+
+class NoAccessKey(Result, frozen=True, kw_only=True):
+    pass
+
+
+class BackupExists(Result, frozen=True, kw_only=True):
+    pass
+
+
+class NoBackup(Result, frozen=True, kw_only=True):
+    pass
+
+
 AnyResult = (
     Done | SessionOpened | SessionEnded | SequencePassed | Malformed | BucketCreated | BucketExists | NoBucket
     | BucketNotEmpty | NoKey | NoUpload | ConditionFailed | ConditionConflict | Committed | Staged | NotDurable
     | ChunkMissing | ContentMissing | PartStored | PartChanged | Deleted | Drained | Announced | Withdrawn
+    | UserExists | NoUser | KeyExists | NoAccessKey | BackupExists | NoBackup
 )
