@@ -25,7 +25,7 @@ from consensus.tables import TABLES, VERSION_COLUMNS
 
 Database = sqlite3.Connection
 
-LOCAL_META = ("generation",)
+LOCAL_META = ("generation", "schema")
 """Meta rows that may differ between members."""
 
 
@@ -160,6 +160,8 @@ def _shapes(db: Database) -> Iterator[str]:
                 yield f"content {content}: {len(rows)} parts, {parts} recorded"
         if found != size:
             yield f"content {content}: {found} bytes, {size} recorded"
+    for key, user in db.execute("SELECT access_key, user FROM access_key WHERE user NOT IN (SELECT name FROM user)"):
+        yield f"access key {key} of user {user!r}, who is not there"
     for table in ("piece", "content_part", "staged"):
         for (owner,) in db.execute(
             f"SELECT DISTINCT content FROM {table} WHERE content NOT IN (SELECT id FROM content)"

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from consensus.apply import buckets, contents, drain, multipart, nodes, objects, sessions
+from consensus.apply import backups, buckets, contents, drain, identities, multipart, nodes, objects, sessions
 from consensus.apply.sessions import Sessions
 from consensus.apply.state import Replication, State, count_fits
 from consensus.core import codec, commands
@@ -44,6 +44,16 @@ _HANDLERS: dict[type, Callable[[State, Any], AnyResult]] = {
     commands.CompleteUpload: multipart.complete_upload,
     commands.AbortUpload: multipart.abort_upload,
     commands.Drain: drain.drain,
+    commands.ExpireUploads: multipart.expire_uploads,
+    commands.CreateUser: identities.create_user,
+    commands.ChangeUser: identities.change_user,
+    commands.DeleteUser: identities.delete_user,
+    commands.CreateKey: identities.create_key,
+    commands.ChangeKey: identities.change_key,
+    commands.DeleteKey: identities.delete_key,
+    commands.OpenBackup: backups.open_backup,
+    commands.KeepBackup: backups.keep_backup,
+    commands.DropBackup: backups.drop_backup,
 }
 
 _OF_SESSIONS: dict[type, Callable[[State, Sessions, Any], AnyResult]] = {

@@ -18,7 +18,7 @@ from typing import Any
 import peewee
 from peewee import SQL, BlobField, IntegerField, TextField
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 PRAGMAS = {
     "journal_mode": "wal",
@@ -41,7 +41,7 @@ class _Table(peewee.Model):
 
 
 class Meta(_Table):
-    """Numbers and blobs about the whole: applied, term, now, schema, generation, copies, replication, nodes, …"""
+    """Numbers and blobs about the whole: applied, term, now, schema, generation, nodes, identities, …"""
 
     k = TextField(primary_key=True)
     v = peewee.BareField(null=True)
@@ -205,6 +205,7 @@ class Upload(_Table):
     class Meta:
         without_rowid = True
         primary_key = peewee.CompositeKey("bucket", "key", "upload_id")
+        indexes = ((("ord",), False),)      # oldest first, for those that have expired
 
 
 class Completed(_Table):
@@ -284,16 +285,71 @@ class Released(_Table):
         indexes = ((("id",), False),)
 
 
+class User(_Table):
+    """Who may ask. What it owns is its account's: buckets stay when it goes."""
+
+    name = TextField(primary_key=True)
+    account = TextField()
+    user_id = TextField()
+    display_name = TextField()
+    email = TextField()
+    admin = IntegerField()
+    disabled = IntegerField()
+    created = IntegerField()
+
+    class Meta:
+        without_rowid = True
+
+
+class AccessKey(_Table):
+    """`sealed` is the secret as the gateways encrypted it; nothing here can open it."""
+
+    access_key = TextField(primary_key=True)
+    user = TextField(index=True)
+    sealed = BlobField()
+    disabled = IntegerField()
+    created = IntegerField()
+
+    class Meta:
+        table_name = "access_key"
+        without_rowid = True
+
+
+class Backup(_Table):
+    """A kept copy of the metadata, of everything up to log index `idx`. While it is made, `idx` is NULL and the backup
+    belongs to `session`."""
+
+    name = TextField(primary_key=True)
+    ord = IntegerField()
+    created = IntegerField()
+    idx = IntegerField(null=True)
+    session = IntegerField(null=True)
+
+    class Meta:
+        without_rowid = True
+
+
+class Held(_Table):
+    """Contents without references that a backup still refers to: in the queue's place until the backup is dropped."""
+
+    content = IntegerField(primary_key=True)
+
+
 TABLES = (
     Meta, Bucket, Session, Result, Node, Object, History, Content, Staged, Piece, ContentPart, Upload, Completed, Part,
-    Chunk, Queue, Released,
+    Chunk, Queue, Released, User, AccessKey, Backup, Held,
 )
 
 _PARTIAL = "CREATE INDEX IF NOT EXISTS chunk_short ON chunk (digest) WHERE short = 1"
 """The durable queue of replication and repair: it holds the rows that lack copies, and only those."""
 
-_MIGRATIONS: dict[int, Callable[[peewee.SqliteDatabase], None]] = {}
-"""Schema version → the step to the next. All members must take a step at the same log index: by a command, then."""
+def _only_new_tables(database: peewee.SqliteDatabase) -> None:
+    """`_make_current` has made what was missing already, and it is empty: members need not take this step together."""
+
+
+_MIGRATIONS: dict[int, Callable[[peewee.SqliteDatabase], None]] = {1: _only_new_tables}
+"""Schema version → the step to the next. One that changes rows must be taken by all members at the same log index: by a
+command, then."""
 
 
 def open_database(path: str) -> peewee.SqliteDatabase:

@@ -17,6 +17,7 @@ from consensus.core.commands import (
     AbortUpload,
     CompleteUpload,
     CreateUpload,
+    ExpireUploads,
     ListedPart,
     PutPart,
     StageParts,
@@ -28,6 +29,7 @@ from consensus.core.results import (
     Committed,
     ConditionConflict,
     Done,
+    Drained,
     Malformed,
     NoBucket,
     NoUpload,
@@ -46,6 +48,9 @@ from consensus.rows import (
 )
 
 PART_NUMBER_MAX = 10_000
+
+EXPIRED_AT_ONCE_MAX = 300
+"""Uploads that one ExpireUploads aborts: two rows each."""
 
 
 class UploadRow(NamedTuple):
@@ -159,6 +164,18 @@ def remove_upload(state: State, bucket: int, key: bytes, upload_id: str, order: 
     state.touch()
     state.execute("DELETE FROM upload WHERE bucket = ? AND key = ? AND upload_id = ?", (bucket, key, upload_id))
     state.enqueue(queue.UPLOAD, order)
+
+
+def expire_uploads(state: State, command: ExpireUploads) -> AnyResult:
+    """Abort the oldest, as far as they were begun before the given time. Positions rise with time, so they come first."""
+    limit = min(max(command.limit, 1), EXPIRED_AT_ONCE_MAX)
+    rows = state.execute(
+        "SELECT bucket, key, upload_id, ord, initiated FROM upload ORDER BY ord LIMIT ?", (limit + 1,)
+    ).fetchall()
+    old = [row for row in rows if row[4] < command.before_ms]
+    for bucket, key, upload_id, order, _ in old[:limit]:
+        remove_upload(state, bucket, key, upload_id, order)
+    return Drained(released=min(len(old), limit), more=len(old) > limit)
 
 
 # Complete

@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from consensus.tables import TABLES, open_database
+from consensus.core.commands import CreateUser
+from consensus.core.model import User
+from consensus.core.results import Done
+from consensus.tables import SCHEMA_VERSION, TABLES, open_database
+from tests.unit.consensus.metadata import Cluster
 
 PAGE = Path(__file__).parents[3] / "docs" / "format" / "metadata.md"
 
@@ -38,3 +42,27 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     database.close()
     with pytest.raises(ValueError, match="schema 99"):
         open_database(str(tmp_path / "db"))
+
+
+def test_a_folder_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+    """Its rows stay, and what came since works."""
+    cluster = Cluster(tmp_path)
+    bucket = cluster.bucket()
+    cluster.put(bucket, "k", b"bytes")
+    cluster.reader.close()
+    for table in ("user", "access_key", "backup", "held"):
+        cluster.db.execute(f"DROP TABLE {table}")
+    cluster.db.execute("DROP INDEX upload_ord")
+    cluster.db.execute("UPDATE meta SET v = 1 WHERE k = 'schema'")
+    cluster.reopen()
+    assert cluster.db.execute("SELECT v FROM meta WHERE k = 'schema'").fetchone() == (SCHEMA_VERSION,)
+    user = User(name="u", account="1", user_id="1")
+    assert cluster.run(CreateUser(user=user)) == Done()
+    cluster.check()
+    assert cluster.rows("object") == cluster.rows("user") == 1
+    fresh = Cluster(tmp_path / "fresh")
+    shape = "SELECT name, sql FROM sqlite_master ORDER BY name"
+    assert cluster.db.execute(shape).fetchall() == fresh.db.execute(shape).fetchall()
+    for each in (cluster, fresh):
+        each.reader.close()
+        each.machine.close()
