@@ -230,6 +230,17 @@ class MetadataClient:
     async def released(self, node: NodeId, after: int = 0, limit: int = 300) -> queries.Released:
         return await self.read(queries.released, node, after, limit)
 
+    async def live_chunks(
+        self, node: NodeId, digests: list[Digest] | tuple[Digest, ...]
+    ) -> list[queries.LiveChunk | None]:
+        return await self.read(queries.live_chunks, node, digests)
+
+    async def listed_on(self, node: NodeId, after: bytes = b"", limit: int = 1000) -> queries.ListedCopies:
+        return await self.read(queries.listed_on, node, after, limit)
+
+    async def lineage(self) -> tuple[int, str]:
+        return await self.read(queries.lineage)
+
     async def under_replicated(self, limit: int = 1000, after: bytes = b"") -> list[queries.ShortChunk]:
         return await self.read(queries.under_replicated, limit, after)
 

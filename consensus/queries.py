@@ -55,6 +55,22 @@ class ShortChunk(NamedTuple):
     wanted: int
 
 
+class LiveChunk(NamedTuple):
+    """The live row of a digest, as one node asks about it: whether that node is listed, whether copies are wanted."""
+
+    generation: Generation
+    size: int
+    listed: bool
+    short: bool
+
+
+class ListedCopies(NamedTuple):
+    """Copies for which a node is listed. `after` is where the next call goes on; None: there is no more."""
+
+    copies: tuple[tuple[Digest, Generation], ...]
+    after: bytes | None
+
+
 class Usage(NamedTuple):
     """`queued`: items that wait for Drain. `short`: chunks that lack copies, counted up to the limit asked for."""
 
@@ -351,6 +367,53 @@ def chunk_states(
         mark = lows[session]
         answers.append("passed" if mark is None or sequence < mark else "pending")
     return answers
+
+
+def live_chunks(
+    db: Database, node: NodeId, digests: list[Digest] | tuple[Digest, ...]
+) -> list[LiveChunk | None]:
+    """What is live under these digests, one answer each in their order; None where nothing is."""
+    names = node_names(db.execute("SELECT v FROM meta WHERE k = 'nodes'").fetchone())
+    answers: list[LiveChunk | None] = []
+    for digest in digests:
+        row = db.execute(
+            "SELECT session, sequence, size, wanted, locations, crc FROM chunk WHERE digest = ?", (digest,)
+        ).fetchone()
+        if row is None:
+            answers.append(None)
+            continue
+        session, sequence, size, wanted, locations, crc = row
+        if crc != chunk_seal(digest, session, sequence, size, locations):
+            raise damaged(f"chunk {digest.hex()}")
+        valid = [number for number in decode_locations(locations) if number in names]
+        listed = any(names[number] == node for number in valid)
+        answers.append(LiveChunk(Generation(session, sequence), size, listed, len(valid) < wanted))
+    return answers
+
+
+def listed_on(db: Database, node: NodeId, after: bytes = b"", limit: int = 1000) -> ListedCopies:
+    """The copies that this node is listed for, in order of digest, among the `limit` rows that follow `after`: so a page
+    may be empty and yet not the last."""
+    names = node_names(db.execute("SELECT v FROM meta WHERE k = 'nodes'").fetchone())
+    own = {number for number, name in names.items() if name == node}
+    rows = db.execute(
+        "SELECT digest, session, sequence, size, locations, crc FROM chunk WHERE digest > ? ORDER BY digest LIMIT ?",
+        (after, limit),
+    ).fetchall()
+    copies = []
+    for digest, session, sequence, size, locations, crc in rows:
+        if crc != chunk_seal(digest, session, sequence, size, locations):
+            raise damaged(f"chunk {digest.hex()}")
+        if own.intersection(decode_locations(locations)):
+            copies.append((digest, Generation(session, sequence)))
+    return ListedCopies(tuple(copies), rows[-1][0] if len(rows) == limit else None)
+
+
+def lineage(db: Database) -> tuple[int, str]:
+    """(applied index, mark of the last restore from a backup or ""): when the index falls or the mark changes, this is
+    another history than before, and whoever remembers anything of the old one compares it anew."""
+    mark = db.execute("SELECT v FROM meta WHERE k = 'restored'").fetchone()
+    return header(db)[0], "" if mark is None else str(mark[0])
 
 
 def released(db: Database, node: NodeId, after: int = 0, limit: int = 300) -> Released:

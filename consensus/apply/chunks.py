@@ -175,13 +175,15 @@ def announce(state: State, number: int, digest: Digest, generation: Generation) 
     return True
 
 
-def withdraw(state: State, number: int, digest: Digest, generation: Generation) -> bool:
-    """The node gives this copy up, if as many as wanted are left without it."""
+def withdraw(state: State, number: int, digest: Digest, generation: Generation, lost: bool = False) -> bool:
+    """The node gives this copy up, if as many as wanted are left without it. One that is lost already counts no more,
+    whatever is left: a row without a location stays for what refers to it, and the next commit that brings its bytes
+    has more valid locations, so the row switches to that one."""
     row = load(state, digest)
     if row is None or row.generation != generation or number not in row.locations:
         return False
     left = tuple(known for known in row.locations if known in state.names and known != number)
-    if len(left) < max(row.wanted, state.wanted):
+    if not lost and len(left) < max(row.wanted, state.wanted):
         return False
     state.touch()
     _update(state, row._replace(locations=left))

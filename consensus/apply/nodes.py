@@ -81,7 +81,7 @@ def withdraw(state: State, command: Withdraw) -> AnyResult:
     if isinstance(number, Malformed):
         return number
     return Withdrawn(places=tuple(place for place, (digest, generation) in enumerate(command.copies)
-                                  if chunks.withdraw(state, number, digest, generation)))
+                                  if chunks.withdraw(state, number, digest, generation, command.damaged)))
 
 
 def _own_number(state: State, node: NodeId, copies: tuple[tuple[Digest, Generation], ...]) -> int | Malformed:
