@@ -55,9 +55,10 @@ class Talker:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def ask(self, method: str, path: str, query: str = "", body: bytes = b"") -> tuple[int, bytes, dict[str, str]]:
-        """Status, body and headers. Raises NotSent or Unanswered."""
-        request = self._signer.request(method, path, query=query, body=body)
+    def ask(self, method: str, path: str, query: str = "", body: bytes = b"", headers: tuple[tuple[str, str], ...] = (),
+            digest: str | None = None) -> tuple[int, bytes, dict[str, str]]:
+        """Status, body and headers. `digest` is the body's SHA-256 where it is known. Raises NotSent or Unanswered."""
+        request = self._signer.request(method, path, query=query, body=body, headers=headers, payload=digest)
         if self._connection is None:
             self._connection = self._server.connect(ANSWER_TIMEOUT_S)
             try:
