@@ -9,7 +9,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 from consensus.apply import queue
+from consensus.apply.backups import Needs
 from consensus.rows import (
+    I63_MAX,
     INLINE,
     PARTS,
     PIECES,
@@ -31,7 +33,7 @@ LOCAL_META = ("generation", "schema")
 
 def recount(db: Database) -> list[str]:
     """What doesn't fit. Reads every row and holds all counts in memory."""
-    return [*_versions(db), *_references(db), *_chunks(db), *_shapes(db), *_queue(db)]
+    return [*_versions(db), *_references(db), *_chunks(db), *_shapes(db), *_queue(db), *_backups(db)]
 
 
 def logical_hash(db: Database) -> str:
@@ -87,13 +89,17 @@ def _references(db: Database) -> Iterator[str]:
         " UNION ALL SELECT content FROM history WHERE NOT marker UNION ALL SELECT content FROM part"
         " UNION ALL SELECT part_content FROM content_part) GROUP BY content"
     ).fetchall()))
-    waiting = {row[0] for row in db.execute("SELECT a FROM queue WHERE kind = ?", (queue.CONTENT,))}
+    waiting = {row[0] for row in db.execute(
+        "SELECT a FROM queue WHERE kind = ? UNION ALL SELECT content FROM lingering", (queue.CONTENT,))}
     staged = {row[0] for row in db.execute("SELECT content FROM staged")}
+    held = dict(db.execute("SELECT content, died FROM held").fetchall())
     for content, refs in db.execute("SELECT id, refs FROM content").fetchall():
         if refs != counted.pop(content, 0):
             yield f"content {content}: {refs} references recorded"
-        if (content in waiting) + (content in staged) != (refs == 0):
-            yield f"content {content}: {refs} references, waiting {content in waiting}, staged {content in staged}"
+        places = (content in waiting) + (content in staged) + (content in held)
+        if places != (refs == 0):
+            yield (f"content {content}: {refs} references, waiting {content in waiting}, staged {content in staged}, "
+                   f"held {content in held}")
     yield from (f"content {content} is referred to, but not there" for content in counted)
 
 
@@ -183,3 +189,18 @@ def _queue(db: Database) -> Iterator[str]:
         ):
             if (kind, owner) not in waiting:
                 yield f"{table} of {owners} {owner}, which is gone and not in the queue"
+
+
+def _backups(db: Database) -> Iterator[str]:
+    """An open backup has a session; a held content is there, and a backup refers to it (or it is about to go on)."""
+    for (name,) in db.execute("SELECT name FROM backup WHERE (idx IS NULL) != (session IS NOT NULL) OR idx IS NULL AND"
+                              " session NOT IN (SELECT id FROM session)"):
+        yield f"backup {name!r} is neither kept nor a session's"
+    for (content,) in db.execute("SELECT content FROM held WHERE content NOT IN (SELECT id FROM content)"):
+        yield f"content {content} is held, but not there"
+    row = db.execute("SELECT b FROM queue WHERE kind = ?", (queue.HELD,)).fetchone()
+    reviewed = I63_MAX if row is None else int.from_bytes(row[0], "big")
+    needed = Needs(db.execute("SELECT ord, idx FROM backup").fetchall())
+    for content, died in db.execute("SELECT content, died FROM held WHERE content <= ?", (reviewed,)):
+        if not needed(content, died):
+            yield f"content {content} is held, but no backup refers to it"

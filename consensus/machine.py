@@ -85,6 +85,7 @@ class Machine:
         self._open = False
         self._checkpointer: sqlite3.Connection | None = None
         self.state = State(self.db, now=meta.get("now", 0), copies=copies, replication=replication)
+        backups.load_pin(self.state)
         self.sessions = Sessions(self.state)
 
     # The log's side
@@ -177,9 +178,9 @@ class Machine:
             self._durable = max(self._durable, applied)
         return self._durable
 
-    def has_work(self, now_ms: int) -> bool:
-        """Whether the leader should propose a Drain."""
-        return drain.has_work(self.state, now_ms)
+    def has_work(self, now_ms: int, grace_ms: int = 0) -> bool:
+        """Whether the leader should propose a Drain with that grace."""
+        return drain.has_work(self.state, now_ms, grace_ms)
 
     def close(self) -> None:
         """What isn't committed is given up: it is in the journal."""

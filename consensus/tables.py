@@ -263,12 +263,25 @@ class Chunk(_Table):
 
 
 class Queue(_Table):
-    """Work for `Drain`, oldest first: see `consensus.apply.drain`."""
+    """Work for `Drain`, oldest first: see `consensus.apply.drain`. `at`: since when (0: unknown, from schema 1)."""
 
     id = IntegerField(primary_key=True)
     kind = IntegerField()
     a = IntegerField()
     b = BlobField(null=True)
+    at = IntegerField(constraints=[SQL("DEFAULT 0")])
+
+
+class Lingering(_Table):
+    """Contents that lost their last reference at `at` and are too long to be read in one look: readers that have begun
+    come back for the rest, so `Drain` waits before it takes them."""
+
+    at = IntegerField()
+    content = IntegerField()
+
+    class Meta:
+        without_rowid = True
+        primary_key = peewee.CompositeKey("at", "content")
 
 
 class Released(_Table):
@@ -330,24 +343,27 @@ class Backup(_Table):
 
 
 class Held(_Table):
-    """Contents without references that a backup still refers to: in the queue's place until the backup is dropped."""
+    """Contents without references that a backup still refers to: in the queue's place until the backup is dropped.
+    `died` is the position at which the last reference went."""
 
     content = IntegerField(primary_key=True)
+    died = IntegerField()
 
 
 TABLES = (
     Meta, Bucket, Session, Result, Node, Object, History, Content, Staged, Piece, ContentPart, Upload, Completed, Part,
-    Chunk, Queue, Released, User, AccessKey, Backup, Held,
+    Chunk, Queue, Lingering, Released, User, AccessKey, Backup, Held,
 )
 
 _PARTIAL = "CREATE INDEX IF NOT EXISTS chunk_short ON chunk (digest) WHERE short = 1"
 """The durable queue of replication and repair: it holds the rows that lack copies, and only those."""
 
-def _only_new_tables(database: peewee.SqliteDatabase) -> None:
-    """`_make_current` has made what was missing already, and it is empty: members need not take this step together."""
+def _from_1(database: peewee.SqliteDatabase) -> None:
+    """`_make_current` has made the tables that were missing. No row changes, so members need not do this together."""
+    database.execute_sql('ALTER TABLE queue ADD COLUMN "at" INTEGER NOT NULL DEFAULT 0')
 
 
-_MIGRATIONS: dict[int, Callable[[peewee.SqliteDatabase], None]] = {1: _only_new_tables}
+_MIGRATIONS: dict[int, Callable[[peewee.SqliteDatabase], None]] = {1: _from_1}
 """Schema version → the step to the next. One that changes rows must be taken by all members at the same log index: by a
 command, then."""
 

@@ -7,7 +7,7 @@ only contents refer to chunks.
 
 from dataclasses import dataclass
 
-from consensus.apply import chunks, queue
+from consensus.apply import backups, chunks, queue
 from consensus.apply.chunks import Plan, Refusal
 from consensus.apply.state import State, count_fits, texts_fit
 from consensus.core.commands import NewContent, StageContent
@@ -17,6 +17,7 @@ from consensus.core.results import AnyResult, Malformed, Staged
 from consensus.rows import (
     INLINE,
     INLINE_SLICES_MAX,
+    PARTS,
     PIECES,
     SLICE_BYTES,
     content_seal,
@@ -30,6 +31,11 @@ from consensus.rows import (
 DROPPED_AT_ONCE_MAX = 50
 """Slices of a dead content that its last command drops itself; longer ones wait for Drain. Leaves the command far below
 its row limit even together with the most that it may bring."""
+
+
+SLICES_AT_A_LOOK = 256
+"""A reader has looked up all slices of a content of so many before it begins (queries.SLICES_PER_CALL_MAX); it comes back
+for the rest of a longer one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +181,10 @@ def share(state: State, content: ContentId) -> bool:
     return state.execute("UPDATE content SET refs = refs + 1 WHERE id = ? AND refs > 0", (content,)).rowcount == 1
 
 
-def release(state: State, content: int, room: int = DROPPED_AT_ONCE_MAX) -> int:
-    """Take a reference. The last one drops up to `room` slices at once, else the content waits in the queue.
+def release(state: State, content: int, room: int = DROPPED_AT_ONCE_MAX, *, of_version: bool = False) -> int:
+    """Take a reference. The last one drops up to `room` slices at once, else the content waits in the queue; or, if it
+    was a version's (only those are read by clients) and is long, until its readers have had time to finish. One that a
+    backup refers to is held as it is.
 
     Answers how many slices it dropped.
     """
@@ -192,11 +200,37 @@ def release(state: State, content: int, room: int = DROPPED_AT_ONCE_MAX) -> int:
         return 0
     if crc != content_seal(content, kind, size, etag, parts, slices):
         raise damaged(f"content {content}")
+    if content <= state.pinned:
+        state.execute("UPDATE content SET refs = 0 WHERE id = ?", (content,))
+        backups.hold(state, content)
+        return 0
     if kind != INLINE or len(slices) > room * SLICE_BYTES:
         state.execute("UPDATE content SET refs = 0 WHERE id = ?", (content,))
-        state.enqueue(queue.CONTENT, content)
+        if of_version and _is_long(state, content, kind, parts):
+            state.touch()
+            state.execute("INSERT INTO lingering (at, content) VALUES (?, ?)", (state.now, content))
+        else:
+            state.enqueue(queue.CONTENT, content)
         return 0
     state.execute("DELETE FROM content WHERE id = ?", (content,))
     if slices:
         chunks.unlink(state, unpack_slices(slices))
     return len(slices) // SLICE_BYTES
+
+
+def _is_long(state: State, content: int, kind: int, parts: int) -> bool:
+    """Whether it has more slices than a reader looks up at once. Looks at a few rows only, so it may say so of one that
+    has just as many."""
+    if kind == INLINE:
+        return False
+    if kind == PIECES:
+        rows = state.execute("SELECT length(slices) FROM piece WHERE content = ? LIMIT 2", (content,)).fetchall()
+        return len(rows) > 1 or sum(row[0] for row in rows) > SLICES_AT_A_LOOK * SLICE_BYTES
+    if parts > SLICES_AT_A_LOOK:
+        return True
+    rows = state.execute(
+        "SELECT length(c.slices) FROM content_part p JOIN content c ON c.id = p.part_content WHERE p.content = ?",
+        (content,),
+    ).fetchall()
+    return (any(row[0] is None for row in rows)       # its slices are in pieces: there are many
+            or sum(row[0] for row in rows) > SLICES_AT_A_LOOK * SLICE_BYTES)

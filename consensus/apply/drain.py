@@ -5,7 +5,7 @@ One unit of the limit is one row looked at for its own sake (a slice's chunk, a 
 most three rows, so `UNITS_MAX` units stay within a command's row limit.
 """
 
-from consensus.apply import chunks, contents, multipart, queue
+from consensus.apply import backups, chunks, contents, multipart, queue
 from consensus.apply.state import State
 from consensus.core.commands import Drain
 from consensus.core.results import AnyResult, Drained
@@ -23,6 +23,7 @@ HINTS_KEPT_MS = 24 * 3_600_000
 def drain(state: State, command: Drain) -> AnyResult:
     left = min(max(command.limit, 1), UNITS_MAX)
     released = 0
+    left -= _end_lingering(state, command.grace_ms, left)
     while left > 0:
         row = state.execute("SELECT id, kind, a, b FROM queue ORDER BY id LIMIT 1").fetchone()
         if row is None:
@@ -30,6 +31,8 @@ def drain(state: State, command: Drain) -> AnyResult:
         id, kind, a, b = row
         if kind == queue.REVIEW:
             used, done = _review(state, id, b, left)
+        elif kind == queue.HELD:
+            used, done = _held(state, id, b, left)
         else:
             used, done = _WORK[kind](state, a, left)
         released += used
@@ -39,28 +42,40 @@ def drain(state: State, command: Drain) -> AnyResult:
             state.execute("DELETE FROM queue WHERE id = ?", (id,))
     if left > 0:
         released += _forget_old(state, left)
-    return Drained(released=released, more=has_work(state, state.now))
+    return Drained(released=released, more=has_work(state, state.now, command.grace_ms))
 
 
-def has_work(state: State, now_ms: int) -> bool:
+def has_work(state: State, now_ms: int, grace_ms: int) -> bool:
     """Whether a Drain at this time would find anything to do."""
     if state.execute("SELECT 1 FROM queue LIMIT 1").fetchone():
         return True
     for oldest, kept in (("SELECT modified FROM completed ORDER BY ord LIMIT 1", COMPLETED_KEPT_MS),
-                         ("SELECT at FROM released ORDER BY id LIMIT 1", HINTS_KEPT_MS)):
+                         ("SELECT at FROM released ORDER BY id LIMIT 1", HINTS_KEPT_MS),
+                         ("SELECT at FROM lingering ORDER BY at LIMIT 1", grace_ms)):
         row = state.execute(oldest).fetchone()
-        if row is not None and row[0] < now_ms - kept:
+        if row is not None and row[0] <= now_ms - kept:
             return True
     return False
+
+
+def _end_lingering(state: State, grace_ms: int, room: int) -> int:
+    """Contents that have waited long enough go to the queue: how many."""
+    rows = state.execute("SELECT at, content FROM lingering ORDER BY at, content LIMIT ?", (room,)).fetchall()
+    due = [row for row in rows if row[0] <= state.now - grace_ms]
+    state.executemany("DELETE FROM lingering WHERE at = ? AND content = ?", due)
+    state.touch(len(due))
+    for _, content in due:
+        state.enqueue(queue.CONTENT, content)
+    return len(due)
 
 
 def _forget_old(state: State, room: int) -> int:
     """Rows that are kept for a time only. Their positions rise with time, so the oldest come first."""
     rows = state.execute("SELECT ord, modified FROM completed ORDER BY ord LIMIT ?", (room,)).fetchall()
-    old = [(order,) for order, modified in rows if modified < state.now - COMPLETED_KEPT_MS]
+    old = [(order,) for order, modified in rows if modified <= state.now - COMPLETED_KEPT_MS]
     state.executemany("DELETE FROM completed WHERE ord = ?", old)
     rows = state.execute("SELECT node, id, at FROM released ORDER BY id, node LIMIT ?", (room - len(old),)).fetchall()
-    hints = [(node, id) for node, id, at in rows if at < state.now - HINTS_KEPT_MS]
+    hints = [(node, id) for node, id, at in rows if at <= state.now - HINTS_KEPT_MS]
     state.executemany("DELETE FROM released WHERE node = ? AND id = ?", hints)
     state.touch(len(old) + len(hints))
     return len(old) + len(hints)
@@ -172,6 +187,14 @@ def _review(state: State, id: int, after: bytes, room: int) -> tuple[int, bool]:
         state.touch()
         state.execute("UPDATE queue SET b = ? WHERE id = ?", (rest, id))
     return room, rest is None
+
+
+def _held(state: State, id: int, after: bytes, room: int) -> tuple[int, bool]:
+    used, rest = backups.review(state, after, room)
+    if rest is not None:
+        state.touch()
+        state.execute("UPDATE queue SET b = ? WHERE id = ?", (rest, id))
+    return used, rest is None
 
 
 _WORK = {queue.CONTENT: _content, queue.UPLOAD: _upload, queue.BUCKET: _bucket, queue.SESSION: _session}

@@ -14,3 +14,6 @@ SESSION = 4
 
 REVIEW = 5
 """b: the digest after which chunk rows are still to be looked through, since the nodes have changed."""
+
+HELD = 6
+"""b: the id (8 bytes) of the content after which held ones are still to be looked through, since backups have changed."""

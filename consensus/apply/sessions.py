@@ -6,6 +6,7 @@ mark is refused, and so is everything of a session that has ended (or never was)
 
 import msgspec
 
+from consensus.apply import backups
 from consensus.apply.queue import SESSION
 from consensus.apply.state import State, texts_fit
 from consensus.core.commands import EndSession, OpenSession
@@ -85,6 +86,7 @@ class Sessions:
         self._state.touch()
         self._state.execute("DELETE FROM session WHERE id = ?", (id,))
         self._state.enqueue(SESSION, id)
+        backups.drop_open(self._state, id)
 
     def flush(self) -> None:
         """Write what the open transaction has changed."""

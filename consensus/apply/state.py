@@ -44,14 +44,15 @@ class State:
     """One machine's. `now`, `position`, `session` and `sequence` are those of the command in hand."""
 
     __slots__ = (
-        "_dirty", "_hints", "buckets", "copies", "db", "execute", "executemany", "names", "nodes", "now", "position",
-        "quorum", "replication", "sequence", "session", "session_node", "touched", "wanted",
+        "_dirty", "_hints", "buckets", "copies", "db", "execute", "executemany", "names", "nodes", "now", "pinned",
+        "position", "quorum", "replication", "sequence", "session", "session_node", "touched", "wanted",
     )
 
     def __init__(self, db: sqlite3.Connection, *, now: int, copies: int, replication: Replication) -> None:
         self.db, self.execute, self.executemany = db, db.execute, db.executemany
         self.now, self.copies, self.replication = now, copies, replication
         self.position = self.session = self.sequence = self.touched = 0
+        self.pinned = 0             # contents up to this id are held when they die: see apply/backups.py
         self.session_node: NodeId | None = None
         self.buckets: dict[int, BucketState] = {}
         self._dirty: dict[int, BucketState] = {}
@@ -108,7 +109,7 @@ class State:
 
     def enqueue(self, kind: int, a: int, b: bytes | None = None) -> None:
         self.touch()
-        self.execute("INSERT INTO queue (kind, a, b) VALUES (?, ?, ?)", (kind, a, b))
+        self.execute("INSERT INTO queue (kind, a, b, at) VALUES (?, ?, ?, ?)", (kind, a, b, self.now))
 
     # Meta rows
 

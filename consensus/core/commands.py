@@ -309,9 +309,13 @@ class ExpireUploads(Command, frozen=True, kw_only=True):
 
 
 class Drain(Command, frozen=True, kw_only=True):
-    """Release what nothing refers to any more: at most `limit` chunk references, parts and rows. Answer: Drained."""
+    """Release what nothing refers to any more: at most `limit` chunk references, parts and rows. Answer: Drained.
+
+    Long contents, which readers look up in several steps, are left alone for `grace_ms` after their last reference.
+    """
 
     limit: int = 300
+    grace_ms: int = 0
 
 
 AnyCommand = (
