@@ -17,7 +17,6 @@ from consensus.core.results import AnyResult, Malformed, Staged
 from consensus.rows import (
     INLINE,
     INLINE_SLICES_MAX,
-    PARTS,
     PIECES,
     SLICE_BYTES,
     content_seal,

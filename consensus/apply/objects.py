@@ -168,7 +168,7 @@ def clear_the_way(state: State, bucket: BucketState, key: bytes, current: Curren
 
 
 def _drop(state: State, bucket: BucketState, content: int, size: int) -> None:
-    contents.release(state, content)
+    contents.release(state, content, of_version=True)
     state.count(bucket, -1, -size)
 
 

@@ -11,6 +11,7 @@ from consensus.core.results import Done
 from consensus.tables import SCHEMA_VERSION, TABLES, open_database
 from tests.unit.consensus.metadata import Cluster
 
+PIECES = [bytes([number]) * 3 for number in range(70)]
 PAGE = Path(__file__).parents[3] / "docs" / "format" / "metadata.md"
 
 
@@ -50,19 +51,26 @@ def test_a_folder_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> N
     bucket = cluster.bucket()
     cluster.put(bucket, "k", b"bytes")
     cluster.reader.close()
-    for table in ("user", "access_key", "backup", "held"):
+    cluster.put(bucket, "k", *PIECES)       # what it replaces waits in the queue, from before it had a time
+    cluster.put(bucket, "k", b"bytes")
+    for table in ("user", "access_key", "backup", "held", "lingering"):
         cluster.db.execute(f"DROP TABLE {table}")
     cluster.db.execute("DROP INDEX upload_ord")
+    cluster.db.execute('ALTER TABLE queue DROP COLUMN "at"')
     cluster.db.execute("UPDATE meta SET v = 1 WHERE k = 'schema'")
     cluster.reopen()
+    assert cluster.rows("queue") > 0
+    cluster.drain()
     assert cluster.db.execute("SELECT v FROM meta WHERE k = 'schema'").fetchone() == (SCHEMA_VERSION,)
     user = User(name="u", account="1", user_id="1")
     assert cluster.run(CreateUser(user=user)) == Done()
     cluster.check()
-    assert cluster.rows("object") == cluster.rows("user") == 1
+    assert cluster.rows("object") == cluster.rows("user") == cluster.rows("chunk") == 1
     fresh = Cluster(tmp_path / "fresh")
-    shape = "SELECT name, sql FROM sqlite_master ORDER BY name"
-    assert cluster.db.execute(shape).fetchall() == fresh.db.execute(shape).fetchall()
+    for table in TABLES:
+        shape = f"SELECT * FROM pragma_table_info('{table._meta.table_name}')"
+        columns = [[row[:4] for row in each.db.execute(shape)] for each in (cluster, fresh)]
+        assert columns[0] == columns[1], "as if it had been made today"
     for each in (cluster, fresh):
         each.reader.close()
         each.machine.close()
