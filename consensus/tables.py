@@ -360,7 +360,8 @@ _PARTIAL = "CREATE INDEX IF NOT EXISTS chunk_short ON chunk (digest) WHERE short
 
 def _from_1(database: peewee.SqliteDatabase) -> None:
     """`_make_current` has made the tables that were missing. No row changes, so members need not do this together."""
-    database.execute_sql('ALTER TABLE queue ADD COLUMN "at" INTEGER NOT NULL DEFAULT 0')
+    execute: Callable[..., Any] = database.execute_sql
+    execute('ALTER TABLE queue ADD COLUMN "at" INTEGER NOT NULL DEFAULT 0')
 
 
 _MIGRATIONS: dict[int, Callable[[peewee.SqliteDatabase], None]] = {1: _from_1}
