@@ -109,6 +109,21 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return self.workers or max(1, (os.cpu_count() or 1) - 1)
 
 
+SECRETS = frozenset({"secret_key", "metrics_token"})
+"""Names of values that are never shown."""
+
+
+def without_secrets(config: Config) -> dict[str, Any]:
+    """Setting to value, as JSON has them, with every secret masked."""
+    def masked(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: "***" if name in SECRETS and inner else masked(inner) for name, inner in value.items()}
+        return [masked(inner) for inner in value] if isinstance(value, list) else value
+
+    shown: dict[str, Any] = masked(msgspec.to_builtins(config, enc_hook=str))
+    return shown
+
+
 def parse_listen(text: str) -> tuple[str, int]:
     """Host and port. Raises ValueError with a sentence."""
     host, colon, port = text.rpartition(":")
@@ -160,5 +175,5 @@ def _default_text(name: str, default: Any) -> str:
 
 __all__ = [
     "CHUNK_BYTES_MAX", "CHUNK_BYTES_MIN", "ROOT_VARIABLES", "Config", "Described", "Size", "described", "parse_listen",
-    "parse_size",
+    "parse_size", "without_secrets",
 ]
