@@ -42,6 +42,10 @@ class Folders:
     def node_address(self, number: int) -> str:
         return f"unix:{self.run / f'node-{number}.sock'}"
 
+    def gateway_address(self, number: int) -> str:
+        """Where the other workers reach a gateway worker (gateway/peers.py)."""
+        return f"unix:{self.run / f'gateway-{number}.sock'}"
+
 
 def chunks_of(folder: Path) -> Path:
     """Where the storage node of a data folder keeps its chunks."""

@@ -6,11 +6,12 @@ ours ever stand in the way. It is slower and less strict, and tested to give the
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 from urllib.parse import unquote
 
-from gateway.http.body import NO_BODY, incomplete, too_large
+from gateway.http.body import NO_BODY, RequestBody, incomplete, too_large
 from gateway.http.exchange import BODILESS, ClientGone, Exchange
 from gateway.http.reply import date_lines
 
@@ -171,13 +172,17 @@ class AsgiExchange:
             self.body: Any = AsgiBody(None, receive)
         else:
             self.body = AsgiBody(length, receive) if length else NO_BODY
+        self.request_body: RequestBody | None = None
         self.started = False
         self.complete = False
+        self.sent = 0
+        self.answered_at = 0.0
 
     async def reply(self, status: int, head: str, body: bytes = b"") -> None:
         await self._start(status, head)
         self.complete = True
         bodiless = self.method == "HEAD" or status in BODILESS
+        self.sent = 0 if bodiless else len(body)
         await self._send({"type": "http.response.body", "body": b"" if bodiless else body})
 
     async def begin(self, status: int, head: str, length: int | None, first: bytes = b"") -> None:
@@ -186,6 +191,7 @@ class AsgiExchange:
             await self.write(first)
 
     async def write(self, piece: bytes) -> None:
+        self.sent += len(piece)
         await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 
     async def end(self) -> None:
@@ -197,6 +203,7 @@ class AsgiExchange:
 
     async def _start(self, status: int, head: str) -> None:
         self.started = True
+        self.answered_at = time.perf_counter()
         headers = [line.split(": ", 1) for line in head.split("\r\n") if line]
         await self._send({
             "type": "http.response.start", "status": status,

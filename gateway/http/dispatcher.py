@@ -7,20 +7,23 @@ answer that fails after it has begun is cut off, so that nobody takes part of an
 
 import logging
 from collections.abc import AsyncIterator, Mapping
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from consensus.core.errors import ClusterError, Corrupt, NoSpace, Refused, Unavailable, UnknownOutcome
-from gateway.auth import Principal, authenticate
+from gateway.auth import Authenticated, Principal, authenticate
 from gateway.auth import Settings as AuthSettings
 from gateway.http.access_log import AccessLog
 from gateway.http.exchange import ClientGone
 from gateway.http.reply import error_answer, new_request_id, reply_head
 from gateway.http.request import s3_request
+from gateway.metrics.counters import Counters
 from gateway.ops import Handler
 from gateway.ops.context import Services
 from gateway.s3.errors import S3Error
 from gateway.s3.operations import Scope, route
 from gateway.s3.reply import Reply
+from gateway.s3.request import S3Request
 
 if TYPE_CHECKING:
     from gateway.http.asgi import AsgiExchange
@@ -34,7 +37,7 @@ class Dispatcher:
 
     def __init__(
         self, services: Services, handlers: Mapping[str, Handler], *, auth: AuthSettings, domains: tuple[str, ...] = (),
-        requests_max: int = 1024,
+        requests_max: int = 1024, counters: Counters | None = None,
     ) -> None:
         self._services = services
         self._handlers = handlers
@@ -44,6 +47,7 @@ class Dispatcher:
         self._domains = domains
         self._requests_max = requests_max
         self._access_log = AccessLog()
+        self._counters = counters or Counters()
         self.in_flight = 0
 
     def flush_log(self) -> None:
@@ -53,8 +57,10 @@ class Dispatcher:
     async def serve(self, exchange: "Exchange | AsgiExchange") -> None:
         """Answer the exchange. Raises only what nobody could answer."""
         request_id = new_request_id()
-        now_ms = self._clock.now_ms()
+        began, now_ms = perf_counter(), self._clock.now_ms()
         name, status = "", 0
+        request: S3Request | None = None
+        who: Authenticated | None = None
         self.in_flight += 1
         try:
             try:
@@ -70,25 +76,44 @@ class Dispatcher:
                 context = self._services.context(operation, who.principal, who.payload)
                 reply = await self._handlers[name](context, request)
                 status = reply.status
-                body = reply.body
-                if isinstance(body, bytes):
-                    await exchange.reply(status, reply_head(request_id, reply), body)
+                content = reply.body
+                if isinstance(content, bytes):
+                    await exchange.reply(status, reply_head(request_id, reply), content)
                 else:
-                    await _stream(exchange, request_id, reply, body)
+                    await _stream(exchange, request_id, reply, content)
             except S3Error as error:
-                status = await _refuse(exchange, request_id, error)
+                status = await self._refuse(exchange, request_id, error, unproved=request is not None and who is None)
             except ClientGone:
                 status = 499       # as nginx logs it: there was nobody to answer
             except ClusterError as error:
                 log.warning("%s: %s", type(error).__name__, error, extra={"request_id": request_id, "operation": name})
-                status = await _refuse(exchange, request_id, _as_s3(error))
+                status = await self._refuse(exchange, request_id, _as_s3(error))
             except Exception:      # the outermost edge for requests: one fault of ours is one request's 500
                 log.exception("internal error", extra={"request_id": request_id, "operation": name})
-                status = await _refuse(exchange, request_id, S3Error("InternalError"))
+                status = await self._refuse(exchange, request_id, S3Error("InternalError"))
         finally:
             self.in_flight -= 1
+            body = exchange.request_body
+            self._counters.served(
+                name, status, perf_counter() - began, body.received if body is not None else 0, exchange.sent)
             if self._access_log.wanted:
                 self._access_log.add(exchange, request_id, name, status, now_ms, self._clock.now_ms())
+
+    async def _refuse(
+        self, exchange: "Exchange | AsgiExchange", request_id: str, error: S3Error, *, unproved: bool = False,
+    ) -> int:
+        """Answer with an error, or cut the answer that has begun. The status for the log."""
+        if error.status >= 400:
+            self._counters.refused(error.code, unauthenticated=unproved)
+        if exchange.started:
+            if not exchange.complete:
+                log.warning("an answer was cut off: %s", error, extra={"request_id": request_id})
+                exchange.abort()
+            return error.status
+        resource = exchange.target.decode("latin-1")
+        head, text = error_answer(error, request_id, resource, with_body=exchange.method != "HEAD")
+        await exchange.reply(error.status, head, text)
+        return error.status
 
 
 def _no_such_operation(principal: Principal) -> S3Error:
@@ -115,19 +140,6 @@ async def _stream(
         close = getattr(pieces, "aclose", None)
         if close is not None:
             await close()
-
-
-async def _refuse(exchange: "Exchange | AsgiExchange", request_id: str, error: S3Error) -> int:
-    """Answer with an error, or cut the answer that has begun. The status for the log."""
-    if exchange.started:
-        if not exchange.complete:
-            log.warning("an answer was cut off: %s", error, extra={"request_id": request_id})
-            exchange.abort()
-        return error.status
-    resource = exchange.target.decode("latin-1")
-    head, body = error_answer(error, request_id, resource, with_body=exchange.method != "HEAD")
-    await exchange.reply(error.status, head, body)
-    return error.status
 
 
 def _as_s3(fault: ClusterError) -> S3Error:

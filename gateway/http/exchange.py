@@ -6,6 +6,7 @@ will read, and not when it holds back a body until a 100 that never came.
 """
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 from gateway.http.body import NO_BODY, RequestBody
@@ -35,8 +36,8 @@ class Exchange:
     """`headers` have lower-case names; repeated ones are joined by ",". `complete`: answered, or given up."""
 
     __slots__ = (
-        "_connection", "_left", "body", "complete", "expects", "headers", "http_10", "keep_alive", "method", "query",
-        "request_body", "started", "target",
+        "_connection", "_left", "answered_at", "body", "complete", "expects", "headers", "http_10", "keep_alive", "method",
+        "query", "request_body", "sent", "started", "target",
     )
 
     def __init__(
@@ -57,6 +58,10 @@ class Exchange:
         """The client waits for 100 Continue before it sends the body."""
         self.started = False
         self.complete = False
+        self.sent = 0
+        """Bytes of the answer's body that were given to the transport."""
+        self.answered_at = 0.0
+        """time.perf_counter() when the answer began; 0 before."""
         self._left: int | None = 0
 
     @property
@@ -78,6 +83,7 @@ class Exchange:
             if self.method == "HEAD" or status in BODILESS:
                 body = b""
             out = self._head(status, head)
+            self.sent = len(body)
             if len(body) <= JOIN_BYTES_MAX:
                 connection.transport.write(out + body if body else out)
             else:
@@ -104,6 +110,7 @@ class Exchange:
         if length is not None:
             self._left = length - len(first)
             assert self._left >= 0, "more bytes than were announced"
+        self.sent = len(first)
         connection.transport.writelines((out, first))
         if connection.write_paused:
             await connection.drained()
@@ -118,6 +125,7 @@ class Exchange:
         if self._left is not None:
             self._left -= len(piece)
             assert self._left >= 0, "more bytes than were announced"
+        self.sent += len(piece)
         if connection.secure and len(piece) > TLS_WRITE_BYTES_MAX:
             await self._write_secure(piece)
             return
@@ -156,6 +164,7 @@ class Exchange:
 
     def _head(self, status: int, head: str) -> bytes:
         assert not self.started, "answered twice"
+        self.answered_at = time.perf_counter()
         body = self.request_body
         if body is not None and not body.ended and self.keep_alive:
             self.keep_alive = self._connection.can_drain(self)

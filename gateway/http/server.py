@@ -17,6 +17,7 @@ import uvicorn
 
 from gateway.http.limits import Limits
 from gateway.http.protocol import protocol_class
+from gateway.http.shared import Shared
 
 log = logging.getLogger("staddle.http")
 
@@ -85,6 +86,7 @@ class GatewayServer:
         self._limits = limits or Limits()
         self._stock = stock
         self._server: _Server | None = None
+        self._shared: Shared | None = None
 
     @property
     def port(self) -> int:
@@ -95,6 +97,11 @@ class GatewayServer:
     def connections(self) -> int:
         """How many there are now."""
         return len(self._server.server_state.connections) if self._server is not None else 0
+
+    @property
+    def shared(self) -> Shared | None:
+        """What its connections have in common, with their counters; None before it listens, and on uvicorn's own HTTP."""
+        return self._shared
 
     async def start(self) -> None:
         """Listen. Raises OSError for an address that can't be had, or a certificate that can't be read."""
@@ -109,8 +116,10 @@ class GatewayServer:
             limits = dataclasses.replace(limits, connections_max=allowed)
         sock = listening_socket(self._host, self._port)
         self._port = sock.getsockname()[1]
+        connection = None if self._stock else protocol_class(limits)
+        self._shared = None if connection is None else connection.shared
         config = uvicorn.Config(
-            self._application, http="httptools" if self._stock else protocol_class(limits), ws="none",
+            self._application, http=connection or "httptools", ws="none",
             lifespan="off", interface="asgi3", proxy_headers=False, server_header=False, date_header=False,
             access_log=False, log_config=None, timeout_keep_alive=int(self._limits.idle_s),
             timeout_graceful_shutdown=int(self._limits.shutdown_s),

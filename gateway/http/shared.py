@@ -20,11 +20,16 @@ class Shared:
         self.pool = BufferPool(limits)
         self.now = 0.0
         """The loop's time at the last sweep: free of charge, and exact enough for deadlines of seconds."""
+        self.accepted = 0
+        """Connections so far."""
+        self.malformed = 0
+        """Requests so far that were answered without being one: what HTTP or our limits do not take."""
         self._watched: set[Watched] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, connection: Watched) -> None:
         self._watched.add(connection)
+        self.accepted += 1
         if self._timer is None:
             loop = connection.loop
             self.now = loop.time()

@@ -1,0 +1,132 @@
+"""The gateway workers of one machine, for each other: whichever a request reaches can speak for all of them.
+
+PeerServer   each worker listens on DIR/run/gateway-<n>.sock (consensus.core.wire, so only who knows the cluster's secret
+             is answered) and does two things: METRICS answers what it has counted, RELOAD reads identities again.
+Peers        asks all workers of this machine, itself included: one way for all, and no worker is special.
+
+A socket that nobody listens on is a worker that died or ended; it is passed over. What it would have been told, it reads
+when it starts: so a worker must listen here *before* it reads identities, or a change between the two would pass it by.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from consensus.core.errors import ClusterError, Refused, Unavailable
+from consensus.core.wire import OK, Handler, Link, LinkLost, WireClient, WireServer
+
+log = logging.getLogger("staddle.peers")
+
+METRICS, RELOAD = 1, 2
+FAILED = 1
+"""The status of an answer that is a sentence saying what went wrong."""
+
+METRICS_TIMEOUT_S = 2.0
+"""Less than the patience of those who scrape (Prometheus: 10 s), so that one stuck worker does not hide the others."""
+
+RELOAD_TIMEOUT_S = 10.0
+"""A worker that reads identities waits for the metadata."""
+
+PATTERN = "gateway-*.sock"
+
+
+class PeerServer:
+    """One worker's ear. `figures` answers METRICS; `reload` has done its work when it returns."""
+
+    def __init__(
+        self, address: str, secret: bytes, *, figures: Callable[[], bytes], reload: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._wire = WireServer(address, secret, lambda: _Connection(self))
+        self._figures, self._reload = figures, reload
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Raises OSError when the address is taken or not ours."""
+        await self._wire.start()
+
+    async def stop(self) -> None:
+        await self._wire.stop()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def answer(self, link: Link, operation: int, request_id: int) -> None:
+        if operation == METRICS:
+            link.send(operation, OK, request_id, self._figures())
+        elif operation == RELOAD:
+            task = asyncio.get_running_loop().create_task(self._do_reload(link, request_id))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        else:
+            link.send(operation, FAILED, request_id, f"there is no operation {operation}".encode())
+
+    async def _do_reload(self, link: Link, request_id: int) -> None:
+        try:
+            await self._reload()
+        except ClusterError as error:
+            link.send(RELOAD, FAILED, request_id, str(error).encode())
+        else:
+            link.send(RELOAD, OK, request_id)
+
+
+class _Connection(Handler):
+    def __init__(self, server: PeerServer) -> None:
+        self._server = server
+
+    def frame(self, link: Link, operation: int, status: int, request_id: int, payload: memoryview) -> None:
+        self._server.answer(link, operation, request_id)
+
+    def lost(self, link: Link) -> None:
+        """Nothing is kept for a link."""
+
+
+class Peers:
+    """All workers whose sockets lie in `run` (DIR/run). Keeps no connection: it is asked once in seconds."""
+
+    def __init__(self, run: Path, secret: bytes) -> None:
+        self._run, self._secret = run, secret
+
+    async def figures(self) -> dict[str, bytes]:
+        """Of each worker that answers in time, by its name (`gateway-1`): what it gave PeerServer as `figures`."""
+        answers = await self._ask_all(METRICS, METRICS_TIMEOUT_S)
+        for name, answer in answers.items():
+            if isinstance(answer, ClusterError):
+                log.warning("%s did not say what it has counted: %s", name, answer)
+        return {name: answer for name, answer in answers.items() if isinstance(answer, bytes)}
+
+    async def reload(self) -> list[str]:
+        """Returns when every living worker has read the identities again; their names.
+
+        Raises Unavailable, naming those that live and have not: what was revoked may still be valid there.
+        """
+        answers = await self._ask_all(RELOAD, RELOAD_TIMEOUT_S)
+        failed = [f"{name} ({answer})" for name, answer in answers.items() if isinstance(answer, ClusterError)]
+        if failed:
+            raise Unavailable(f"not every gateway worker has read the identities again: {', '.join(failed)}")
+        return list(answers)
+
+    async def _ask_all(self, operation: int, timeout_s: float) -> dict[str, bytes | ClusterError]:
+        names = sorted(path.stem for path in self._run.glob(PATTERN))
+        answers = await asyncio.gather(*[self._ask(name, operation, timeout_s) for name in names])
+        return {name: answer for name, answer in zip(names, answers, strict=True) if answer is not None}
+
+    async def _ask(self, name: str, operation: int, timeout_s: float) -> bytes | ClusterError | None:
+        """None for a worker that is gone."""
+        client = WireClient(f"unix:{self._run / f'{name}.sock'}", self._secret)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await client.connect(timeout_s)
+                status, payload = await client.call(operation)
+        except TimeoutError:
+            return Unavailable(f"no answer in {timeout_s:g} s")
+        except LinkLost:
+            return None                   # it died or ended while it was asked
+        except Unavailable as error:
+            gone = isinstance(error.__cause__, ConnectionRefusedError | FileNotFoundError)
+            return None if gone else error
+        except Refused as error:
+            return error
+        finally:
+            client.close()
+        return payload if status == OK else Unavailable(payload.decode(errors="replace"))
