@@ -174,7 +174,7 @@ async def edge(
         context = ssl.create_default_context(cafile=str(made.certificate))
     server = GatewayServer(
         application(small) if application else small, tls_cert=made.certificate if made else None,
-        tls_key=made.key if made else None, limits=limits or Limits(shutdown_s=2), stock=stock)
+        tls_key=made.key if made else None, limits=limits or Limits(shutdown_s=2, linger_s=0.5, sweep_s=0.2), stock=stock)
     await server.start()
     running = Edge(server, small, context)
     try:
