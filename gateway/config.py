@@ -120,7 +120,7 @@ def without_secrets(config: Config) -> dict[str, Any]:
             return {name: "***" if name in SECRETS and inner else masked(inner) for name, inner in value.items()}
         return [masked(inner) for inner in value] if isinstance(value, list) else value
 
-    shown: dict[str, Any] = masked(msgspec.to_builtins(config, enc_hook=str))
+    shown: dict[str, Any] = masked(msgspec.to_builtins(config, enc_hook=lambda value: int(value) if isinstance(value, int) else str(value)))
     return shown
 
 

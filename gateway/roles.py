@@ -24,6 +24,8 @@ from consensus.core.clock import SystemClock
 from consensus.core.errors import ClusterError, Refused
 from consensus.core.settings import decode_setting
 from consensus.server import MetaServer
+from gateway.admin.api import mount as mount_admin
+from gateway.admin.context import AdminServices
 from gateway.auth import Settings as AuthSettings
 from gateway.config import Config
 from gateway.folders import FolderError, Folders, chunks_of, node_id
@@ -127,9 +129,11 @@ class GatewayRole:
             identities=IdentityStore((launch.root, *config.identity)))
         limits = Limits(connections_max=config.connections_max, requests_max=config.requests_max,
                         shutdown_s=float(config.shutdown_seconds))
+        auth = AuthSettings(region=config.region, any_region=config.any_region, signature_v2=config.signature_v2)
+        admin = AdminServices(services=services, auth=auth, config=config, secret=secret, root=launch.root)
         application = build_application(
-            services, HANDLERS, ready=self._ready, domains=config.domains, requests_max=config.requests_max,
-            auth=AuthSettings(region=config.region, any_region=config.any_region, signature_v2=config.signature_v2))
+            services, HANDLERS, ready=self._ready, domains=config.domains, requests_max=config.requests_max, auth=auth,
+            routes=[mount_admin(admin)])
         self.server = GatewayServer(application, host=launch.host, port=launch.port, tls_cert=config.tls_cert,
                                     tls_key=config.tls_key, limits=limits)
 

@@ -25,16 +25,16 @@ OURS = b"/-/"
 def build(
     services: Services, handlers: Mapping[str, Handler], *, auth: AuthSettings, ready: Ready,
     domains: tuple[str, ...] = (),
-    requests_max: int = 1024,
+    requests_max: int = 1024, routes: Sequence[BaseRoute] = (),
 ) -> "Application":
-    """The application of a gateway process. `ready`: whether it can read and write now."""
+    """The application of a gateway process. `ready`: whether it can read and write now. `routes`: more under `/-/`."""
     dispatcher = Dispatcher(services, handlers, auth=auth, domains=domains, requests_max=requests_max)
-    return Application(dispatcher, health.routes(ready), domains)
+    return Application(dispatcher, [*health.routes(ready), *routes], domains)
 
 
 class Application:
     """An ASGI application; our own connections call `serve`, which saves building a scope. `routes` lie under `/-/`:
-    health now, metrics, admin and console later."""
+    health, admin and what else `build` is given."""
 
     def __init__(self, dispatcher: Dispatcher, routes: Sequence[BaseRoute], domains: tuple[str, ...] = ()) -> None:
         self._dispatcher = dispatcher

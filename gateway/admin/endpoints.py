@@ -1,0 +1,38 @@
+"""The table of endpoints. Routes, docs/ADMIN_API.md and the test that walks over every door are made from it.
+
+Paths are those of the command line: `staddle user create` asks POST /-/admin/user/create. No part of a path is a name,
+since names of objects hold any character.
+"""
+
+from gateway.admin import buckets, nodes, objects, users
+from gateway.admin.table import Endpoint
+
+_USER = ("NoSuchUser", "ConfiguredIdentity")
+_KEY = ("NoSuchAccessKey", "ConfiguredIdentity")
+_OBJECT = ("NoSuchBucket", "NoSuchKey", "NoSuchVersion")
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint("GET", "user/list", users.list_users),
+    Endpoint("GET", "user/show", users.show_user, ("NoSuchUser",)),
+    Endpoint("POST", "user/create", users.create_user, ("UserExists",)),
+    Endpoint("POST", "user/change", users.change_user, _USER),
+    Endpoint("POST", "user/delete", users.delete_user, _USER),
+    Endpoint("GET", "key/list", users.list_keys, ("NoSuchUser",)),
+    Endpoint("POST", "key/create", users.create_key, (*_USER, "AccessKeyExists")),
+    Endpoint("POST", "key/change", users.change_key, _KEY),
+    Endpoint("POST", "key/rotate", users.rotate_key, _KEY),
+    Endpoint("POST", "key/delete", users.delete_key, _KEY),
+    Endpoint("GET", "bucket/list", buckets.list_buckets),
+    Endpoint("GET", "bucket/stat", buckets.stat_bucket, ("NoSuchBucket",)),
+    Endpoint("GET", "bucket/usage", buckets.usage),
+    Endpoint("POST", "bucket/create", buckets.create_bucket, ("InvalidBucketName", "BucketAlreadyExists", "NoSuchUser")),
+    Endpoint("POST", "bucket/delete", buckets.delete_bucket, ("NoSuchBucket", "BucketNotEmpty")),
+    Endpoint("GET", "object/list", objects.list_objects, ("NoSuchBucket",)),
+    Endpoint("GET", "object/stat", objects.stat_object, _OBJECT),
+    Endpoint("POST", "object/verify", objects.verify_object, _OBJECT),
+    Endpoint("POST", "object/delete", objects.delete_object, ("NoSuchBucket", "KeyTooLongError")),
+    Endpoint("GET", "node/list", nodes.list_nodes, ("NoSuchNode",)),
+    Endpoint("GET", "meta/status", nodes.metadata_status),
+    Endpoint("GET", "config/show", nodes.config_in_force),
+    Endpoint("GET", "version", nodes.version),
+)

@@ -1,0 +1,364 @@
+"""What the endpoints are asked and answer, as structs: their JSON form is what docs/ADMIN_API.md describes.
+
+The command line decodes answers with the same structs, so this module imports nothing heavy. Times are text in ISO 8601
+(UTC), sizes are bytes. Lists that may be long come in pages: `next`, given back as `after`, goes on after them.
+"""
+
+from typing import Annotated
+
+import msgspec
+
+PAGE = 1000
+"""Entries of a page, unless asked for fewer."""
+
+SECRET_FIELDS = frozenset({"secret_key"})
+"""Never logged."""
+
+
+def _about(text: str) -> msgspec.Meta:
+    return msgspec.Meta(description=text)
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fields of a request. One that is not known is an error that names it."""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer: a JSON object. New fields may be added."""
+
+
+class Nothing(Request, frozen=True, kw_only=True):
+    """No fields."""
+
+
+class Done(Answer, frozen=True, kw_only=True):
+    """It is so now."""
+
+
+After = Annotated[str, _about("`next` of the page before; empty for the first page.")]
+Limit = Annotated[int, msgspec.Meta(ge=1, le=PAGE, description="Entries of a page at most.")]
+
+# Users and keys
+
+UserName = Annotated[str, _about("Name of the user.")]
+
+
+class UserList(Answer, frozen=True, kw_only=True):
+    users: list["UserInfo"]
+
+
+class UserInfo(Answer, frozen=True, kw_only=True):
+    """`source`: "metadata" for a user made here, "configuration" or "root" for one that only the configuration changes."""
+
+    name: str
+    account: str
+    user_id: str
+    display_name: str
+    email: str
+    admin: bool
+    disabled: bool
+    created: str
+    source: str
+    keys: list["KeyInfo"]
+
+
+class KeyInfo(Answer, frozen=True, kw_only=True):
+    access_key: str
+    user: str
+    disabled: bool
+    created: str
+
+
+class KeyList(Answer, frozen=True, kw_only=True):
+    keys: list[KeyInfo]
+
+
+class NewKey(Answer, frozen=True, kw_only=True):
+    """The only time that the secret is shown."""
+
+    user: str
+    access_key: str
+    secret_key: str
+
+
+class CreateUser(Request, frozen=True, kw_only=True):
+    name: UserName
+    account: Annotated[str, _about("The account that owns the user's buckets; empty for a new one of its own.")] = ""
+    user_id: Annotated[str, _about("Canonical id; empty for a new one.")] = ""
+    display_name: Annotated[str, _about("Shown as the owner's name; empty for `name`.")] = ""
+    email: Annotated[str, _about("For grants by e-mail address.")] = ""
+    admin: Annotated[bool, _about("Whether the user may use this API.")] = False
+
+
+class OneUser(Request, frozen=True, kw_only=True):
+    name: UserName
+
+
+class ChangeUser(Request, frozen=True, kw_only=True):
+    name: UserName
+    display_name: Annotated[str | None, _about("Absent: stays.")] = None
+    email: Annotated[str | None, _about("Absent: stays.")] = None
+    admin: Annotated[bool | None, _about("Absent: stays.")] = None
+    disabled: Annotated[bool | None, _about("A disabled user's keys are refused. Absent: stays.")] = None
+
+
+class ListKeys(Request, frozen=True, kw_only=True):
+    user: Annotated[str, _about("Keys of this user only; empty for all.")] = ""
+
+
+class CreateKey(Request, frozen=True, kw_only=True):
+    user: UserName
+    access_key: Annotated[str, _about("3 to 128 characters; empty for a new one.")] = ""
+    secret_key: Annotated[str, _about("At least 8 characters; empty for a new one, which is better.")] = ""
+
+
+class OneKey(Request, frozen=True, kw_only=True):
+    access_key: str
+
+
+class ChangeKey(Request, frozen=True, kw_only=True):
+    access_key: str
+    disabled: bool
+
+
+# Buckets
+
+class BucketInfo(Answer, frozen=True, kw_only=True):
+    """`objects` and `bytes` count current objects and older versions."""
+
+    name: str
+    account: str
+    owner: str
+    created: str
+    region: str
+    versioning: str
+    objects: int
+    bytes: int
+
+
+class BucketList(Answer, frozen=True, kw_only=True):
+    buckets: list[BucketInfo]
+    next: str
+
+
+class ListBuckets(Request, frozen=True, kw_only=True):
+    account: Annotated[str, _about("Of this account only; empty for all.")] = ""
+    prefix: str = ""
+    after: After = ""
+    limit: Limit = PAGE
+
+
+class OneBucket(Request, frozen=True, kw_only=True):
+    name: Annotated[str, _about("Name of the bucket.")]
+
+
+class CreateBucket(Request, frozen=True, kw_only=True):
+    name: Annotated[str, _about("Name of the bucket, by S3's rules.")]
+    user: Annotated[str, _about("The user who will own it; empty for whoever asks.")] = ""
+
+
+class BucketStat(Answer, frozen=True, kw_only=True):
+    """`uploads`: multipart uploads under way, counted up to 1,000."""
+
+    bucket: BucketInfo
+    uploads: int
+
+
+class Usage(Answer, frozen=True, kw_only=True):
+    buckets: int
+    objects: int
+    bytes: int
+    accounts: list["AccountUsage"]
+
+
+class AccountUsage(Answer, frozen=True, kw_only=True):
+    account: str
+    buckets: int
+    objects: int
+    bytes: int
+
+
+# Objects
+
+class ListObjects(Request, frozen=True, kw_only=True):
+    bucket: str
+    prefix: str = ""
+    delimiter: Annotated[str, _about("Keys that share the part up to it after the prefix are one entry.")] = ""
+    after: After = ""
+    limit: Limit = PAGE
+
+
+class ObjectEntry(Answer, frozen=True, kw_only=True):
+    key: str
+    size: int
+    etag: str
+    modified: str
+    storage_class: str
+
+
+class ObjectList(Answer, frozen=True, kw_only=True):
+    objects: list[ObjectEntry]
+    prefixes: list[str]
+    next: str
+
+
+class OneObject(Request, frozen=True, kw_only=True):
+    bucket: str
+    key: str
+    version_id: Annotated[str, _about("Empty for the current version.")] = ""
+
+
+class StatObject(Request, frozen=True, kw_only=True):
+    bucket: str
+    key: str
+    version_id: Annotated[str, _about("Empty for the current version.")] = ""
+    after_part: Annotated[int, msgspec.Meta(ge=0, description="Parts after this number.")] = 0
+    from_byte: Annotated[int, msgspec.Meta(ge=0, description="Chunks from this byte of the object on.")] = 0
+
+
+class PartInfo(Answer, frozen=True, kw_only=True):
+    number: int
+    start: int
+    size: int
+    etag: str
+
+
+class ChunkInfo(Answer, frozen=True, kw_only=True):
+    """`start` and `length`: which bytes of the object; `chunk_start`: where they begin in the chunk. `nodes` hold it."""
+
+    digest: str
+    generation: str
+    start: int
+    length: int
+    chunk_start: int
+    chunk_size: int
+    nodes: list[str]
+
+
+class ObjectStat(Answer, frozen=True, kw_only=True):
+    """A page of at most 1,000 parts and 256 chunks: `more_parts`, `more_chunks` say whether there are others."""
+
+    bucket: str
+    key: str
+    version_id: str
+    latest: bool
+    delete_marker: bool
+    size: int
+    etag: str
+    modified: str
+    owner: str
+    content_type: str
+    storage_class: str
+    checksum: str
+    headers: dict[str, str]
+    metadata: dict[str, str]
+    part_count: int
+    parts: list[PartInfo]
+    more_parts: bool
+    chunks: list[ChunkInfo]
+    more_chunks: bool
+
+
+class BadCopy(Answer, frozen=True, kw_only=True):
+    digest: str
+    node: str
+    start: int
+    length: int
+    reason: str
+
+
+class Verified(Answer, frozen=True, kw_only=True):
+    """`clean`: every copy of every chunk was read and is what its name says. `unreadable`: bytes without a good copy."""
+
+    bucket: str
+    key: str
+    clean: bool
+    chunks: int
+    copies: int
+    bytes: int
+    bad: list[BadCopy]
+    unreadable: int
+
+
+class Deleted(Answer, frozen=True, kw_only=True):
+    """`delete_marker`: the bucket keeps versions, so nothing has gone but a marker has come."""
+
+    existed: bool
+    delete_marker: bool
+    version_id: str
+
+
+# Nodes and the server
+
+class ListNodes(Request, frozen=True, kw_only=True):
+    node: Annotated[str, _about("This storage node only; empty for all.")] = ""
+
+
+class NodeStat(Answer, frozen=True, kw_only=True):
+    """`statistics` and `care` as the node tells them (bytes and seconds; counters since its start); empty while it does
+    not answer, and `error` says why."""
+
+    node: str
+    state: str
+    zone: str
+    address: str
+    capacity_bytes: int
+    error: str
+    statistics: dict[str, int | float | bool | str]
+    care: dict[str, object]
+
+
+class NodeList(Answer, frozen=True, kw_only=True):
+    """`logical_bytes`: what the objects add up to; `stored_bytes`: what the nodes hold, copies included. `saved_bytes`:
+    what deduplication and copying by reference spare, counted with as many copies as are kept."""
+
+    nodes: list[NodeStat]
+    copies: int
+    logical_bytes: int
+    stored_bytes: int
+    saved_bytes: int
+
+
+class DamageList(Answer, frozen=True, kw_only=True):
+    copies: list["Damage"]
+
+
+class Damage(Answer, frozen=True, kw_only=True):
+    node: str
+    digest: str
+    generation: str
+    reason: str
+    when: str
+    size: int
+
+
+class MetadataStatus(Answer, frozen=True, kw_only=True):
+    """The metadata member, and what waits in it. `short_chunks`: with fewer copies than wanted, counted up to 10,000."""
+
+    role: str
+    term: int
+    leader: str
+    applied_index: int
+    commit_index: int
+    snapshot_index: int
+    sessions: int
+    journal_bytes: int
+    journal_segments: int
+    syncs: int
+    sync_seconds: float
+    entries: int
+    commands: int
+    queued: int
+    short_chunks: int
+
+
+class Version(Answer, frozen=True, kw_only=True):
+    version: str
+    python: str
+    region: str
+
+
+class ConfigInForce(Answer, frozen=True, kw_only=True):
+    """Setting to value; secret ones are masked."""
+
+    settings: dict[str, object]
