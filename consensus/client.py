@@ -79,10 +79,31 @@ class MetadataClient:
         """Whether reads and commits can go through now."""
         return self._link.serving is not None
 
+    @property
+    def commit_figures(self) -> tuple[int, float, int]:
+        """Commands that got their results, seconds that this took them, and commands that still wait. For metrics."""
+        return self._commits.answered, self._commits.answer_seconds, self._commits.waiting
+
     async def status(self) -> protocol.Status:
         """Of the member. Raises Unavailable."""
         await self._link.wait(self._serving_wait_s)
         return protocol.status.decode(await self._link.ask(protocol.STATUS, b""))
+
+    async def housekeep(self, *, grace_s: float | None = None,
+                        progress: Callable[[int], None] = lambda released: None) -> int:
+        """Have the member release all that nothing refers to, now: how many units. Storage nodes learn of it by hints.
+
+        `grace_s`: what readers of deleted objects still get, None for as much as is set; `progress` is told the units so
+        far. Cancelling it leaves the rest to the member's own housekeeping. Raises Unavailable.
+        """
+        released, more = 0, True
+        payload = protocol.encode(protocol.Housekeep(grace_s=grace_s))
+        while more:
+            await self._link.wait(self._serving_wait_s)
+            units, more = protocol.kept_house.decode(await self._link.ask(protocol.HOUSEKEEP, payload))
+            released += units
+            progress(released)
+        return released
 
     # Commits: see consensus.commits
 

@@ -32,6 +32,12 @@ class MetaConfig:
     housekeeping_s: float = 5.0
     """How often the leader looks for silent sessions, work to drain, and a snapshot to take."""
 
+    read_grace_s: float = 3600.0
+    """How long after its deletion a client that has begun to read an object may go on."""
+
+    upload_expire_s: float = 0.0
+    """Multipart uploads that were begun longer ago are aborted. 0: never."""
+
     drain_share: float = 0.2
     """Draining takes at most this share of the log's time while clients are waiting."""
 

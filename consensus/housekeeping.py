@@ -8,6 +8,7 @@ at a time; what goes through the log gives way to clients.
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import sqlite3
 import time
@@ -22,6 +23,7 @@ from consensus.core.errors import Unavailable, UnknownOutcome
 from consensus.core.ids import SessionId
 from consensus.core.results import AnyResult, Drained
 from consensus.disk import Disk
+from consensus.expiry import Expiry
 from consensus.journal import Journal
 from consensus.machine import Machine
 
@@ -68,6 +70,7 @@ class Housekeeper:
         self._disk, self._config, self._clock, self._on_failure = disk, config, clock, on_failure
         self.heard: dict[int, float] = {}
         """When each session was heard of last, monotonic."""
+        self._expiry = Expiry(clock, config.upload_expire_s)
         self._drained_at = self._snapshot_at = 0.0
         self._beside: asyncio.Future[Any] | None = None
         self._one = asyncio.Lock()
@@ -111,6 +114,7 @@ class Housekeeper:
 
     async def keep_house(self) -> None:
         await self.end_silent_sessions()
+        await self.expire_uploads()
         await self.drain()
 
     async def end_silent_sessions(self) -> None:
@@ -122,17 +126,40 @@ class Housekeeper:
         for session in heard.keys() - sessions.open.keys():
             del heard[session]
 
-    async def drain(self) -> None:
-        due = time.monotonic() - self._drained_at > DRAIN_ALWAYS_S
-        while due or self._machine.has_work(self._clock.now_ms()):
+    async def expire_uploads(self) -> None:
+        while (command := self._expiry.due(self._machine.oldest_upload_ms())) is not None:
             began = time.monotonic()
-            result = await self._log.propose(Drain())
+            result = await self._log.propose(command)
+            if isinstance(result, Drained):
+                log.info("%d multipart uploads have expired", result.released)
+            await self._give_way(began)
+
+    async def drain(self, grace_s: float | None = None, for_s: float = math.inf) -> tuple[int, bool]:
+        """Release what nothing refers to, until nothing is left or for so long: (units released, whether more is left).
+
+        `grace_s`: what readers of deleted objects get; None for as much as is set.
+        """
+        grace_ms = int((self._config.read_grace_s if grace_s is None else grace_s) * 1000)
+        until = time.monotonic() + for_s
+        due = time.monotonic() - self._drained_at > DRAIN_ALWAYS_S
+        released = 0
+        while due or self._machine.has_work(self._clock.now_ms(), grace_ms):
+            began = time.monotonic()
+            if began > until:
+                return released, True
+            result = await self._log.propose(Drain(grace_ms=grace_ms))
             self._drained_at, due = time.monotonic(), False
-            if not isinstance(result, Drained) or not result.more:
+            assert isinstance(result, Drained)
+            released += result.released
+            if not result.more:
                 break
-            # If clients have come in meanwhile, the greater share of the log is theirs.
-            pause = (self._drained_at - began) * (1 / self._config.drain_share - 1) if self._log.busy else 0.0
-            await asyncio.sleep(pause)
+            await self._give_way(began)
+        return released, False
+
+    async def _give_way(self, began: float) -> None:
+        """If clients have come in meanwhile, the greater share of the log is theirs."""
+        spent = time.monotonic() - began
+        await asyncio.sleep(spent * (1 / self._config.drain_share - 1) if self._log.busy else 0.0)
 
     # Checkpoints and snapshots
 

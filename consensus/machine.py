@@ -182,6 +182,11 @@ class Machine:
         """Whether the leader should propose a Drain with that grace."""
         return drain.has_work(self.state, now_ms, grace_ms)
 
+    def oldest_upload_ms(self) -> int | None:
+        """When the oldest multipart upload in progress was begun."""
+        row = self.db.execute("SELECT initiated FROM upload ORDER BY ord LIMIT 1").fetchone()
+        return None if row is None else row[0]
+
     def close(self) -> None:
         """What isn't committed is given up: it is in the journal."""
         if self._checkpointer is not None:

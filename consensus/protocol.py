@@ -7,6 +7,7 @@
 | WATCH | nothing | Serving; and again, as a push, whenever it changes |
 | STATUS | nothing | Status |
 | QUERY | msgpack array: the name of a function in queries.py, then its arguments | its value |
+| HOUSEKEEP | msgpack: Housekeep | msgpack array: units released, whether more is left |
 
 A status other than OK has a sentence as its payload.
 """
@@ -18,6 +19,7 @@ from consensus.core.errors import ClusterError, Corrupt, NoSpace, Refused, Unava
 from consensus.core.wire import OK
 
 SUBMIT, PING, WATCH, STATUS, QUERY = 1, 2, 3, 4, 5
+HOUSEKEEP = 9
 
 UNAVAILABLE, UNKNOWN, REFUSED, CORRUPT, NO_SPACE = 1, 2, 3, 4, 5
 
@@ -40,6 +42,14 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
     epoch: str
     generation: int
+
+
+class Housekeep(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """Release now what nothing refers to, for at most `for_s` seconds. `grace_s`: what readers of deleted objects still
+    get; None for as much as is set."""
+
+    grace_s: float | None = None
+    for_s: float = 1.0
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +78,8 @@ envelopes = msgspec.msgpack.Decoder(tuple[Envelope, ...])
 sessions = msgspec.msgpack.Decoder(tuple[int, ...])
 serving = msgspec.msgpack.Decoder(Serving)
 status = msgspec.msgpack.Decoder(Status)
+housekeep = msgspec.msgpack.Decoder(Housekeep)
+kept_house = msgspec.msgpack.Decoder(tuple[int, bool])
 query = msgspec.msgpack.Decoder(tuple[msgspec.Raw, ...])
 encode = msgspec.msgpack.Encoder().encode
 

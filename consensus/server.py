@@ -13,7 +13,7 @@ import secrets
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple, get_type_hints
 
 import msgspec
@@ -41,6 +41,10 @@ ENTRIES_PER_TICK_MAX = 2
 """What queues beyond waits for the next tick, so that answers are never further away than two entries."""
 
 
+HOUSEKEEP_S_MAX = 10.0
+"""One HOUSEKEEP is answered within this time: who wants more asks again, and can show how it goes."""
+
+
 class _Batch(NamedTuple):
     """One client's SUBMIT, waiting for the log."""
 
@@ -66,6 +70,7 @@ class MetaServer:
         self._queue: deque[_Batch] = deque()
         self._queued_bytes = 0
         self._watching: set[Link] = set()
+        self._later: set[asyncio.Task[None]] = set()
         self._room = Room(folder)
         self._epoch = secrets.token_hex(8)
         self._lock = -1
@@ -105,6 +110,9 @@ class MetaServer:
     async def stop(self) -> None:
         """Answer what has been taken, then let go. SQLite's file is left checkpointed."""
         if self._raft is not None:
+            for task in list(self._later):
+                task.cancel()
+            await asyncio.gather(*self._later, return_exceptions=True)
             await self.housekeeper.stop()
             self._raft.stop()
             await asyncio.sleep(0)                              # the last answers leave
@@ -210,6 +218,33 @@ class MetaServer:
             commands=self._commands, snapshot_index=kept[-1].index if kept else 0,
         )
 
+    async def housekeep(self, payload: bytes) -> bytes:
+        asked = protocol.housekeep.decode(payload)
+        return protocol.encode(await self.housekeeper.drain(asked.grace_s, min(asked.for_s, HOUSEKEEP_S_MAX)))
+
+    def later(self, link: Link, operation: int, request_id: int, work: Coroutine[Any, Any, bytes]) -> None:
+        """Answer when the work is done: what takes longer than a turn of the loop."""
+
+        async def answer() -> None:
+            try:
+                payload = await work
+            except ClusterError as error:
+                link.send(operation, protocol.status_of(error), request_id, str(error).encode())
+            except UNDECODABLE as error:
+                link.send(operation, protocol.REFUSED, request_id, f"cannot be decoded: {error}".encode())
+            else:
+                link.send(operation, OK, request_id, payload)
+
+        task = asyncio.get_running_loop().create_task(answer(), name=f"meta operation {operation}")
+        self._later.add(task)
+        task.add_done_callback(self._later_done)
+
+    def _later_done(self, task: "asyncio.Task[None]") -> None:
+        self._later.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            assert self._raft is not None
+            self._raft.fail(error)                     # our own bug, or SQLite's: the state is in doubt
+
     def query(self, payload: memoryview) -> bytes:
         """A function of queries.py for a process without a member on its host."""
         parts = protocol.query.decode(payload)
@@ -263,6 +298,9 @@ class _Connection(Handler):
         try:
             if operation == protocol.SUBMIT:
                 server.submit(link, request_id, payload)
+                return
+            if operation == protocol.HOUSEKEEP:
+                server.later(link, operation, request_id, server.housekeep(bytes(payload)))
                 return
             if operation == protocol.PING:
                 answer = server.ping(payload)
