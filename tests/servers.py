@@ -97,8 +97,10 @@ class StaddleProcess:
     """One `staddle serve`. `folder` holds everything: data folders, log, certificate, configuration."""
 
     def __init__(self, folder: Path, *, tls: bool = False, data_folders: int = 1, port: int | None = None,
-                 settings: Mapping[str, str] | None = None, extra: tuple[str, ...] = ()) -> None:
-        """`settings` are configuration keys with their values as text; `extra` are further arguments."""
+                 settings: Mapping[str, str] | None = None, extra: tuple[str, ...] = (),
+                 variables: Mapping[str, str] | None = None) -> None:
+        """`settings` are configuration keys with their values as text; `extra` are further arguments; `variables` of the
+        environment reach all processes, and may be changed between two starts."""
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.port = port or free_port()
@@ -107,6 +109,7 @@ class StaddleProcess:
         self.certificate = make_certificate(folder) if tls else None
         self._settings = dict(settings or {})
         self._extra = extra
+        self.variables = dict(variables or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     # Where it is
@@ -157,7 +160,7 @@ class StaddleProcess:
             ours["STADDLE_TLS_CERT"] = str(self.certificate.certificate)
             ours["STADDLE_TLS_KEY"] = str(self.certificate.key)
         ours |= {f"STADDLE_{key.upper()}": value for key, value in self._settings.items()}
-        return kept | ours
+        return kept | ours | self.variables
 
     def start(self, *, wait: bool = True, prefix: tuple[str, ...] = ()) -> Self:
         """Start and, with `wait`, return when the server is ready. `prefix` runs it under another program."""

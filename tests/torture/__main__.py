@@ -1,0 +1,41 @@
+"""`make torture`, `make torture-model`, `make torture-damage`: the long runs, from the command line.
+
+    python -m tests.torture kill --rounds 100 --seed 1 [--variant "acknowledged before commit"]
+"""
+
+import argparse
+import random
+import sys
+from collections.abc import Callable
+
+from tests.torture import kill, variants
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
+    runs = parser.add_subparsers(dest="run", required=True)
+    _kill(runs.add_parser("kill", help=kill.__doc__))
+    arguments = parser.parse_args()
+    start: Callable[[argparse.Namespace], int] = arguments.start
+    return start(arguments)
+
+
+def _seed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="repeats a run's choices")
+
+
+def _kill(parser: argparse.ArgumentParser) -> None:
+    _seed(parser)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--variant", default="", choices=["", *variants.BROKEN])
+    parser.add_argument("--until-caught", action="store_true", help="end at the first violation")
+
+    def start(given: argparse.Namespace) -> int:
+        report = kill.run(given.rounds, given.seed, variant=given.variant, until_caught=given.until_caught)
+        return report.end(f"{given.rounds} rounds")
+
+    parser.set_defaults(start=start)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""kill -9 at random moments, of one role or of everything, while clients write.
+
+A round: load; the kill; the server is ready again, unaided (after the supervisor or everything was killed, it is started
+again as an operating system would); a write gets through; the clients stop; everything is compared. Now and then a
+second kill hits the server while it recovers. Every COLLECT_EVERY rounds, and at the end, what nobody refers to is
+collected by a hurried server, and then nothing may be left over.
+"""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from tests import processes
+from tests.servers import NotReady, StaddleProcess
+from tests.torture import checker, leftovers, variants
+from tests.torture.contents import SIZES
+from tests.torture.report import Report, scratch
+from tests.torture.workload import Workload
+
+VICTIMS = ("gateway", "node", "meta", "all", "supervisor")
+CLIENTS = 4
+READY_S_MAX = 5.0
+RECOVERY_TIMEOUT_S = 30.0
+LOAD_S = (0.6, 2.5)
+"""At least so long that one which dies now is not in a crash loop to its supervisor (supervisor.STEADY_S)."""
+
+TWICE = 0.15
+"""The chance that a second kill follows, within TWICE_WITHIN_S."""
+
+TWICE_WITHIN_S = 1.0
+AFTERWARDS_S = 0.3
+COLLECT_EVERY = 25
+COLLECT_PATIENCE_S = 60.0
+POLL_S = 0.01
+
+
+class Back(NamedTuple):
+    """Seconds from the last kill."""
+
+    ready_s: float
+    written_s: float
+    """Until a write was acknowledged that began after the kill."""
+
+
+def run(rounds: int, seed: int, *, variant: str = "", victims: tuple[str, ...] = VICTIMS, collect: bool = True,
+        quiet: bool = False, parent: Path | None = None, largest: int = SIZES[-1][2], until_caught: bool = False) -> Report:
+    """With `until_caught` it ends at the first violation."""
+    report = Report(f"kill -9, {rounds} rounds" + (f", with the variant {variant!r}" if variant else ""), seed, quiet=quiet)
+    with scratch(report, parent) as folder:
+        server = StaddleProcess(folder / "server")
+        try:
+            _run(server, report, rounds, seed, variant, victims, collect, largest, until_caught)
+        finally:
+            server.kill_all()
+    return report
+
+
+def _run(server: StaddleProcess, report: Report, rounds: int, seed: int, variant: str, victims: tuple[str, ...],
+         collect: bool, largest: int, until_caught: bool) -> None:
+    choose = random.Random(f"kill {seed}")
+    broken = variants.environment(server.folder, *filter(None, [variant]))
+    server.variables = broken
+    server.start()
+    workload = Workload(server, CLIENTS, seed, largest)
+    workload.make_bucket()
+    backs: list[Back] = []
+    for number, victim in zip(range(1, rounds + 1), _deck(choose, victims), strict=False):
+        try:
+            back, line = _round(server, workload, victim, choose)
+        except NotReady as error:
+            report.violations(f"round {number}, {victim}", [f"not ready again: {error}"])
+            return
+        backs.append(back)
+        wrong = checker.check(workload, everything=number == rounds or number % 10 == 0)
+        wrong += leftovers.check_listed(server)
+        if back.ready_s > READY_S_MAX:
+            wrong.append(f"ready only after {back.ready_s:.2f} s")
+        report.say(f"{number:4} {victim:10} {line}, {len(wrong)} violations")
+        report.violations(f"round {number}, {victim}", wrong)
+        if until_caught and report.wrong:
+            return
+        if collect and (number % COLLECT_EVERY == 0 or number == rounds):
+            report.violations(f"collection after round {number}", _collect(server, report))
+            server.variables = broken
+            _restart(server)
+            report.violations(f"after the collection of round {number}", checker.check(workload, everything=True))
+    outcomes = dict(workload.outcomes)
+    ready = sorted(back.ready_s for back in backs)
+    report.say(f"writes: {outcomes}, {workload.sent_bytes >> 20} MiB sent; requests: {dict(workload.operations)}")
+    report.say(f"refused: {dict(workload.refusals)}")
+    report.say(f"ready again: median {ready[len(ready) // 2]:.2f} s, longest {ready[-1]:.2f} s; a write through: longest "
+               f"{max(back.written_s for back in backs):.2f} s")
+
+
+def _deck(choose: random.Random, victims: tuple[str, ...]) -> Iterator[str]:
+    """Each as often as any other, in a random order."""
+    while True:
+        yield from choose.sample(victims, len(victims))
+
+
+def _round(server: StaddleProcess, workload: Workload, victim: str, choose: random.Random) -> tuple[Back, str]:
+    before = workload.outcomes
+    workload.start()
+    try:
+        load_s = choose.uniform(*LOAD_S)
+        time.sleep(load_s)                            # the moment of the kill is the experiment: not to be awaited
+        killed = time.monotonic()
+        pids = kill(server, victim)
+        line = f"after {load_s:.2f} s"
+        if choose.random() < TWICE:
+            second_s = choose.uniform(0, TWICE_WITHIN_S)
+            time.sleep(second_s)
+            again = choose.choice(("gateway", "node", "meta"))
+            if server.running and server.roles()[again]:
+                killed = time.monotonic()
+                pids += kill(server, again)
+                line += f", and {again} {second_s:.2f} s later"
+        ready_s = await_ready(server, pids, killed)
+        written_s = _await_written(workload, killed)
+        time.sleep(AFTERWARDS_S)
+    finally:
+        workload.stop()
+    told = workload.outcomes - before
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(told.items()))
+    return Back(ready_s, written_s), f"{line}: ready {ready_s:.2f} s, written {written_s:.2f} s; {counts}"
+
+
+def kill(server: StaddleProcess, victim: str) -> list[int]:
+    """SIGKILL. Returns the ids that must be gone before the server can be called back."""
+    if victim == "all":
+        pids = [process.pid for process in server.processes()]
+        server.kill_all()
+        return pids
+    if victim == "supervisor":
+        pids = [process.pid for process in server.processes()]
+        os.kill(server.pid, signal.SIGKILL)
+        server.wait_ended()
+        return pids
+    return [server.kill(victim)]
+
+
+def await_ready(server: StaddleProcess, gone: list[int], killed: float) -> float:
+    """Seconds from `killed` until none of the dead is left and the server says that it is ready. One whose supervisor has
+    ended is started again, as often as it takes: children of a killed supervisor may still hold the port. Raises
+    NotReady."""
+    while True:
+        took = time.monotonic() - killed
+        if not server.running:
+            server.start(wait=False)
+        left = [pid for pid in gone if (process := processes.read(pid)) is not None and process.state != "Z"]
+        if not left and server.running and all(server.roles().values()) and server.ready():
+            return time.monotonic() - killed
+        if took > RECOVERY_TIMEOUT_S:
+            raise NotReady(f"after {took:.1f} s, of the dead {left} are left:\n{server.log()}")
+        time.sleep(POLL_S)
+
+
+def _await_written(workload: Workload, killed: float) -> float:
+    deadline = time.monotonic() + RECOVERY_TIMEOUT_S
+    while (at := workload.acknowledged_after(killed)) is None:
+        if time.monotonic() > deadline:
+            raise NotReady(f"no write got through within {RECOVERY_TIMEOUT_S} s after it was ready")
+        time.sleep(POLL_S)
+    return at - killed
+
+
+def _collect(server: StaddleProcess, report: Report) -> list[str]:
+    """With a server whose collection does not wait."""
+    _restart(server, variants.environment(server.folder, "hurried collection"))
+    began = time.monotonic()
+    wrong = leftovers.await_collected(server, COLLECT_PATIENCE_S)
+    found = leftovers.look(server)
+    report.say(f"     collected in {time.monotonic() - began:.1f} s: {len(found.held)} copies held, {len(found.listed)} "
+               f"listed, {len(found.orphans)} orphans, {len(wrong)} violations")
+    return wrong
+
+
+def _restart(server: StaddleProcess, variables: dict[str, str] | None = None) -> None:
+    server.stop()
+    if variables is not None:
+        server.variables = variables
+    server.start()
