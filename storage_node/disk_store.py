@@ -19,10 +19,11 @@ from consensus.core.errors import Corrupt, NoSpace, Refused, Unavailable
 from consensus.core.ids import Digest, Generation
 from consensus.disk import Disk, make_folder, replace_file
 from storage_node.chunk import SMALL_BYTES_MAX, block_table, file_name
-from storage_node.errors import NotHere
+from storage_node.examine import examine
 from storage_node.files import INCOMING, Files, IncomingFile
 from storage_node.index import INDEX_NAME, Copy, Index
-from storage_node.local import PIECE_BYTES, LocalReader, Located
+from storage_node.local import PIECE_BYTES, LocalReader
+from storage_node.quarantine import Quarantine
 from storage_node.recovery import Recovered, recover
 from storage_node.segments import SEGMENT_BYTES, SEGMENTS, Record, Segments, remove_segment
 from storage_node.store import StoreStatistics
@@ -77,6 +78,7 @@ class DiskStore:
         self.folder = os.path.abspath(folder)
         self.disk, self.clock = disk or Disk(), clock or SystemClock()
         self._segment_bytes, self._reserve_bytes = segment_bytes, reserve_bytes
+        self.quarantine = Quarantine(self.folder, self.disk)
         self.incarnation = b""
         self.recovered = Recovered(0, 0, 0)
         self._lock = -1
@@ -293,23 +295,59 @@ class DiskStore:
             remove_segment(self.disk, self._index, self.folder, number)
 
     async def verify(self, copy: Copy) -> bool:
-        try:
-            located = Located(copy.digest, copy.generation, copy.size, copy.segment, copy.place)
-            for start in range(0, copy.size, PIECE_BYTES):
-                await self._reader.read(located, start, min(PIECE_BYTES, copy.size - start), self._workers)
-        except Corrupt as error:
-            await self._remember(copy.digest, copy.generation, str(error))
-            return False
-        except NotHere as error:
-            await self._remember(copy.digest, copy.generation, str(error))
-            return False
-        return True
+        while True:
+            reason = await self._run(examine, self.folder, copy)
+            if reason is None:
+                return True
+            now = await self._run(self._index.find, copy.digest, copy.generation)
+            if now is None:
+                return False                          # it was removed meanwhile: no damage
+            if now[:5] == copy[:5]:
+                break
+            copy = now                                # it has moved meanwhile
+        await self.note_damage(copy.digest, copy.generation, reason)
+        return False
 
     async def damage_of(self, copies: list[Copy]) -> set[tuple[Digest, bytes]]:
         return await self._run(self._index.damage_of, [(copy.digest, copy.generation) for copy in copies])
 
-    async def damage(self, limit: int) -> list[tuple[Digest, bytes, str]]:
-        return await self._run(self._index.damage, limit)
+    async def damage(
+        self, limit: int, after: tuple[bytes, bytes] | None = None
+    ) -> list[tuple[Digest, bytes, str]]:
+        return await self._run(self._index.damage, limit, after)
+
+    async def note_damage(self, digest: Digest, generation: bytes, reason: str) -> None:
+        self._reader.forget(digest, generation)       # what is open may be another file by now
+        await self._remember(digest, generation, reason)
+
+    async def forgive(self, names: list[tuple[Digest, bytes]]) -> None:
+        await self._run(self._index.forgive, names)
+
+    async def put_aside(self, copy: Copy, reason: str, what: str) -> None:
+        self._reader.forget(copy.digest, copy.generation)
+        await self._run(self.quarantine.put_aside, copy, reason, what, self.clock.now_ms())
+
+    async def put_away(self, copy: Copy, reason: str, what: str) -> None:
+        await self.put_aside(copy, reason, what)
+        for number in await self._run(self._index.remove, [copy]):
+            await self._run(remove_segment, self.disk, self._index, self.folder, number)
+
+    async def unsettled(self, after: tuple[bytes, bytes] | None, limit: int) -> list[Copy]:
+        return await self._run(self._index.unsettled, after, limit)
+
+    async def check(self) -> None:
+        await self._run(self._check)
+
+    def _check(self) -> None:
+        try:
+            with open(f"{self.folder}/incarnation", "rb") as file:
+                same = bytes.fromhex(file.read().decode("ascii").strip()) == self.incarnation
+            os.listdir(f"{self.folder}/{SEGMENTS}")
+            os.listdir(f"{self.folder}/00")
+        except (OSError, ValueError) as error:
+            raise Unavailable(f"{self.folder} can't be read: {error}") from error
+        if not same:
+            raise Unavailable(f"{self.folder} is another disk than at the start")
 
     def capacity_bytes(self) -> int:
         disk = os.statvfs(self.folder)

@@ -232,6 +232,20 @@ class Index:
             return [Copy(*row) for row in db.execute(
                 "SELECT * FROM chunk WHERE state <> 1 AND due <= ? ORDER BY due LIMIT ?", (now_ms, limit))]
 
+    def unsettled(self, after: tuple[bytes, bytes] | None, limit: int) -> list[Copy]:
+        """Copies that aren't settled, in the order of (digest, generation), on a connection of its own."""
+        with self._beside() as db:
+            return [Copy(*row) for row in db.execute(
+                "SELECT * FROM chunk WHERE state <> 1 AND (digest, generation) > (?,?)"
+                " ORDER BY digest, generation LIMIT ?", (*(after or (b"", b"")), limit))]
+
+    def files_after(self, after: tuple[bytes, bytes] | None, limit: int) -> list[Copy]:
+        """Large chunks in the order of (digest, generation), on a connection of its own."""
+        with self._beside() as db:
+            return [Copy(*row) for row in db.execute(
+                "SELECT * FROM chunk WHERE segment = 0 AND (digest, generation) > (?,?)"
+                " ORDER BY digest, generation LIMIT ?", (*(after or (b"", b"")), limit))]
+
     def mark(self, copies: Iterable[tuple[int, int, bytes, bytes]]) -> None:
         """Set (state, due) of (digest, generation)."""
         with self._transaction() as db:
@@ -277,9 +291,16 @@ class Index:
             return {name for name in names
                     if db.execute("SELECT 1 FROM damage WHERE digest=? AND generation=?", name).fetchone()}
 
-    def damage(self, limit: int) -> list[tuple[Digest, bytes, str]]:
+    def damage(self, limit: int, after: tuple[bytes, bytes] | None = None) -> list[tuple[Digest, bytes, str]]:
         with self._reading() as db:
-            return db.execute("SELECT digest, generation, reason FROM damage LIMIT ?", (limit,)).fetchall()
+            return db.execute(
+                "SELECT digest, generation, reason FROM damage WHERE (digest, generation) > (?,?)"
+                " ORDER BY digest, generation LIMIT ?", (*(after or (b"", b"")), limit)).fetchall()
+
+    def forgive(self, names: list[tuple[Digest, bytes]]) -> None:
+        """These are good after all, or have been dealt with."""
+        with self._transaction() as db:
+            db.executemany("DELETE FROM damage WHERE digest=? AND generation=?", names)
 
     # Segments
 

@@ -57,6 +57,7 @@ class MemoryStore:
         self._bytes: dict[Name, tuple[bytearray, bytes]] = {}
         self._damage: dict[Name, str] = {}
         self._puts = 0
+        self.put_asides: list[tuple[Copy, str]] = []
 
     async def start(self) -> None:
         """Nothing to open."""
@@ -158,8 +159,30 @@ class MemoryStore:
     async def damage_of(self, copies: list[Copy]) -> set[Name]:
         return {(copy.digest, copy.generation) for copy in copies} & self._damage.keys()
 
-    async def damage(self, limit: int) -> list[tuple[Digest, bytes, str]]:
-        return [(*name, reason) for name, reason in self._damage.items()][:limit]
+    async def damage(
+        self, limit: int, after: tuple[bytes, bytes] | None = None
+    ) -> list[tuple[Digest, bytes, str]]:
+        return [(*name, self._damage[name]) for name in sorted(self._damage) if after is None or name > after][:limit]
+
+    async def note_damage(self, digest: Digest, generation: bytes, reason: str) -> None:
+        self._damage.setdefault((digest, generation), reason)
+
+    async def forgive(self, names: list[Name]) -> None:
+        for name in names:
+            self._damage.pop(name, None)
+
+    async def put_aside(self, copy: Copy, reason: str, what: str) -> None:
+        self.put_asides.append((copy, what))
+
+    async def put_away(self, copy: Copy, reason: str, what: str) -> None:
+        await self.put_aside(copy, reason, what)
+        await self.remove([copy])
+
+    async def unsettled(self, after: tuple[bytes, bytes] | None, limit: int) -> list[Copy]:
+        return [copy for copy in await self.inventory(after, 1 << 30) if copy.state != SETTLED][:limit]
+
+    async def check(self) -> None:
+        """Memory doesn't go away."""
 
     def capacity_bytes(self) -> int:
         return 1 << 30

@@ -100,13 +100,36 @@ class ChunkStore(Protocol):
         """Take copies away for good and give back their space (of a segment: when nothing in it lives any more)."""
 
     async def verify(self, copy: Copy) -> bool:
-        """Read all of it. False for damage, which is remembered."""
+        """Read all of it and compare it with its name. False for damage, which is remembered, and for a copy that has gone
+        meanwhile. Raises Unavailable when it can't be told."""
 
     async def damage_of(self, copies: list[Copy]) -> set[tuple[Digest, bytes]]:
         """The names of those that are known to be damaged."""
 
-    async def damage(self, limit: int) -> list[tuple[Digest, bytes, str]]:
-        """Copies known to be damaged: digest, packed generation, reason."""
+    async def damage(
+        self, limit: int, after: tuple[bytes, bytes] | None = None
+    ) -> list[tuple[Digest, bytes, str]]:
+        """Copies known to be damaged and not yet dealt with: digest, packed generation, reason; in that order."""
+
+    async def note_damage(self, digest: Digest, generation: bytes, reason: str) -> None:
+        """Remember that this copy is damaged, or that it should be here and isn't. Never raises."""
+
+    async def forgive(self, names: list[tuple[Digest, bytes]]) -> None:
+        """Forget damage: these are good, or have been dealt with. Raises NoSpace, Unavailable."""
+
+    async def put_aside(self, copy: Copy, reason: str, what: str) -> None:
+        """Keep a damaged copy's bytes for people to look at, as far as there is room; the copy's row stays, since good bytes
+        will be put in their place. `what`: repaired | withdrawn | removed. Raises NoSpace, Unavailable."""
+
+    async def put_away(self, copy: Copy, reason: str, what: str) -> None:
+        """The same, and the copy is here no more. Raises NoSpace, Unavailable."""
+
+    async def unsettled(self, after: tuple[bytes, bytes] | None, limit: int) -> list[Copy]:
+        """Copies that aren't SETTLED, in order of (digest, packed generation)."""
+
+    async def check(self) -> None:
+        """Whether the folder can be read and is still the one that was started. Raises Unavailable: then nothing that is
+        missing may be taken for lost."""
 
     def capacity_bytes(self) -> int:
         """Of the whole disk."""
