@@ -2,8 +2,8 @@
 
 The caller (consensus.client, or the server for hosts without a member) begins the transaction, reads `header` first,
 checks that it is not behind the read index, calls one of these, and ends the transaction, all without waiting. A row
-that does not fit its checksum raises Corrupt. Every public function here is one that a process without a
-member on its host may ask for by name.
+that does not fit its checksum raises Corrupt. Every public function here, those imported from accounts.py and
+garbage.py too, is one that a process without a member on its host may ask for by name.
 """
 
 import sqlite3
@@ -12,8 +12,20 @@ from typing import Any, Literal, NamedTuple
 
 from consensus import listing
 from consensus import slices as located_slices
+from consensus.accounts import access_key as access_key
+from consensus.accounts import access_keys as access_keys
+from consensus.accounts import account_usage as account_usage
+from consensus.accounts import identities_version as identities_version
+from consensus.accounts import keys_of as keys_of
+from consensus.accounts import user as user
+from consensus.accounts import users as users
 from consensus.core.ids import NULL_VERSION, BucketId, ContentId, Digest, Generation, NodeId, UploadId, VersionId
-from consensus.core.model import Bucket, LocatedSlice, NodeInfo, ObjectVersion, Page, Part, Upload, UploadPage
+from consensus.core.model import Backup, Bucket, LocatedSlice, NodeInfo, ObjectVersion, Page, Part, Upload, UploadPage
+from consensus.garbage import gc_report as gc_report
+from consensus.garbage import held_contents as held_contents
+from consensus.garbage import lingering_contents as lingering_contents
+from consensus.garbage import open_uploads as open_uploads
+from consensus.garbage import staged_contents as staged_contents
 from consensus.rows import (
     COPY_BYTES,
     INLINE,
@@ -446,6 +458,12 @@ def under_replicated(db: Database, limit: int = 1000, after: bytes = b"") -> lis
                    tuple(names[number] for number in decode_locations(row[4]) if number in names), row[5])
         for row in rows
     ]
+
+
+def backups(db: Database) -> list[Backup]:
+    """Kept ones and those that are being made, oldest first."""
+    return [Backup(name=name, created_ms=created, index=index) for name, created, index in
+            db.execute("SELECT name, created, idx FROM backup ORDER BY ord").fetchall()]
 
 
 def usage(db: Database, short_limit: int = 10_000) -> Usage:

@@ -1,0 +1,72 @@
+"""Questions about users, their access keys, and what an account uses. Offered by name with those of queries.py."""
+
+import sqlite3
+from typing import Any, NamedTuple
+
+from consensus.core.model import AccessKey, User
+
+Database = sqlite3.Connection
+
+PAGE_MAX = 1000
+
+_USER = "name, account, user_id, display_name, email, admin, disabled, created"
+_KEY = "access_key, user, sealed, disabled, created"
+
+
+class AccountUsage(NamedTuple):
+    """What the buckets of an account hold: versions that are no delete markers, and their bytes."""
+
+    buckets: int
+    objects: int
+    bytes: int
+
+
+def identities_version(db: Database) -> int:
+    """It moves with each change of a user or a key."""
+    row = db.execute("SELECT v FROM meta WHERE k = 'identities'").fetchone()
+    return row[0] if row is not None else 0
+
+
+def users(db: Database, after: str = "", limit: int = PAGE_MAX) -> list[User]:
+    """In order of name, from after `after` on."""
+    rows = db.execute(f"SELECT {_USER} FROM user WHERE name > ? ORDER BY name LIMIT ?", (after, min(limit, PAGE_MAX)))
+    return [_user(row) for row in rows.fetchall()]
+
+
+def user(db: Database, name: str) -> User | None:
+    row = db.execute(f"SELECT {_USER} FROM user WHERE name = ?", (name,)).fetchone()
+    return None if row is None else _user(row)
+
+
+def access_keys(db: Database, after: str = "", limit: int = PAGE_MAX) -> list[AccessKey]:
+    """Of all users, in order of the key, from after `after` on."""
+    rows = db.execute(f"SELECT {_KEY} FROM access_key WHERE access_key > ? ORDER BY access_key LIMIT ?",
+                      (after, min(limit, PAGE_MAX)))
+    return [_key(row) for row in rows.fetchall()]
+
+
+def access_key(db: Database, name: str) -> AccessKey | None:
+    row = db.execute(f"SELECT {_KEY} FROM access_key WHERE access_key = ?", (name,)).fetchone()
+    return None if row is None else _key(row)
+
+
+def keys_of(db: Database, name: str) -> list[AccessKey]:
+    """Of one user: at most a hundred, oldest first."""
+    rows = db.execute(f"SELECT {_KEY} FROM access_key WHERE user = ? ORDER BY created, access_key", (name,))
+    return [_key(row) for row in rows.fetchall()]
+
+
+def account_usage(db: Database, account: str) -> AccountUsage:
+    """Reads the account's rows of the bucket table, not its objects."""
+    return AccountUsage(*db.execute(
+        "SELECT count(*), coalesce(sum(objects), 0), coalesce(sum(bytes), 0) FROM bucket WHERE account = ?", (account,)
+    ).fetchone())
+
+
+def _user(row: tuple[Any, ...]) -> User:
+    return User(name=row[0], account=row[1], user_id=row[2], display_name=row[3], email=row[4], admin=bool(row[5]),
+                disabled=bool(row[6]), created_ms=row[7])
+
+
+def _key(row: tuple[Any, ...]) -> AccessKey:
+    return AccessKey(access_key=row[0], user=row[1], sealed=row[2], disabled=bool(row[3]), created_ms=row[4])
