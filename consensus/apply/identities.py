@@ -15,10 +15,12 @@ from consensus.core.model import AccessKey, User
 from consensus.core.results import AnyResult, Done, KeyExists, Malformed, NoAccessKey, NoUser, UserExists
 
 USERS_MAX = 10_000
-"""Every gateway process holds all identities in memory: with a key for each user about 10 MB."""
 
 KEYS_PER_USER_MAX = 100
 """They go with their user in one command, and nobody rotates more than a few."""
+
+KEYS_MAX = 20_000
+"""Of all users. Every gateway process holds them in memory, opened: about 20 MB."""
 
 NAME_BYTES_MAX = 128
 """Of names, accounts and canonical ids."""
@@ -88,6 +90,8 @@ def create_key(state: State, command: CreateKey) -> AnyResult:
     held = state.execute("SELECT count(*) FROM access_key WHERE user = ?", (key.user,)).fetchone()[0]
     if held - bool(old) >= KEYS_PER_USER_MAX:
         return Malformed(reason=f"a user has at most {KEYS_PER_USER_MAX} keys")
+    if not old and state.execute("SELECT count(*) FROM access_key").fetchone()[0] >= KEYS_MAX:
+        return Malformed(reason=f"there are at most {KEYS_MAX} keys")
     state.touch(2 if old else 1)
     if old:
         state.execute("DELETE FROM access_key WHERE access_key = ?", (old,))
