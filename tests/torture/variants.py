@@ -22,6 +22,8 @@ BROKEN: dict[str, Callable[[], None]] = {}
 TUNED: dict[str, Callable[[], None]] = {}
 
 WRITE_BEHIND_S = 0.05
+AHEAD_MS = 2 * 3_600_000
+"""More than `read_grace_s`."""
 
 
 def environment(folder: Path, *names: str) -> dict[str, str]:
@@ -120,12 +122,26 @@ def _no_verification() -> None:
 
 @tuned("hurried collection")
 def _hurried_collection() -> None:
-    """Silent sessions end after seconds, readers get no grace: what nobody refers to goes at once."""
+    """Silent sessions end after seconds, readers get no grace, and the node's clock is ahead, so that the grace of what
+    was condemned before is over: what nobody refers to goes at once."""
     from consensus import commits
     from consensus.config import MetaConfig
+    from consensus.core.clock import SystemClock
     from storage_node.server import NodeServer
+    from storage_node.settle import Settler
+
+    class Ahead(SystemClock):
+        def now_ms(self) -> int:
+            return super().now_ms() + AHEAD_MS
+
+    start = Settler.start
+
+    def start_ahead(settler: Settler) -> None:
+        settler._clock = Ahead()
+        start(settler)
 
     commits.PING_S = 0.5  # type: ignore[attr-defined]
     MetaConfig.__init__.__kwdefaults__.update(session_silence_s=3.0, housekeeping_s=0.5)
     assert NodeServer.__init__.__kwdefaults__ is not None
     NodeServer.__init__.__kwdefaults__.update(read_grace_s=0.0, settle_interval_s=0.2)
+    Settler.start = start_ahead  # type: ignore[method-assign]
