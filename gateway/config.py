@@ -23,6 +23,9 @@ _REGION = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 """Host headers are compared in lower case."""
 
+_TOKEN = re.compile(r"[!-~]{16,200}")
+"""Shorter ones can be guessed; a header takes no others unharmed."""
+
 _LIMITS = {"copies": (1, 9), "workers": (0, 256), "connections_max": (1, 1_000_000), "requests_max": (1, 1_000_000),
            "shutdown_seconds": (1, 3600)}
 """Least and greatest values: above, it is a slip of the finger and would end in a machine without memory."""
@@ -67,6 +70,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         "Requests under way in one gateway process; more are answered 503 SlowDown, which clients try again.")] = 1024
     shutdown_seconds: Annotated[int, _about(
         "How long requests under way may take to finish when the server is stopped.")] = 30
+    metrics_token: Annotated[str | None, _about(
+        "A token of at least 16 characters that may read /-/metrics (`Authorization: Bearer`), as Prometheus sends it. "
+        "An admin's signature always may.")] = None
+    metrics_listen: Annotated[str | None, _about(
+        "HOST:PORT of a listener that shows /-/metrics without credentials, and nothing else. Strangers must not reach it."
+    )] = None
+    access_log: Annotated[Path | None, _about(
+        "File for the S3 server access log, a line for each request in AWS's format. All workers append to it; it may be "
+        "moved away at any time.")] = None
     log_level: Annotated[Literal["debug", "info", "warning", "error"], _about(
         "The least important lines that are logged.")] = "info"
     identity: Annotated[tuple[Identity, ...], _about(
@@ -95,6 +107,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             if not least <= getattr(self, name) <= most:
                 raise ValueError(f"setting {name!r}: {getattr(self, name)} is not between {least} and {most}")
         parse_listen(self.listen)
+        if self.metrics_token is not None and not _TOKEN.fullmatch(self.metrics_token):
+            raise ValueError("setting 'metrics_token': a token has 16 to 200 printable characters and no blanks")
+        if self.metrics_listen is not None and not parse_listen(self.metrics_listen, "metrics_listen")[1]:
+            raise ValueError("setting 'metrics_listen': port 0 would be another one in each worker; choose one")
         seen: set[str] = set()
         for identity in self.identity:
             if identity.access_key in seen:
@@ -120,15 +136,16 @@ def without_secrets(config: Config) -> dict[str, Any]:
             return {name: "***" if name in SECRETS and inner else masked(inner) for name, inner in value.items()}
         return [masked(inner) for inner in value] if isinstance(value, list) else value
 
-    shown: dict[str, Any] = masked(msgspec.to_builtins(config, enc_hook=lambda value: int(value) if isinstance(value, int) else str(value)))
+    shown: dict[str, Any] = masked(msgspec.to_builtins(
+        config, enc_hook=lambda value: int(value) if isinstance(value, int) else str(value)))
     return shown
 
 
-def parse_listen(text: str) -> tuple[str, int]:
+def parse_listen(text: str, setting: str = "listen") -> tuple[str, int]:
     """Host and port. Raises ValueError with a sentence."""
     host, colon, port = text.rpartition(":")
     if not colon or not host or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f"setting 'listen': {text!r} is not HOST:PORT")
+        raise ValueError(f"setting {setting!r}: {text!r} is not HOST:PORT")
     return host.strip("[]"), int(port)
 
 

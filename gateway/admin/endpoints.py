@@ -4,7 +4,7 @@ Paths are those of the command line: `staddle user create` asks POST /-/admin/us
 since names of objects hold any character.
 """
 
-from gateway.admin import buckets, nodes, objects, users
+from gateway.admin import backups, buckets, nodes, objects, users
 from gateway.admin.table import Endpoint
 
 _USER = ("NoSuchUser", "ConfiguredIdentity")
@@ -32,6 +32,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("POST", "object/verify", objects.verify_object, _OBJECT),
     Endpoint("POST", "object/delete", objects.delete_object, ("NoSuchBucket", "KeyTooLongError")),
     Endpoint("GET", "node/list", nodes.list_nodes, ("NoSuchNode",)),
+    Endpoint("GET", "backup/list", backups.list_backups),
+    Endpoint("POST", "backup/create", backups.create_backup, ("BackupExists",)),
+    Endpoint("GET", "backup/download", backups.download_backup, ("NoSuchBackup",)),
+    Endpoint("POST", "backup/delete", backups.delete_backup, ("NoSuchBackup",)),
     Endpoint("GET", "meta/status", nodes.metadata_status),
     Endpoint("GET", "config/show", nodes.config_in_force),
     Endpoint("GET", "version", nodes.version),

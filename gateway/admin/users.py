@@ -31,22 +31,23 @@ class Owner(NamedTuple):
     user_id: str
 
 
-async def list_users(ctx: AdminContext, asked: values.Nothing) -> values.UserList:
-    """List all users with their access keys: root, those of the configuration, and those made here."""
-    users, keys = await ctx.metadata.identities()
-    by_user: dict[str, list[AccessKey]] = {}
-    for key in keys:
-        by_user.setdefault(key.user, []).append(key)
-    made = [_info(user, by_user.get(user.name, [])) for user in users]
-    return values.UserList(users=[*_configured(ctx), *made])
+async def list_users(ctx: AdminContext, asked: values.Page) -> values.UserList:
+    """List users with their access keys: root and those of the configuration first, then those made here, by name."""
+    users = await ctx.metadata.users(asked.after, asked.limit)
+    made = [_info(user, await ctx.metadata.keys_of(user.name)) for user in users]
+    return values.UserList(users=made if asked.after else [*_configured(ctx), *made],
+                           next=users[-1].name if len(users) == asked.limit else "")
 
 
 async def show_user(ctx: AdminContext, asked: values.OneUser) -> values.UserInfo:
     """Show one user with its access keys."""
-    found = next((user for user in (await list_users(ctx, values.Nothing())).users if user.name == asked.name), None)
-    if found is None:
+    for known in _configured(ctx):
+        if known.name == asked.name:
+            return known
+    user = await ctx.metadata.user(asked.name)
+    if user is None:
         raise _no_user(asked.name)
-    return found
+    return _info(user, await ctx.metadata.keys_of(user.name))
 
 
 async def create_user(ctx: AdminContext, asked: values.CreateUser) -> values.UserInfo:
@@ -78,10 +79,11 @@ async def delete_user(ctx: AdminContext, asked: values.OneUser) -> values.Done:
 
 async def list_keys(ctx: AdminContext, asked: values.ListKeys) -> values.KeyList:
     """List access keys, of one user or of all. Secrets are never shown again."""
-    users = (await list_users(ctx, values.Nothing())).users
-    if asked.user and not any(user.name == asked.user for user in users):
-        raise _no_user(asked.user)
-    return values.KeyList(keys=[key for user in users if asked.user in ("", user.name) for key in user.keys])
+    if asked.user:
+        return values.KeyList(keys=(await show_user(ctx, values.OneUser(name=asked.user))).keys, next="")
+    made = await ctx.metadata.access_keys(asked.after, asked.limit)
+    keys = [] if asked.after else [key for user in _configured(ctx) for key in user.keys]
+    return values.KeyList(keys=[*keys, *map(_key_info, made)], next=made[-1].access_key if len(made) == asked.limit else "")
 
 
 async def create_key(ctx: AdminContext, asked: values.CreateKey) -> values.NewKey:
@@ -99,8 +101,7 @@ async def change_key(ctx: AdminContext, asked: values.ChangeKey) -> values.Done:
 async def rotate_key(ctx: AdminContext, asked: values.OneKey) -> values.NewKey:
     """Replace an access key by a new one of the same user, in one step. The secret is shown this once."""
     _key_not_configured(ctx, asked.access_key)
-    _, keys = await ctx.metadata.identities()
-    old = next((key for key in keys if key.access_key == asked.access_key), None)
+    old = await ctx.metadata.access_key(asked.access_key)
     if old is None:
         raise _no_key(asked.access_key)
     return await _new_key(ctx, old.user, "", "", replaces=old.access_key)
@@ -194,8 +195,11 @@ def _info(user: User, keys: list[AccessKey]) -> values.UserInfo:
     return values.UserInfo(
         name=user.name, account=user.account, user_id=user.user_id, display_name=user.display_name, email=user.email,
         admin=user.admin, disabled=user.disabled, created=iso8601(user.created_ms), source="metadata",
-        keys=[values.KeyInfo(access_key=key.access_key, user=key.user, disabled=key.disabled, created=iso8601(key.created_ms))
-              for key in keys])
+        keys=list(map(_key_info, keys)))
+
+
+def _key_info(key: AccessKey) -> values.KeyInfo:
+    return values.KeyInfo(access_key=key.access_key, user=key.user, disabled=key.disabled, created=iso8601(key.created_ms))
 
 
 def _new_account() -> str:

@@ -38,6 +38,12 @@ class Done(Answer, frozen=True, kw_only=True):
 After = Annotated[str, _about("`next` of the page before; empty for the first page.")]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=PAGE, description="Entries of a page at most.")]
 
+
+class Page(Request, frozen=True, kw_only=True):
+    after: After = ""
+    limit: Limit = PAGE
+
+
 # Users and keys
 
 UserName = Annotated[str, _about("Name of the user.")]
@@ -45,6 +51,7 @@ UserName = Annotated[str, _about("Name of the user.")]
 
 class UserList(Answer, frozen=True, kw_only=True):
     users: list["UserInfo"]
+    next: str
 
 
 class UserInfo(Answer, frozen=True, kw_only=True):
@@ -71,6 +78,7 @@ class KeyInfo(Answer, frozen=True, kw_only=True):
 
 class KeyList(Answer, frozen=True, kw_only=True):
     keys: list[KeyInfo]
+    next: str
 
 
 class NewKey(Answer, frozen=True, kw_only=True):
@@ -104,6 +112,8 @@ class ChangeUser(Request, frozen=True, kw_only=True):
 
 class ListKeys(Request, frozen=True, kw_only=True):
     user: Annotated[str, _about("Keys of this user only; empty for all.")] = ""
+    after: After = ""
+    limit: Limit = PAGE
 
 
 class CreateKey(Request, frozen=True, kw_only=True):
@@ -362,3 +372,31 @@ class ConfigInForce(Answer, frozen=True, kw_only=True):
     """Setting to value; secret ones are masked."""
 
     settings: dict[str, object]
+
+
+# Backups
+
+BackupName = Annotated[str, _about("Name of the backup.")]
+
+
+class BackupInfo(Answer, frozen=True, kw_only=True):
+    """`state`: "kept", "being made", or "without its copy" where the server's folder has lost it. `index`: the last log
+    entry in it; `size`: bytes of the copy."""
+
+    name: str
+    created: str
+    state: str
+    index: int
+    size: int
+
+
+class BackupList(Answer, frozen=True, kw_only=True):
+    backups: list[BackupInfo]
+
+
+class CreateBackup(Request, frozen=True, kw_only=True):
+    name: Annotated[str, _about("Name of the backup; empty for one made from the time.")] = ""
+
+
+class OneBackup(Request, frozen=True, kw_only=True):
+    name: BackupName

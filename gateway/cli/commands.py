@@ -1,0 +1,109 @@
+"""Commands that talk to a running server: what they have in common.
+
+    @remote(app, "create")
+    def create(server: Server, name: …) -> None: …
+
+adds --endpoint, --data, --ca-bundle and --json to the command's own options and hands it a `Server`. A failure is one
+sentence on standard error and status 1; a command used wrongly ends with status 2; what was looked for and found to be
+wrong is status 1 too.
+"""
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+
+from gateway.cli import printing
+from gateway.cli.connection import DEFAULT_ENDPOINT, Connection
+from gateway.cli.keys import CommandError
+from gateway.cli.options import fail
+
+FOUND_SOMETHING = 1
+
+Value = TypeVar("Value")
+
+_Endpoint = Annotated[str, typer.Option(
+    "--endpoint", metavar="URL", envvar="STADDLE_ENDPOINT", help="Where the server is.", rich_help_panel="Server")]
+_Data = Annotated[Path | None, typer.Option(
+    "--data", metavar="DIR", rich_help_panel="Server",
+    help="Sign with the root key that the server keeps in this data folder. Without it: AWS_ACCESS_KEY_ID and "
+         "AWS_SECRET_ACCESS_KEY, else ./data if it is there.")]
+_CaBundle = Annotated[Path | None, typer.Option(
+    "--ca-bundle", metavar="FILE", envvar="AWS_CA_BUNDLE", rich_help_panel="Server",
+    help="PEM file with the authorities to trust for https.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel="Server")]
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+class Server(Connection):
+    """The server that a command talks to, and how its answer is to be shown."""
+
+    def __init__(self, *, endpoint: str, data: Path | None, ca_bundle: Path | None, as_json: bool) -> None:
+        super().__init__(endpoint=endpoint, data=data, ca_bundle=ca_bundle)
+        self.as_json = as_json
+
+    def show(self, answer: object, people: Callable[[], None]) -> None:
+        """The answer as JSON, or in the form for people."""
+        if self.as_json:
+            printing.print_json(answer)
+        else:
+            people()
+
+    def long(self, what: str, path: str, kind: type[Value], **fields: object) -> Value:
+        """Long work with a progress bar: its result. Raises CommandError."""
+        import msgspec
+
+        with printing.progress(what) as bar:
+            for line in self.lines(path, **fields):
+                if "result" in line:
+                    return msgspec.convert(line["result"], kind)
+                bar.show(line["progress"])
+        raise CommandError("the server ended its answer without a result.")
+
+    def confirm(self, question: str, yes: bool) -> None:
+        """Ask before something that cannot be undone. Ends the command unless the answer is yes."""
+        if yes:
+            return
+        if not sys.stdin.isatty():
+            raise CommandError(f"{question} Nobody is there to say yes: give --yes.", status=2)
+        if not typer.confirm(question, err=True):
+            raise CommandError("nothing was done.")
+
+
+def remote(app: typer.Typer, name: str, *aliases: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a command. Aliases work and are not listed."""
+
+    def register(run: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(run)
+        own = [parameter for parameter in signature.parameters.values() if parameter.name != "server"]
+        added = {"endpoint": (_Endpoint, DEFAULT_ENDPOINT), "data": (_Data, None), "ca_bundle": (_CaBundle, None),
+                 "as_json": (_Json, False)}
+        parameters = [*own, *(inspect.Parameter(each, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
+                              for each, (kind, default) in added.items())]
+
+        @functools.wraps(run)
+        def command(*, endpoint: str, data: Path | None, ca_bundle: Path | None, as_json: bool, **given: Any) -> None:
+            try:
+                run(server=Server(endpoint=endpoint, data=data, ca_bundle=ca_bundle, as_json=as_json), **given)
+            except CommandError as error:
+                fail_with(error)
+            except KeyboardInterrupt:
+                fail("stopped.", 130)
+
+        command.__signature__ = signature.replace(parameters=[  # type: ignore[attr-defined]  # typer reads it
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters])
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        for place, each in enumerate((name, *aliases)):
+            app.command(each, hidden=place > 0)(command)
+        return command
+
+    return register
+
+
+def fail_with(error: CommandError) -> NoReturn:
+    fail(printing.visible(error), error.status)

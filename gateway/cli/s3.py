@@ -1,0 +1,71 @@
+"""S3 itself, for commands that move bytes: a boto3 client with the command's endpoint and keys, and its errors in words."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from gateway.cli.connection import Connection
+from gateway.cli.keys import CommandError
+
+CONNECT_TIMEOUT_S = 5.0
+
+
+class Place(NamedTuple):
+    """``s3://bucket/key``. `key` is empty for a bucket, both are for all buckets."""
+
+    bucket: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}" if self.key else f"s3://{self.bucket}"
+
+
+def is_place(text: str) -> bool:
+    return text.startswith("s3://")
+
+
+def place(text: str, *, key: bool) -> Place:
+    """`key`: whether it must name an object. Raises CommandError."""
+    if not is_place(text):
+        raise CommandError(f"{text!r} is not of the form s3://bucket/key.", status=2)
+    bucket, _, rest = text.removeprefix("s3://").partition("/")
+    if key and not (bucket and rest):
+        raise CommandError(f"{text!r} names no object: s3://bucket/key is wanted.", status=2)
+    return Place(bucket, rest)
+
+
+def client(server: Connection) -> Any:
+    """For the same server with the same keys, in the server's own region. boto3 is imported by this call."""
+    import boto3
+    from botocore.config import Config
+
+    config = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 4, "mode": "standard"},
+                    connect_timeout=CONNECT_TIMEOUT_S, user_agent_extra="staddle-cli")
+    return boto3.client(
+        "s3", endpoint_url=server.endpoint, aws_access_key_id=server.keys.access_key,
+        aws_secret_access_key=server.keys.secret_key, region_name=server.learn_region(),
+        verify=str(server.ca_bundle) if server.ca_bundle else None, config=config)
+
+
+@contextmanager
+def explained(server: Connection, what: object) -> Iterator[None]:
+    """What boto3 raises about `what` (a bucket or an object) becomes a CommandError."""
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        given = error.response["Error"]
+        code, message = given.get("Code", ""), given.get("Message", "")
+        whose = f"the access key {server.keys.access_key} (from {server.keys.source})"
+        known = {
+            "NoSuchBucket": f"there is no bucket for {what}; `staddle bucket list` shows them.",
+            "NoSuchKey": f"there is no object {what}; `staddle object ls` shows them.",
+            "404": f"there is no object {what}; `staddle object ls` shows them.",
+            "AccessDenied": f"{whose} may not reach {what}: its bucket belongs to another account. Use a key of that one.",
+            "403": f"{whose} may not reach {what}: its bucket belongs to another account. Use a key of that one.",
+        }
+        raise CommandError(known.get(code) or server.advice(code, None) or f"{what}: {code}: {message}", code=code) from None
+    except (BotoCoreError, Boto3Error) as error:
+        raise CommandError(f"{what}: {error}") from None
