@@ -89,6 +89,13 @@ class Commits:
         self._sent: set[_Pending] = set()
         self._flush_is_due = self._stopping = False
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.answered, self.answer_seconds = 0, 0.0
+        """Commands that got their results so far, and how long that took them, added up. For metrics."""
+
+    @property
+    def waiting(self) -> int:
+        """Commands that have no result yet."""
+        return len(self._queue) + len(self._sent)
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -122,6 +129,15 @@ class Commits:
         if session is None or (beside is None and session.spread >= SESSION_SPREAD_MAX):
             session = await self._usable_session()
         return Generation(session.id, session.take())
+
+    async def reserve_two(self) -> tuple[Generation, Generation]:
+        """Tickets of one session, for two commands of which the second needs what the first has left in the session. The
+        session lives until both are done with. Raises Unavailable."""
+        first = await self.reserve()
+        while (second := await self.reserve()).session != first.session:
+            self.release(first)
+            first = second
+        return first, second
 
     def release(self, ticket: Generation) -> None:
         """The ticket will not be committed (any more): the mark may pass it. Repeats do no harm."""
@@ -229,8 +245,11 @@ class Commits:
         if code == OK:
             results = decode_results(payload)
             assert len(results) == len(batch)
+            latest = self._loop.time() + self._deadline_s        # the deadline of one that is sent now
             for pending, result in zip(batch, results, strict=True):
+                self.answer_seconds += latest - pending.deadline
                 self._resolve(pending, result)
+            self.answered += len(batch)
         elif code in (protocol.UNAVAILABLE, protocol.UNKNOWN):
             log.info("the metadata member did not carry out commands: %s", payload.decode(errors="replace"))
             self._loop.call_later(RETRY_S, self._again, batch, code == protocol.UNKNOWN)

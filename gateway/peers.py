@@ -95,8 +95,8 @@ class Peers:
                 log.warning("%s did not say what it has counted: %s", name, answer)
         return {name: answer for name, answer in answers.items() if isinstance(answer, bytes)}
 
-    async def reload(self) -> list[str]:
-        """Returns when every living worker has read the identities again; their names.
+    async def reload(self) -> None:
+        """Returns when every living worker has read the identities again.
 
         Raises Unavailable, naming those that live and have not: what was revoked may still be valid there.
         """
@@ -104,7 +104,6 @@ class Peers:
         failed = [f"{name} ({answer})" for name, answer in answers.items() if isinstance(answer, ClusterError)]
         if failed:
             raise Unavailable(f"not every gateway worker has read the identities again: {', '.join(failed)}")
-        return list(answers)
 
     async def _ask_all(self, operation: int, timeout_s: float) -> dict[str, bytes | ClusterError]:
         names = sorted(path.stem for path in self._run.glob(PATTERN))

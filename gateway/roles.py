@@ -27,15 +27,20 @@ from consensus.server import MetaServer
 from gateway.admin.api import mount as mount_admin
 from gateway.admin.context import AdminServices
 from gateway.auth import Settings as AuthSettings
-from gateway.config import Config
+from gateway.config import Config, parse_listen
 from gateway.folders import FolderError, Folders, chunks_of, node_id
 from gateway.http.app import build as build_application
 from gateway.http.limits import Limits
+from gateway.http.metrics import MetricsPage, open_application
+from gateway.http.metrics import routes as metrics_routes
 from gateway.http.server import GatewayServer
 from gateway.identities import Identity, IdentityStore
+from gateway.metrics.counters import Counters
+from gateway.metrics.gather import Gatherer, local_processes
 from gateway.ops import HANDLERS
 from gateway.ops.context import Services
 from gateway.ops.context import Settings as OperationSettings
+from gateway.peers import Peers, PeerServer
 from storage_node.replicas import Policy, Replicas
 from storage_node.server import NodeServer
 
@@ -130,22 +135,52 @@ class GatewayRole:
         limits = Limits(connections_max=config.connections_max, requests_max=config.requests_max,
                         shutdown_s=float(config.shutdown_seconds))
         auth = AuthSettings(region=config.region, any_region=config.any_region, signature_v2=config.signature_v2)
-        admin = AdminServices(services=services, auth=auth, config=config, secret=secret, root=launch.root)
-        application = build_application(
+        self._counters = Counters()
+        peers = Peers(folders.run, secret)
+        self._peer = PeerServer(folders.gateway_address(launch.number), secret, figures=self._figures, reload=self.reload)
+        self._page = MetricsPage(Gatherer(
+            self._metadata, self._replicas, peers, local=local_processes(folders.run, len(config.data)),
+            workers=[f"gateway-{number}" for number in range(1, config.gateway_workers + 1)]))
+        admin = AdminServices(services=services, auth=auth, config=config, secret=secret, root=launch.root, reload=peers.reload)
+        self._application = build_application(
             services, HANDLERS, ready=self._ready, domains=config.domains, requests_max=config.requests_max, auth=auth,
-            routes=[mount_admin(admin)])
-        self.server = GatewayServer(application, host=launch.host, port=launch.port, tls_cert=config.tls_cert,
+            routes=[mount_admin(admin), *metrics_routes(self._page, services, auth, config.metrics_token)],
+            counters=self._counters)
+        self.server = GatewayServer(self._application, host=launch.host, port=launch.port, tls_cert=config.tls_cert,
                                     tls_key=config.tls_key, limits=limits)
+        self._metrics_server = None if config.metrics_listen is None else _metrics_server(self._page, config.metrics_listen)
 
     async def start(self) -> None:
         await self._metadata.start()
+        await self._peer.start()              # before identities are read: see gateway/peers.py
         await self._replicas.start()
+        if self._metrics_server is not None:
+            try:
+                await self._metrics_server.start()
+            except OSError as error:
+                raise Refused(f"setting 'metrics_listen': cannot listen there: {error.strerror}") from error
         await self.server.start()
 
     async def stop(self) -> None:
         await self.server.stop()
+        if self._metrics_server is not None:
+            await self._metrics_server.stop()
+        await self._peer.stop()
         await self._replicas.stop()
         await self._metadata.stop()
+
+    async def reload(self) -> None:
+        """Read the identities again: another worker has changed them. Raises ClusterError."""
+
+    def _figures(self) -> bytes:
+        """What this worker has counted, for whichever worker is asked for metrics."""
+        shared = self.server.shared
+        commits, commit_seconds, commits_waiting = self._metadata.commit_figures
+        return msgspec.msgpack.encode(self._counters.figures(
+            in_flight=self._application.in_flight, connections=self.server.connections,
+            connections_accepted=0 if shared is None else shared.accepted,
+            malformed=0 if shared is None else shared.malformed,
+            commits=commits, commit_seconds=commit_seconds, commits_waiting=commits_waiting))
 
     async def _ready(self) -> bool:
         """Able to read (the member serves) and to write (enough storage nodes answer)."""
@@ -155,6 +190,11 @@ class GatewayRole:
         except ClusterError:
             return False
         return True
+
+
+def _metrics_server(metrics: MetricsPage, address: str) -> GatewayServer:
+    host, port = parse_listen(address, "metrics_listen")
+    return GatewayServer(open_application(metrics), host=host, port=port, limits=Limits(connections_max=64, shutdown_s=1.0))
 
 
 def main() -> int:

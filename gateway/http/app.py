@@ -15,6 +15,7 @@ from gateway.http.asgi import AsgiExchange, Receive, Scope, Send
 from gateway.http.dispatcher import Dispatcher
 from gateway.http.exchange import Exchange
 from gateway.http.health import Ready
+from gateway.metrics.counters import Counters
 from gateway.ops import Handler
 from gateway.ops.context import Services
 from gateway.s3.names import bucket_of_host
@@ -25,10 +26,10 @@ OURS = b"/-/"
 def build(
     services: Services, handlers: Mapping[str, Handler], *, auth: AuthSettings, ready: Ready,
     domains: tuple[str, ...] = (),
-    requests_max: int = 1024, routes: Sequence[BaseRoute] = (),
+    requests_max: int = 1024, routes: Sequence[BaseRoute] = (), counters: Counters | None = None,
 ) -> "Application":
     """The application of a gateway process. `ready`: whether it can read and write now. `routes`: more under `/-/`."""
-    dispatcher = Dispatcher(services, handlers, auth=auth, domains=domains, requests_max=requests_max)
+    dispatcher = Dispatcher(services, handlers, auth=auth, domains=domains, requests_max=requests_max, counters=counters)
     return Application(dispatcher, [*health.routes(ready), *routes], domains)
 
 
@@ -48,6 +49,11 @@ class Application:
             await self._serve_ours(exchange)
         else:
             await self._dispatcher.serve(exchange)
+
+    @property
+    def in_flight(self) -> int:
+        """S3 requests under way."""
+        return self._dispatcher.in_flight
 
     def stopped(self) -> None:
         """The listener calls it when the last request has been served."""

@@ -55,8 +55,11 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int = 0
     connections: int = 0
     connections_accepted: int = 0
-    malformed: int = 0                        # requests that no HTTP parser takes
+    malformed: int = 0                        # answered by the connection itself, without being a request
     log_lines_dropped: int = 0
+    commits: int = 0                          # commands that got their results, and how long that took
+    commit_seconds: float = 0.0
+    commits_waiting: int = 0
 
 
 class Counters:
@@ -90,18 +93,13 @@ class Counters:
         if unauthenticated:
             self._unauthenticated[code] = self._unauthenticated.get(code, 0) + 1
 
-    def figures(
-        self, *, in_flight: int = 0, connections: int = 0, connections_accepted: int = 0, malformed: int = 0,
-        log_lines_dropped: int = 0,
-    ) -> Figures:
+    def figures(self, **now: int | float) -> Figures:
+        """A copy. `now` are the fields of Figures that others know: what is under way, connections, commits."""
         width, bounds = len(STATUSES), len(BOUNDS_S) + 1
         requests = {name: self._cells[place:place + width] for name, (place, _) in self._places.items()
                     if any(self._cells[place:place + width])}
         latency = {group: Latency(self._latencies[place:place + bounds], self._seconds[place])
                    for group, place in self._groups.items() if any(self._latencies[place:place + bounds])}
-        return Figures(
+        return msgspec.structs.replace(Figures(
             pid=os.getpid(), requests=requests, latency=latency, received_bytes=self._received, sent_bytes=self._sent,
-            errors=dict(self._errors), unauthenticated=dict(self._unauthenticated), in_flight=in_flight,
-            connections=connections, connections_accepted=connections_accepted, malformed=malformed,
-            log_lines_dropped=log_lines_dropped)
-
+            errors=dict(self._errors), unauthenticated=dict(self._unauthenticated)), **now)

@@ -1,0 +1,182 @@
+"""The table of metrics. docs/METRICS.md is printed from it, and the page is made from it: neither knows a name of its own.
+
+A family has a name without suffix (counters get `_total` on the page), a kind, labels and a sentence. What the metadata
+member and the storage nodes tell of themselves are fields of their structs (consensus.protocol.Status,
+storage_node.store.StoreStatistics and so on): a field with a row in MEMBER or NODE is that family; a new number without
+one is shown all the same, as a gauge named after the field, so that nothing is hidden until somebody writes a row.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+Kind = Literal["counter", "gauge", "histogram", "summary"]
+
+
+class Family(NamedTuple):
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    about: str
+
+    @property
+    def shown(self) -> str:
+        """The name as it stands on the page."""
+        return f"{self.name}_total" if self.kind == "counter" else self.name
+
+
+def _family(name: str, kind: Kind, labels: str, about: str) -> Family:
+    return Family(f"staddle_{name}", kind, tuple(labels.split()), about)
+
+
+UP = _family("up", "gauge", "source", "Whether this part answered: metadata, each storage node, each gateway worker.")
+INFO = _family("build_info", "gauge", "version", "Always 1; the version of Staddle.")
+
+REQUESTS = _family("requests", "counter", "worker operation status",
+                   "S3 requests answered, by operation and class of status. Status \"gone\": the client had left. Operation "
+                   "\"none\": refused before it was clear what was asked.")
+LATENCY = _family("request_seconds", "histogram", "worker group",
+                  "From a request's head to the end of its answer, by group of operations: read, write, copy, delete, list, "
+                  "other, unknown.")
+RECEIVED = _family("received_bytes", "counter", "worker", "Bytes of request bodies.")
+SENT = _family("sent_bytes", "counter", "worker", "Bytes of answers' bodies.")
+ERRORS = _family("errors", "counter", "worker code", "Errors answered, by S3's code.")
+UNAUTHENTICATED = _family("authentication_failures", "counter", "worker code",
+                          "Requests whose signature was refused, by S3's code. They are among the errors too.")
+IN_FLIGHT = _family("requests_in_flight", "gauge", "worker", "S3 requests under way.")
+CONNECTIONS = _family("connections", "gauge", "worker", "Client connections open.")
+ACCEPTED = _family("connections_accepted", "counter", "worker", "Client connections taken.")
+MALFORMED = _family("requests_malformed", "counter", "worker",
+                    "Answers of the connection itself: what is no HTTP, heads that are too long or too slow, connections "
+                    "beyond the limit. They are not among the requests.")
+LOG_DROPPED = _family("access_log_lines_dropped", "counter", "worker",
+                      "Lines of the access log that were not written, because the disk was full or slow.")
+COMMIT = _family("commit_seconds", "summary", "worker",
+                 "From a command's sending to its durable result, as gateways see it: the metadata's latency.")
+COMMITS_WAITING = _family("commits_waiting", "gauge", "worker", "Commands that have no result yet.")
+
+WORKER_FAMILIES = (REQUESTS, LATENCY, RECEIVED, SENT, ERRORS, UNAUTHENTICATED, IN_FLIGHT, CONNECTIONS, ACCEPTED, MALFORMED,
+                   LOG_DROPPED, COMMIT, COMMITS_WAITING)
+
+RESIDENT = _family("process_resident_memory_bytes", "gauge", "process", "Memory of a process that is in RAM.")
+CPU = _family("process_cpu_seconds", "counter", "process", "CPU time of a process, user and system.")
+FILES = _family("process_open_fds", "gauge", "process", "Open files and sockets of a process.")
+THREADS = _family("process_threads", "gauge", "process", "Threads of a process.")
+STARTED = _family("process_start_time_seconds", "gauge", "process", "When a process started, in Unix time.")
+
+PROCESS_FAMILIES = (RESIDENT, CPU, FILES, THREADS, STARTED)
+
+BUCKETS = _family("buckets", "gauge", "", "Buckets.")
+OBJECTS = _family("objects", "gauge", "", "Objects, all versions, as the buckets count them.")
+OBJECT_BYTES = _family("object_bytes", "gauge", "", "Bytes of objects as clients see them, before deduplication and copies.")
+DRAIN_QUEUE = _family("metadata_drain_queue_items", "gauge", "",
+                      "Deleted contents and the like that wait to be taken apart. Counted to 100,000.")
+SHORT = _family("chunks_short_of_copies", "gauge", "", "Chunks with fewer copies than wanted. Counted to 10,000.")
+
+USAGE_FAMILIES = (BUCKETS, OBJECTS, OBJECT_BYTES, DRAIN_QUEUE, SHORT)
+
+MEMBER: dict[str, Family] = {
+    "term": _family("metadata_term", "gauge", "", "The log's term."),
+    "commit_index": _family("metadata_commit_index", "gauge", "", "The last entry of the log that is decided."),
+    "applied_index": _family("metadata_applied_index", "gauge", "", "The last entry of the log that readers see."),
+    "generation": _family("metadata_generation", "gauge", "", "Which SQLite file is in use; grows when it is made anew."),
+    "sessions": _family("metadata_sessions", "gauge", "", "Open sessions of gateways and storage nodes."),
+    "links": _family("metadata_clients", "gauge", "", "Processes connected to the metadata member."),
+    "journal_bytes": _family("metadata_journal_bytes", "gauge", "", "The journal's size on disk."),
+    "journal_segments": _family("metadata_journal_segments", "gauge", "", "The journal's files."),
+    "journal_written_bytes": _family("metadata_journal_written_bytes", "counter", "", "Bytes written to the journal."),
+    "syncs": _family("metadata_fsyncs", "counter", "", "Syncs of the journal; each makes all commands durable that had queued."),
+    "sync_seconds": _family("metadata_fsync_seconds", "counter", "", "Time spent in them. Divide the rates for the latency."),
+    "last_sync_s": _family("metadata_last_fsync_seconds", "gauge", "", "How long the last of them took."),
+    "entries": _family("metadata_entries", "counter", "", "Entries of the log made from commands that came."),
+    "commands": _family("metadata_commands", "counter", "", "Commands in them: divide for the size of a batch."),
+    "snapshot_index": _family("metadata_snapshot_index", "gauge", "", "The entry up to which the newest snapshot reaches."),
+}
+"""Fields of consensus.protocol.Status."""
+
+NODE: dict[str, Family] = {
+    "capacity_bytes": _family("node_capacity_bytes", "gauge", "node", "Of the disk under the data folder."),
+    "free_bytes": _family("node_free_bytes", "gauge", "node", "Of that disk, what is free for us."),
+    "chunks": _family("node_chunks", "gauge", "node", "Copies of chunks."),
+    "chunk_bytes": _family("node_chunk_bytes", "gauge", "node", "Bytes in them."),
+    "unsettled": _family("node_unsettled_chunks", "gauge", "node", "Copies of which it is not yet decided whether they stay."),
+    "damaged": _family("node_damaged_chunks", "gauge", "node", "Copies known to be damaged."),
+    "segments": _family("node_segments", "gauge", "node", "Files with small chunks."),
+    "segment_bytes": _family("node_segment_bytes", "gauge", "node", "Bytes in those files."),
+    "dead_bytes": _family("node_dead_bytes", "gauge", "node", "Of these, what removed chunks left: compaction gives it back."),
+    "puts": _family("node_puts", "counter", "node", "Small chunks stored."),
+    "put_bytes": _family("node_put_bytes", "counter", "node", "Bytes of chunks stored."),
+    "files_finished": _family("node_files_finished", "counter", "node", "Large chunks stored, each a file."),
+    "syncs": _family("node_fsyncs", "counter", "node", "Syncs of segments; each makes all chunks durable that had queued."),
+    "sync_s": _family("node_fsync_seconds", "counter", "node", "Time spent in them."),
+    "longest_sync_s": _family("node_longest_fsync_seconds", "gauge", "node", "The longest of them since the start."),
+    "disk_errors": _family("node_disk_errors", "counter", "node", "Reads and writes that the disk refused."),
+    "writable": _family("node_writable", "gauge", "node", "1: takes chunks. 0: the disk is full or fails; reads go on."),
+}
+"""Fields of storage_node.store.StoreStatistics, and of the node's status."""
+
+FIXED = (UP, INFO, *WORKER_FAMILIES, *PROCESS_FAMILIES, *USAGE_FAMILIES)
+
+
+def numbers(value: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers in a struct and in the structs inside it, each by the path of its fields joined by `_`."""
+    for name in getattr(value, "__struct_fields__", getattr(value, "_fields", ())):
+        inner = getattr(value, name)
+        if isinstance(inner, bool | int | float):
+            yield prefix + name, float(inner)
+        else:
+            yield from numbers(inner, f"{prefix}{name}_")
+
+
+def of_field(field: str, known: dict[str, Family], what: str, labels: str) -> Family:
+    """The family of a field: its row, or one made from its name."""
+    row = known.get(field)
+    if row is not None:
+        return row
+    name = field[:-2] + "_seconds" if field.endswith("_s") else field
+    if name.endswith("_ms"):
+        name = name[:-3] + "_milliseconds"
+    return _family(f"{what}_{name}", "gauge", labels, f"`{field}`, as the {what} tells it.")
+
+
+def every_family() -> list[Family]:
+    """All that the page may have, in its order. Struct types are asked for their fields, so that new ones are among them."""
+    from consensus.protocol import Status
+    from storage_node import store
+
+    found = [*FIXED]
+    found += [of_field(name, MEMBER, "metadata", "") for name, kind in _fields(Status) if kind in (int, float, bool)]
+    found += [of_field(name, NODE, "node", "node") for name, kind in _fields(store.StoreStatistics) if kind in (int, float, bool)]
+    return found
+
+
+def _fields(kind: Any) -> list[tuple[str, Any]]:
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return [(field.name, field.type) for field in msgspec.structs.fields(kind)]
+    return list(kind.__annotations__.items())
+
+
+def documentation(note: str) -> str:
+    """docs/METRICS.md."""
+    lines = [
+        "# Metrics", note,
+        "`GET /-/metrics` of any gateway worker answers for the whole machine, in Prometheus' text form, or in OpenMetrics'",
+        "if the request's `Accept` asks for that. It wants credentials:", "",
+        "* an admin's signature (AWS version 4, in headers), or",
+        "* `Authorization: Bearer <token>` with the setting `metrics_token`, which is what Prometheus can send:", "",
+        "```yaml", "scrape_configs:", "  - job_name: staddle", "    metrics_path: /-/metrics",
+        "    authorization: {credentials_file: /etc/prometheus/staddle-token}",
+        "    static_configs: [{targets: [\"127.0.0.1:9000\"]}]", "```", "",
+        "Without credentials it can be had only from a listener of its own, `metrics_listen`, which is off by default: bind it",
+        "to an address that strangers cannot reach.", "",
+        "No label has a value that a client can choose: no bucket, no key, no address. Each worker counts from its own start,",
+        "and has the label `worker`, so that a worker that starts again is a reset that `rate()` understands; for the machine",
+        "add them up: `sum without (worker) (rate(staddle_requests_total[5m]))`. A part that does not answer is left out, and",
+        "its `staddle_up` is 0.", "",
+        "| metric | kind | labels | |", "|---|---|---|---|",
+    ]
+    for family in every_family():
+        labels = ", ".join(f"`{label}`" for label in family.labels) or "-"
+        lines.append(f"| `{family.shown}` | {family.kind} | {labels} | {family.about} |")
+    return "\n".join([*lines, ""])

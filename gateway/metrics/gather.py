@@ -1,0 +1,91 @@
+"""Asks everybody for what they know, at once and each with a deadline. What does not answer is missing, and said to be."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from consensus.client import MetadataClient
+from consensus.core.errors import ClusterError
+from consensus.core.model import NodeInfo
+from consensus.protocol import Status
+from consensus.queries import Usage
+from gateway.metrics.counters import Figures
+from gateway.metrics.processes import ProcessFigures, figures_of, listener_of
+from gateway.peers import Peers
+from storage_node.replicas import Replicas
+
+PATIENCE_S = 2.0
+"""With the metadata member and each storage node: as with the other workers."""
+
+_figures = msgspec.msgpack.Decoder(Figures)
+
+Answer = TypeVar("Answer")
+
+
+class Gathered(NamedTuple):
+    """One moment of this machine. None: no answer."""
+
+    workers: dict[str, Figures | None]
+    member: Status | None
+    usage: Usage | None
+    nodes: dict[str, list[Any] | None]           # the structs that a node tells of itself
+    processes: dict[str, ProcessFigures]
+
+
+class Gatherer:
+    """`workers` are the names of this machine's gateway workers, as peers know them; `local` the addresses of its other
+    processes by name, for their memory and CPU."""
+
+    def __init__(
+        self, metadata: MetadataClient, replicas: Replicas, peers: Peers, *, workers: Sequence[str], local: Mapping[str, str],
+    ) -> None:
+        self._metadata, self._replicas, self._peers = metadata, replicas, peers
+        self._workers, self._local = tuple(workers), dict(local)
+
+    async def gather(self) -> Gathered:
+        raw, member, usage, nodes = await asyncio.gather(
+            self._peers.figures(), _or_none(self._metadata.status), _or_none(self._metadata.usage), self._nodes())
+        workers: dict[str, Figures | None] = dict.fromkeys(self._workers)
+        workers |= {name: _figures.decode(figures) for name, figures in raw.items()}
+        pids = {name: worker.pid for name, worker in workers.items() if worker is not None}
+        processes = await asyncio.to_thread(self._processes, pids)
+        return Gathered(workers, member, usage, nodes, processes)
+
+    async def _nodes(self) -> dict[str, list[Any] | None]:
+        nodes = await _or_none(self._metadata.nodes)
+        told = await asyncio.gather(*[self._node(node) for node in nodes or ()])
+        return {str(node.node): answer for node, answer in zip(nodes or (), told, strict=True)}
+
+    async def _node(self, node: NodeInfo) -> list[Any] | None:
+        statistics = await _or_none(self._replicas.client(node).statistics)
+        return None if statistics is None else [statistics]
+
+    def _processes(self, pids: dict[str, int]) -> dict[str, ProcessFigures]:
+        """Several names for one process (a server in one process) become one, so that nothing is counted twice."""
+        for name, address in self._local.items():
+            pid = listener_of(address)
+            if pid is not None:
+                pids[name] = pid
+        names: dict[int, list[str]] = {}
+        for name, pid in sorted(pids.items()):
+            names.setdefault(pid, []).append(name)
+        found = {("+".join(together)): figures_of(pid) for pid, together in names.items()}
+        return {name: figures for name, figures in found.items() if figures is not None}
+
+
+async def _or_none(ask: Callable[[], Awaitable[Answer]]) -> Answer | None:
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            return await ask()
+    except (ClusterError, TimeoutError):
+        return None
+
+
+def local_processes(run: Path, data_folders: int) -> dict[str, str]:
+    """The addresses of a machine's processes besides the gateways, by the names that the supervisor gives them."""
+    found = {"meta": f"unix:{run / 'meta.sock'}"}
+    found |= {f"node-{number}": f"unix:{run / f'node-{number}.sock'}" for number in range(1, data_folders + 1)}
+    return found

@@ -1,0 +1,159 @@
+"""What was gathered, as Prometheus reads it. prometheus-client knows the two text forms; the samples are ours.
+
+It is imported when the first page is asked for: a server that nobody scrapes starts without it.
+"""
+
+from collections.abc import Iterable, Iterator
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from gateway.metrics.counters import BOUNDS_S, STATUSES, UNKNOWN, Figures
+from gateway.metrics.families import (
+    ACCEPTED,
+    BUCKETS,
+    COMMIT,
+    COMMITS_WAITING,
+    CONNECTIONS,
+    CPU,
+    DRAIN_QUEUE,
+    ERRORS,
+    FILES,
+    IN_FLIGHT,
+    INFO,
+    LATENCY,
+    LOG_DROPPED,
+    MALFORMED,
+    MEMBER,
+    NODE,
+    OBJECT_BYTES,
+    OBJECTS,
+    RECEIVED,
+    REQUESTS,
+    RESIDENT,
+    SENT,
+    SHORT,
+    STARTED,
+    THREADS,
+    UNAUTHENTICATED,
+    UP,
+    Family,
+    numbers,
+    of_field,
+)
+from gateway.metrics.gather import Gathered
+from gateway.metrics.processes import ProcessFigures
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
+Sample = tuple[Family, tuple[str, ...], Any]
+"""Family, values of its labels, value. Of a histogram, (counts by bound, sum); of a summary, (count, sum)."""
+
+
+def page(gathered: Gathered, accept: str) -> tuple[str, bytes]:
+    """Content type and text. `accept` chooses the form. Takes milliseconds: run it in a thread."""
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.exposition import choose_encoder
+
+    made = list(_metrics(samples(gathered, version("staddle"))))
+
+    class Gathering:
+        def collect(self) -> Iterator["Metric"]:
+            return iter(made)
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Gathering())
+    encode, content_type = choose_encoder(accept)
+    return content_type, encode(registry)
+
+
+def samples(gathered: Gathered, of_version: str) -> Iterator[Sample]:
+    yield INFO, (of_version,), 1
+    yield UP, ("metadata",), float(gathered.member is not None)
+    for node, told in gathered.nodes.items():
+        yield UP, (f"node {node}",), float(told is not None)
+    for name, worker in gathered.workers.items():
+        yield UP, (name,), float(worker is not None)
+        if worker is not None:
+            yield from _of_worker(name, worker)
+    for name, process in gathered.processes.items():
+        yield from _of_process(name, process)
+    if gathered.usage is not None:
+        usage = gathered.usage
+        yield BUCKETS, (), usage.buckets
+        yield OBJECTS, (), usage.objects
+        yield OBJECT_BYTES, (), usage.bytes
+        yield DRAIN_QUEUE, (), usage.queued
+        yield SHORT, (), usage.short
+    if gathered.member is not None:
+        for field, number in numbers(gathered.member):
+            yield of_field(field, MEMBER, "metadata", ""), (), number
+    for node, told in gathered.nodes.items():
+        seen: set[str] = set()
+        for struct in told or ():
+            for field, number in numbers(struct):
+                if field not in seen:                    # the first to tell it is believed
+                    seen.add(field)
+                    yield of_field(field, NODE, "node", "node"), (node,), number
+
+
+def _of_worker(name: str, worker: Figures) -> Iterator[Sample]:
+    for operation, counts in worker.requests.items():
+        for status, count in zip(STATUSES, counts, strict=True):
+            if count:
+                yield REQUESTS, (name, "none" if operation == UNKNOWN else operation, status), count
+    for group, latency in worker.latency.items():
+        yield LATENCY, (name, group), (latency.counts, latency.seconds)
+    for code, count in worker.errors.items():
+        yield ERRORS, (name, code), count
+    for code, count in worker.unauthenticated.items():
+        yield UNAUTHENTICATED, (name, code), count
+    for family, number in (
+        (RECEIVED, worker.received_bytes), (SENT, worker.sent_bytes), (IN_FLIGHT, worker.in_flight),
+        (CONNECTIONS, worker.connections), (ACCEPTED, worker.connections_accepted), (MALFORMED, worker.malformed),
+        (LOG_DROPPED, worker.log_lines_dropped), (COMMITS_WAITING, worker.commits_waiting),
+    ):
+        yield family, (name,), number
+    yield COMMIT, (name,), (worker.commits, worker.commit_seconds)
+
+
+def _of_process(name: str, process: ProcessFigures) -> Iterator[Sample]:
+    yield RESIDENT, (name,), process.resident_bytes
+    yield CPU, (name,), process.cpu_s
+    if process.open_files is not None:
+        yield FILES, (name,), process.open_files
+    yield THREADS, (name,), process.threads
+    yield STARTED, (name,), process.started_s
+
+
+def _metrics(found: Iterable[Sample]) -> Iterator["Metric"]:
+    """One for each family, in the order in which they came first: the text forms want a family's samples together."""
+    from prometheus_client.metrics_core import (
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        HistogramMetricFamily,
+        SummaryMetricFamily,
+    )
+
+    kinds = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily,
+             "summary": SummaryMetricFamily}
+    made: dict[str, Any] = {}
+    for family, labels, value in found:
+        metric = made.get(family.name)
+        if metric is None:
+            metric = made[family.name] = kinds[family.kind](family.name, family.about, labels=family.labels)
+        if family.kind == "histogram":
+            metric.add_metric(labels, buckets=_cumulated(value[0]), sum_value=value[1])
+        elif family.kind == "summary":
+            metric.add_metric(labels, count_value=value[0], sum_value=value[1])
+        else:
+            metric.add_metric(labels, value)
+    return iter(made.values())
+
+
+def _cumulated(counts: list[int]) -> list[tuple[str, float]]:
+    buckets, total = [], 0
+    for bound, count in zip((*BOUNDS_S, None), counts, strict=True):
+        total += count
+        buckets.append(("+Inf" if bound is None else repr(bound), float(total)))
+    return buckets
