@@ -11,10 +11,12 @@ Every copy starts as NEW. At one read index, taken after the copy was stored, th
 Rules (an exhaustive model has a counterexample for each one left out):
 * only the node itself deletes, by pulling; hints only say what to ask about;
 * the read comes after the copy was stored;
-* between the read and the delete nothing is announced under that name: one task does both, one after the other;
+* between the read and the delete nothing is announced under that name: one task at a time does both, one after the
+  other, and mends what is damaged (mend.py);
 * an announcement without an answer blocks the delete of its name, until a new registration has ended the session in
-  which it was sent;
-* before a duplicate goes, the copy that stays is read and verified; if it is rotten, the fresh bytes repair it;
+  which it was sent (telling.py);
+* before a duplicate goes, the copy that stays is read and verified. If it is rotten, or isn't here although the metadata
+  lists it, the fresh bytes are stored under its name; if the live generation is short of copies, likewise, and announced;
 * readers that have begun keep what they read for `read_grace_s`. A duplicate may go at once: readers find the other
   copy, for equal digests are equal bytes.
 """
@@ -22,22 +24,20 @@ Rules (an exhaustive model has a counterexample for each one left out):
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from consensus.core.clock import Clock, SystemClock
-from consensus.core.commands import Announce, AnyCommand, RegisterNode
-from consensus.core.errors import ClusterError, Unavailable, UnknownOutcome
-from consensus.core.ids import Digest, Generation, NodeId
-from consensus.core.results import Announced, AnyResult, SessionOpened
-from storage_node.chunk import BLOCK_BYTES, SMALL_BYTES_MAX, block_table
+from consensus.core.errors import ClusterError, Unavailable
+from consensus.core.ids import Generation, NodeId
 from storage_node.index import CONDEMNED, NEW, SETTLED, Copy
-from storage_node.local import PIECE_BYTES
+from storage_node.mend import LISTED, PASSED, PENDING, SHORT, Mender, store_again
 from storage_node.store import ChunkStore
+from storage_node.telling import Live, NodeMetadata, Released, Teller
+
+__all__ = ["LISTED", "PASSED", "PENDING", "SHORT", "NodeMetadata", "Released", "Settler", "Step"]
 
 log = logging.getLogger("staddle.node")
-
-LISTED, SHORT, PASSED, PENDING = "listed", "short", "passed", "pending"
 
 PAGE = 300
 """Copies asked about in one read, and announced in one command (CHUNKS_PER_COMMAND_MAX)."""
@@ -52,42 +52,33 @@ ANNOUNCED_MS = 500
 """When to ask again after an announcement: the next round finds it listed."""
 
 
-class Released(Protocol):
-    @property
-    def copies(self) -> Sequence[tuple[Digest, Generation]]: ...
+class Step(NamedTuple):
+    """What one step of a collection on demand has done. `after`: where the next goes on; None: that was all."""
 
-    @property
-    def after(self) -> int: ...
-
-
-class NodeMetadata(Protocol):
-    """What a storage node needs of consensus.client.MetadataClient."""
-
-    async def register(self, command: RegisterNode) -> SessionOpened: ...
-
-    async def commit(self, command: AnyCommand) -> AnyResult: ...
-
-    async def chunk_states(self, node: NodeId, copies: list[tuple[Digest, Generation]]) -> Sequence[str]:
-        """LISTED, SHORT, PASSED or PENDING of each, at one read index taken after the call."""
-
-    async def released(self, node: NodeId, after: int = 0, limit: int = PAGE) -> Released:
-        """Copies that are listed no more, and from where to go on."""
+    asked: int
+    removed: int
+    removed_bytes: int
+    after: tuple[bytes, bytes] | None
 
 
 class Settler:
-    """The loop. One per node; `register` is the node's own, to begin a new session when an outcome is unknown."""
+    """The loop. One per node; `register` is the node's own, to begin a new session when an outcome is unknown.
+
+    `one` is held by whoever asks and acts on the answers; the comparison of inventories takes it too (inventory.py)."""
 
     def __init__(self, store: ChunkStore, metadata: NodeMetadata, node: NodeId, *,
                  register: Callable[[], Awaitable[None]], clock: Clock | None = None,
                  interval_s: float = 2.0, read_grace_s: float = 3600.0) -> None:
-        self._store, self._metadata, self._node, self._register = store, metadata, node, register
+        self._store, self._metadata, self._node = store, metadata, node
+        self.teller = Teller(metadata, node, register)
+        self.mender = Mender(store, metadata, node, self.teller)
+        self.one = asyncio.Lock()
         self._clock = clock or SystemClock()
         self._interval_s, self._read_grace_ms = interval_s, int(read_grace_s * 1000)
-        self._unanswered: set[tuple[bytes, bytes]] = set()
         self._hints_after = 0
         self._kicked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self.removed = self.announced = 0
+        self.removed = self.removed_bytes = self.announced = 0
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -108,8 +99,11 @@ class Settler:
         while True:
             started, more = loop.time(), False
             try:
-                hints = await self.take_hints()
-                more = max(await self.round(), hints) >= PAGE
+                async with self.one:
+                    hints = await self.take_hints()
+                    more = max(await self.round(), hints) >= PAGE
+                async with self.one:
+                    await self.mend()
             except ClusterError as error:
                 log.info("node %s: settling waits: %s", self._node, error)
             except Exception:
@@ -131,14 +125,39 @@ class Settler:
         self._hints_after = hints.after
         return len(hints.copies)
 
+    def forget_hints(self) -> None:
+        """The metadata has another history than before: its hints count anew."""
+        self._hints_after = 0
+
+    async def mend(self) -> None:
+        """Deal with damage that was noted. Raises ClusterError."""
+        await self.teller.settle()
+        await self.mender.round()
+
     async def round(self) -> int:
         """Ask about one page of copies and act on the answers. Returns how many. Raises ClusterError: later, then."""
-        if self._unanswered:
-            await self._register()                    # ends the session of those announcements: none can come any more
-            self._unanswered.clear()
+        await self.teller.settle()                    # nothing that was said before can come any more
         copies = await self._store.due(self._clock.now_ms(), PAGE)
+        await self._ask(copies, self._read_grace_ms)
+        return len(copies)
+
+    async def collect(self, after: tuple[bytes, bytes] | None, *, no_grace: bool = False) -> Step:
+        """On demand: ask about one page of whatever isn't settled, due or not. `no_grace`: readers that have begun are not
+        waited for. Raises ClusterError."""
+        async with self.one:
+            if after is None:
+                while await self.take_hints() >= PAGE:
+                    pass
+            await self.teller.settle()
+            removed, removed_bytes = self.removed, self.removed_bytes
+            copies = await self._store.unsettled(after, PAGE)
+            await self._ask(copies, 0 if no_grace else self._read_grace_ms)
+            last = copies[-1][:2] if len(copies) == PAGE else None
+            return Step(len(copies), self.removed - removed, self.removed_bytes - removed_bytes, last)
+
+    async def _ask(self, copies: list[Copy], grace_ms: int) -> None:
         if not copies:
-            return 0
+            return
         names = [(copy.digest, Generation.unpack(copy.generation)) for copy in copies]
         states = await self._metadata.chunk_states(self._node, names)
         assert len(states) == len(copies)
@@ -150,9 +169,9 @@ class Settler:
         marks += [(copy, copy.state, now + PENDING_MS) for copy in by_state[PENDING]]
         if marks:
             await self._store.mark(marks)
-        await self._let_go(by_state[PASSED], now)     # after the marks: a duplicate goes if a settled copy stays
+        if by_state[PASSED]:
+            await self._let_go(by_state[PASSED], now, grace_ms)   # after the marks
         await self._announce(by_state[SHORT], now)
-        return len(copies)
 
     async def _announce(self, copies: list[Copy], now: int) -> None:
         """Say that we hold these, as far as they aren't known to be damaged."""
@@ -162,68 +181,55 @@ class Settler:
         copies = [copy for copy in copies if copy[:2] not in damaged]
         if not copies:
             return
-        names = {copy[:2] for copy in copies}
-        command = Announce(node=self._node, incarnation=self._store.incarnation, copies=tuple(
-            (copy.digest, Generation.unpack(copy.generation)) for copy in copies))
-        self._unanswered |= names
-        try:
-            result = await self._metadata.commit(command)
-        except UnknownOutcome:
-            raise                                     # still unanswered: the next round registers anew first
-        except Unavailable:
-            self._unanswered -= names                 # not done, and never will be
-            raise
-        if not isinstance(result, Announced):
-            raise Unavailable(f"announcement refused: {result}")   # by another session's rules: register anew
-        self._unanswered -= names
-        self.announced += result.counted
+        self.announced += await self.teller.announce(self._store.incarnation, [copy[:2] for copy in copies])
         later = self._clock.now_ms() + ANNOUNCED_MS
         await self._store.mark([(copy, copy.state, later) for copy in copies])
 
-    async def _let_go(self, copies: list[Copy], now: int) -> None:
+    async def _let_go(self, copies: list[Copy], now: int, grace_ms: int) -> None:
         """Remove what may go now; for the rest, note from when on it may."""
+        rows = await self._metadata.live_chunks(self._node, [copy.digest for copy in copies])
         going, waiting = [], []
-        for copy in copies:
-            assert copy[:2] not in self._unanswered
+        for copy, row in zip(copies, rows, strict=True):
+            assert copy[:2] not in self.teller.unanswered
             try:
-                another = await self._stays_as_another(copy)
+                ready = await self._has_another(copy, row)
             except ClusterError as error:
-                # The other copy can't be read or repaired now. Perhaps this one is the better: it stays.
+                # The other copy can't be read or made good now. Perhaps this one is the better: it stays.
                 log.warning("chunk %s: its duplicate is kept: %s", copy.digest.hex(), error)
                 waiting.append((copy, copy.state, now + TROUBLE_MS))
                 continue
-            if another or not self._read_grace_ms or copy.state == CONDEMNED:
+            if ready is None:
+                waiting.append((copy, copy.state, now + ANNOUNCED_MS))
+            elif ready or not grace_ms or (copy.state == CONDEMNED and copy.due <= now):
                 going.append(copy)
-            else:
-                waiting.append((copy, CONDEMNED, now + self._read_grace_ms))
+            elif copy.state != CONDEMNED:
+                waiting.append((copy, CONDEMNED, now + grace_ms))
         if waiting:
             await self._store.mark(waiting)
         if going:
             await self._store.remove(going)
             self.removed += len(going)
+            self.removed_bytes += sum(copy.size for copy in going)
 
-    async def _stays_as_another(self, copy: Copy) -> bool:
-        """Whether the same bytes are here in a copy that counts, and are good there (made so if need be)."""
-        for other in await self._store.generations(copy.digest):
-            if other.state == SETTLED and other.generation != copy.generation:
-                if await self._store.verify(other):
-                    return True
-                if await self._store.verify(copy):
-                    log.warning("chunk %s: a rotten copy is repaired from its duplicate", copy.digest.hex())
-                    await self._repair(other, copy)
-                    return await self._stays_as_another(copy)
-        return False
-
-    async def _repair(self, rotten: Copy, fresh: Copy) -> None:
-        """Store the fresh bytes under the name of the rotten copy."""
-        store = self._store
-        generation, source = Generation.unpack(rotten.generation), Generation.unpack(fresh.generation)
-        if fresh.size <= SMALL_BYTES_MAX:
-            data = await store.read(fresh.digest, source, 0, fresh.size)
-            await store.put(fresh.digest, generation, data, block_table(data))
-            return
-        incoming = await store.create(generation)
-        for start in range(0, fresh.size, PIECE_BYTES):
-            piece = await store.read(fresh.digest, source, start, min(PIECE_BYTES, fresh.size - start))
-            await incoming.write([piece[at:at + BLOCK_BYTES] for at in range(0, len(piece), BLOCK_BYTES)])
-        await incoming.finish(fresh.digest, None)
+    async def _has_another(self, copy: Copy, row: Live | None) -> bool | None:
+        """Whether the same bytes are here in a copy that counts, and are good there (made so if need be): then this one may
+        go at once. False: no other is wanted here, or none of ours is good. None: one is wanted, and now there is one
+        that has to be announced first."""
+        if row is None or row.generation.pack() == copy.generation or not (row.listed or row.short):
+            return False
+        listed = await self._store.find(copy.digest, row.generation)
+        if listed is not None and await self._store.verify(listed):
+            return True if row.listed else None
+        if not await self._store.verify(copy):
+            return False                              # both are rotten; what is known of it is mended elsewhere
+        if listed is None:
+            log.warning("chunk %s: a copy that should be here is made from its duplicate", copy.digest.hex())
+        else:
+            log.warning("chunk %s: a rotten copy is repaired from its duplicate", copy.digest.hex())
+            await self._store.put_aside(listed, "found when its duplicate was to go", "repaired")
+        await store_again(self._store, copy, row.generation)
+        again = await self._store.find(copy.digest, row.generation)
+        if again is None or not await self._store.verify(again):
+            raise Unavailable("the copy that was made is not good either")
+        await self._store.forgive([again[:2]])
+        return True if row.listed else None

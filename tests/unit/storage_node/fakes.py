@@ -5,16 +5,27 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from consensus.core.commands import Announce, AnyCommand, RegisterNode
+from consensus.core.commands import Announce, AnyCommand, RegisterNode, Withdraw
 from consensus.core.errors import ClusterError
 from consensus.core.ids import Digest, Generation, NodeId, SessionId
 from consensus.core.model import NodeInfo
-from consensus.core.results import Announced, AnyResult, Malformed, SessionOpened
+from consensus.core.results import Announced, AnyResult, Malformed, SessionOpened, Withdrawn
 
 
 class Released(NamedTuple):
     copies: tuple[tuple[Digest, Generation], ...]
     after: int
+
+
+class Live(NamedTuple):
+    generation: Generation
+    listed: bool
+    short: bool
+
+
+class Listed(NamedTuple):
+    copies: tuple[tuple[Digest, Generation], ...]
+    after: bytes | None
 
 
 class FakeMetadata:
@@ -32,8 +43,10 @@ class FakeMetadata:
         self.fail_commit: list[ClusterError] = []
         """Raised by the next announcements, before they are applied."""
         self.hold_announcements: asyncio.Event | None = None
-        self.stray: list[tuple[SessionId, Announce]] = []
-        """Announcements with a lost answer: they may still arrive (`deliver`)."""
+        self.stray: list[tuple[SessionId, Announce | Withdraw]] = []
+        """Announcements and withdrawals with a lost answer: they may still arrive (`deliver`)."""
+        self.mark = ""
+        """Of the last restore."""
         self.log: list[str] = []
         self._next_session = 1 << 20
 
@@ -70,22 +83,24 @@ class FakeMetadata:
         return SessionOpened(session=self.node_session[command.node])
 
     async def commit(self, command: AnyCommand) -> AnyResult:
-        assert isinstance(command, Announce)
+        assert isinstance(command, Announce | Withdraw)
         session = self.node_session[command.node]
-        self.log.append("announce")
+        self.log.append("announce" if isinstance(command, Announce) else "withdraw")
         if self.fail_commit:
             self.stray.append((session, command))
             raise self.fail_commit.pop(0)
         return self.apply(session, command)
 
     def deliver(self) -> list[AnyResult]:
-        """Announcements of which the answer was lost arrive now."""
+        """What has lost its answer arrives now."""
         stray, self.stray = self.stray, []
         return [self.apply(session, command) for session, command in stray]
 
-    def apply(self, session: SessionId, command: Announce) -> AnyResult:
+    def apply(self, session: SessionId, command: Announce | Withdraw) -> AnyResult:
         if session not in self.low:
             return Malformed(reason="the session has ended")
+        if isinstance(command, Withdraw):
+            return self._withdraw(command)
         if self.map[command.node].incarnation != command.incarnation:
             return Malformed(reason="another disk")
         counted = 0
@@ -95,6 +110,28 @@ class FakeMetadata:
                 row[1].add(command.node)
                 counted += 1
         return Announced(counted=counted)
+
+    def _withdraw(self, command: Withdraw) -> AnyResult:
+        assert command.damaged
+        places = []
+        for place, (digest, generation) in enumerate(command.copies):
+            row = self.rows.get(digest)
+            if row is not None and row[0] == generation and command.node in row[1]:
+                row[1].discard(command.node)
+                places.append(place)
+        return Withdrawn(places=tuple(places))
+
+    async def live_chunks(self, node: NodeId, digests: Sequence[Digest]) -> list[Live | None]:
+        rows = (self.rows.get(digest) for digest in digests)
+        return [None if row is None else Live(row[0], node in row[1], len(row[1]) < self.wanted) for row in rows]
+
+    async def listed_on(self, node: NodeId, after: bytes = b"", limit: int = 1000) -> Listed:
+        page = sorted(digest for digest in self.rows if digest > after)[:limit]
+        copies = tuple((digest, self.rows[digest][0]) for digest in page if node in self.rows[digest][1])
+        return Listed(copies, page[-1] if len(page) == limit else None)
+
+    async def lineage(self) -> tuple[int, str]:
+        return 1, self.mark
 
     async def chunk_states(self, node: NodeId, copies: Sequence[tuple[Digest, Generation]]) -> list[str]:
         self.log.append("read")

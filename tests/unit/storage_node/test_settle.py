@@ -223,12 +223,12 @@ def test_while_registering_anew_fails_nothing_is_deleted() -> None:
         async def fails() -> None:
             raise Unavailable("no leader")
 
-        node.settler._register = fails
+        node.settler.teller.register = fails
         with pytest.raises(Unavailable):
             await node.later()
         assert await node.state(name, generation) is not None
         assert node.metadata.deliver() == [Announced(counted=1)]
-        node.settler._register = node.register
+        node.settler.teller.register = node.register
         await node.later()
         assert await node.state(name, generation) == SETTLED
 
