@@ -12,6 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from gateway.cli import app
 from gateway.config import described
+from gateway.metrics import families
 from gateway.ops import HANDLERS, never
 from gateway.s3.operations import BEYOND_MODEL, OPERATIONS, Operation
 
@@ -22,6 +23,7 @@ def pages() -> dict[str, str]:
     """File name in docs/ to its text."""
     return {
         "CONFIGURATION.md": configuration(), "S3_COVERAGE.md": coverage(), "CLI.md": command_line(),
+        "METRICS.md": families.documentation(NOTE),
     }
 
 
