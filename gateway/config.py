@@ -27,7 +27,7 @@ _TOKEN = re.compile(r"[!-~]{16,200}")
 """Shorter ones can be guessed; a header takes no others unharmed."""
 
 _LIMITS = {"copies": (1, 9), "workers": (0, 256), "connections_max": (1, 1_000_000), "requests_max": (1, 1_000_000),
-           "shutdown_seconds": (1, 3600)}
+           "shutdown_seconds": (1, 3600), "read_grace_seconds": (0, 604_800), "upload_expire_days": (0, 36_500)}
 """Least and greatest values: above, it is a slip of the finger and would end in a machine without memory."""
 
 
@@ -79,6 +79,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     access_log: Annotated[Path | None, _about(
         "File for the S3 server access log, a line for each request in AWS's format. All workers append to it; it may be "
         "moved away at any time.")] = None
+    read_grace_seconds: Annotated[int, _about(
+        "How long a client that has begun to read an object may go on after it was deleted or replaced: the space is kept "
+        "for so long. 0 to 604800 (a week).")] = 3600
+    upload_expire_days: Annotated[int, _about(
+        "Multipart uploads that were begun so many days ago and are neither completed nor aborted are aborted, and their "
+        "parts deleted. 0: never, as on AWS, where parts that were acknowledged stay until somebody deletes them or a "
+        "lifecycle rule does.")] = 0
     log_level: Annotated[Literal["debug", "info", "warning", "error"], _about(
         "The least important lines that are logged.")] = "info"
     identity: Annotated[tuple[Identity, ...], _about(
@@ -174,8 +181,8 @@ def _kind_text(kind: Any) -> str:
         return " or ".join(f'"{choice}"' for choice in get_args(kind))
     if get_origin(kind) is tuple:
         return "tables" if get_args(kind)[0] is Identity else "list"
-    for known, text in ((bool, "true or false"), (Size, "size"), (int, "number"), (str, "text")):
-        if kind is known:
+    for known, text in ((bool, "true or false"), (Size, "size"), (int, "number"), (str, "text"), (str | None, "text")):
+        if kind == known:
             return text
     return "path"
 
