@@ -19,6 +19,7 @@ from consensus.core.errors import Corrupt, NoSpace, Refused, Unavailable
 from consensus.core.ids import Digest, Generation
 from consensus.disk import Disk, make_folder, replace_file
 from storage_node.chunk import SMALL_BYTES_MAX, block_table, file_name
+from storage_node.compaction import DEAD_PERCENT, Compactor
 from storage_node.examine import examine
 from storage_node.files import INCOMING, Files, IncomingFile
 from storage_node.index import INDEX_NAME, Copy, Index
@@ -26,7 +27,7 @@ from storage_node.local import PIECE_BYTES, LocalReader
 from storage_node.quarantine import Quarantine
 from storage_node.recovery import Recovered, recover
 from storage_node.segments import SEGMENT_BYTES, SEGMENTS, Record, Segments, remove_segment
-from storage_node.store import StoreStatistics
+from storage_node.store import CompactionState, StoreStatistics
 
 log = logging.getLogger("staddle.node")
 
@@ -74,10 +75,12 @@ class DiskStore:
     """ChunkStore in `folder` (the `chunks` folder of a data folder, made if it isn't there)."""
 
     def __init__(self, folder: str, *, disk: Disk | None = None, clock: Clock | None = None,
-                 segment_bytes: int = SEGMENT_BYTES, reserve_bytes: int = RESERVE_BYTES) -> None:
+                 segment_bytes: int = SEGMENT_BYTES, reserve_bytes: int = RESERVE_BYTES,
+                 compact_dead_percent: int = DEAD_PERCENT) -> None:
         self.folder = os.path.abspath(folder)
         self.disk, self.clock = disk or Disk(), clock or SystemClock()
         self._segment_bytes, self._reserve_bytes = segment_bytes, reserve_bytes
+        self._compact_dead_percent = compact_dead_percent
         self.quarantine = Quarantine(self.folder, self.disk)
         self.incarnation = b""
         self.recovered = Recovered(0, 0, 0)
@@ -101,6 +104,10 @@ class DiskStore:
         self._reader = LocalReader(self.folder)
         self._segments.start()
         self._files.start()
+        self.compactor = Compactor(self.folder, self.disk, self._index, self._segments, self._workers, self.clock,
+                                   dead_percent=self._compact_dead_percent, segment_bytes=self._segment_bytes,
+                                   reserve_bytes=self._reserve_bytes, verify=self.verify)
+        self.compactor.start()
 
     def _open(self) -> None:
         folder, disk = self.folder, self.disk
@@ -174,6 +181,7 @@ class DiskStore:
             return Index(self.folder, self.disk)
 
     async def stop(self) -> None:
+        await self.compactor.stop()
         await self._segments.stop()
         await self._files.stop()
         self._reader.close()
@@ -348,6 +356,13 @@ class DiskStore:
             raise Unavailable(f"{self.folder} can't be read: {error}") from error
         if not same:
             raise Unavailable(f"{self.folder} is another disk than at the start")
+
+    def compact(self, dead_percent: int) -> int:
+        return self.compactor.ask(dead_percent)
+
+    @property
+    def compaction(self) -> CompactionState:
+        return self.compactor.state
 
     def capacity_bytes(self) -> int:
         disk = os.statvfs(self.folder)

@@ -15,7 +15,7 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -52,6 +52,7 @@ CREATE TABLE state(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
 
 FIND = "SELECT size, segment, place, state FROM chunk WHERE digest=? AND generation=?"
+_MOVE = "UPDATE chunk SET segment=?, place=? WHERE digest=? AND generation=? AND segment=? AND place=?"
 _ADD = "INSERT OR IGNORE INTO chunk VALUES(?,?,?,?,?,0,?)"
 
 
@@ -76,6 +77,14 @@ class Copy(NamedTuple):
     place: int
     state: int
     due: int
+
+
+class Move(NamedTuple):
+    """A copy that has been written once more, elsewhere: `row` is its new place, the others say where it was."""
+
+    row: Row
+    segment: int
+    place: int
 
 
 class SegmentRow(NamedTuple):
@@ -128,11 +137,14 @@ class Index:
         self._keeper.start()
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Raises NoSpace or Unavailable when SQLite can't write; then nothing of it happened."""
+    def _transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
+        """Raises NoSpace or Unavailable when SQLite can't write; then nothing of it happened. With `durable`, it and all
+        before it survive a power cut."""
         with self._lock:
             before = self._db.total_changes
             try:
+                if durable:
+                    self._db.execute("PRAGMA synchronous=FULL")
                 self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
                 self._disk.step("index.commit", self.path)
@@ -148,6 +160,9 @@ class Index:
             except BaseException:
                 self._rollback()
                 raise
+            finally:
+                if durable:
+                    self._db.execute("PRAGMA synchronous=NORMAL")
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -176,13 +191,18 @@ class Index:
 
     # Copies
 
-    def add(self, rows: list[Row], segment: int = FILE, used: int = 0) -> None:
+    def add(self, rows: list[Row], segment: int = FILE, used: int = 0, moves: Sequence[Move] = ()) -> None:
         """Record copies that are durable; `used` is the new durable end of `segment`. A name that is there already
-        keeps its first place, unless that one is damaged; the other place counts as dead."""
+        keeps its first place, unless that one is damaged; the other place counts as dead. Of `moves`, those take effect
+        whose copy is still where it was."""
         with self._transaction() as db:
-            added = db.executemany(_ADD, rows).rowcount
+            added = db.executemany(_ADD, rows).rowcount if rows else 0
             if segment:
-                db.execute("UPDATE segment SET used=?, live=live+? WHERE number=?", (used, len(rows), segment))
+                db.execute("UPDATE segment SET used=?, live=live+? WHERE number=?",
+                           (used, len(rows) + len(moves), segment))
+            for row, old_segment, old_place in moves:
+                moved = db.execute(_MOVE, (row.segment, row.place, *row[:2], old_segment, old_place)).rowcount
+                self._died(db, old_segment if moved else row.segment, row.size)
             if added != len(rows):
                 for row in rows:
                     self._again(db, row)
@@ -312,6 +332,16 @@ class Index:
     def open_segment(self, number: int, home: bytes) -> None:
         with self._transaction() as db:
             db.execute("INSERT OR IGNORE INTO segment VALUES(?,?,0,?,0,0)", (number, home, SEGMENT_HEADER_BYTES))
+            db.execute("INSERT INTO state VALUES('next_segment',?) ON CONFLICT DO UPDATE SET value=excluded.value",
+                       (number + 1,))
+
+    def next_segment(self) -> int:
+        """Larger than any number used, also of segments that are gone: readers in other processes remember them."""
+        with self._reading() as db:
+            row = db.execute("SELECT max(value) FROM (SELECT value FROM state WHERE name='next_segment' UNION ALL "
+                             "SELECT number + 1 FROM segment UNION ALL SELECT 1)").fetchone()
+        number: int = row[0]
+        return number
 
     def seal_segment(self, number: int) -> bool:
         """True if nothing seems to live in it."""
@@ -325,8 +355,8 @@ class Index:
             db.execute("DELETE FROM segment WHERE number=?", (number,))
 
     def copies_in(self, number: int) -> list[Copy]:
-        """Walks the table."""
-        with self._reading() as db:
+        """Walks the table, on a connection of its own: nobody waits."""
+        with self._beside() as db:
             return [Copy(*row) for row in db.execute(
                 "SELECT * FROM chunk WHERE segment=? AND segment <> 0 ORDER BY place", (number,))]
 
@@ -357,15 +387,16 @@ class Index:
 
     def set_clean(self, clean: bool) -> None:
         """Durable on return: a node that believed a stale mark would skip the tails of its segments."""
-        with self._lock:
-            self._db.execute("PRAGMA synchronous=FULL")
-        try:
-            with self._transaction() as db:
-                db.execute("UPDATE state SET value=? WHERE name='clean'", (clean,))
-            self._disk.step("index.synced", self.path)
-        finally:
-            with self._lock:
-                self._db.execute("PRAGMA synchronous=NORMAL")
+        with self._transaction(durable=True) as db:
+            db.execute("UPDATE state SET value=? WHERE name='clean'", (clean,))
+        self._disk.step("index.synced", self.path)
+
+    def make_durable(self) -> None:
+        """What has been committed until now survives a power cut."""
+        with self._transaction(durable=True) as db:
+            # A change that changes nothing would be no commit, and nothing would be synced.
+            db.execute("INSERT INTO state VALUES('synced',1) ON CONFLICT DO UPDATE SET value=value+1")
+        self._disk.step("index.synced", self.path)
 
     def _keep_short(self) -> None:
         """The thread that folds the write-ahead log into the database. Slow (it syncs); readers and the writer go

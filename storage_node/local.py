@@ -165,7 +165,10 @@ class LocalReader:
             try:
                 opened = self._open_segment(segment)
             except OSError:
-                return None
+                if remembered is None:
+                    return None
+                del self._places[name]                # it has moved, and what is left of that segment is gone
+                return self.read_now(digest, generation, start, length)
         opened.used = True
         view, buffer = self._view, self._buffer
         try:
@@ -222,18 +225,27 @@ class LocalReader:
         meanwhile)."""
         assert 0 <= start < start + length <= located.size
         assert length <= PIECE_BYTES
-        key = (located.segment, b"", b"") if located.segment else (FILE, located.digest, located.generation)
-        opened = self._open.get(key)
+        key = _key(located)
         run = asyncio.get_running_loop().run_in_executor
         try:
-            data, used = await run(executor, read_blocks, self.folder, located, opened, start, length)
-        except Corrupt:
-            if self._open.pop(key, None) is None:
+            data, used = await run(executor, read_blocks, self.folder, located, self._open.get(key), start, length)
+        except (Corrupt, NotHere):
+            # What was open may have been replaced by a good file of the same name since, or the copy has moved.
+            now = self._located_now(located)
+            if self._open.pop(key, None) is None and now == located:
                 raise
-            # What was open may have been replaced by a good file of the same name since.
-            data, used = await run(executor, read_blocks, self.folder, located, None, start, length)
+            key = _key(now)
+            data, used = await run(executor, read_blocks, self.folder, now, None, start, length)
         self._keep(key, used)
         return data
+
+    def _located_now(self, located: Located) -> Located:
+        """Where it is by now; the same if that can't be told."""
+        try:
+            now = self.locate(located.digest, located.generation)
+        except (NotHere, Unavailable):
+            return located
+        return now if now.size == located.size else located
 
     def _open_segment(self, number: int) -> OpenFile:
         opened = OpenFile(os.open(segment_path(self.folder, number), os.O_RDONLY | os.O_CLOEXEC))
@@ -254,12 +266,20 @@ class LocalReader:
         self._open.pop((FILE, digest, generation), None)
 
     def _sweep(self) -> None:
-        """Close what nobody has read since the last sweep."""
-        for key in [key for key, opened in self._open.items() if not opened.used]:
+        """Close what nobody has read since the last sweep; and what has no name any more, however often it is read: it
+        keeps its space until then, and what is left in a segment that was compacted is found in another one."""
+        gone = {key for key, opened in self._open.items() if not os.fstat(opened.fd).st_nlink}
+        if gone:
+            self._places.clear()
+        for key in [key for key, opened in self._open.items() if not opened.used or key in gone]:
             del self._open[key]
         for opened in self._open.values():
             opened.used = False
         self._sweeping = asyncio.get_running_loop().call_later(IDLE_S, self._sweep) if self._open else None
+
+
+def _key(located: Located) -> tuple[int, bytes, bytes]:
+    return (located.segment, b"", b"") if located.segment else (FILE, located.digest, located.generation)
 
 
 def read_blocks(folder: str, located: Located, opened: OpenFile | None, start: int,

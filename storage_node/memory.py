@@ -14,7 +14,7 @@ from storage_node.chunk import BLOCK_BYTES, SMALL_BYTES_MAX, block_table, check_
 from storage_node.errors import NotHere
 from storage_node.index import FILE, NEW, SETTLED, Copy
 from storage_node.local import PIECE_BYTES
-from storage_node.store import StoreStatistics
+from storage_node.store import CompactionState, StoreStatistics
 
 Name = tuple[Digest, bytes]
 
@@ -58,6 +58,7 @@ class MemoryStore:
         self._damage: dict[Name, str] = {}
         self._puts = 0
         self.put_asides: list[tuple[Copy, str]] = []
+        self.compaction = CompactionState()
 
     async def start(self) -> None:
         """Nothing to open."""
@@ -183,6 +184,10 @@ class MemoryStore:
 
     async def check(self) -> None:
         """Memory doesn't go away."""
+
+    def compact(self, dead_percent: int) -> int:
+        self.compaction = CompactionState(run=self.compaction.run + 1)
+        return self.compaction.run
 
     def capacity_bytes(self) -> int:
         return 1 << 30

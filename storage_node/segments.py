@@ -32,7 +32,7 @@ from storage_node.chunk import (
     record_bytes,
 )
 from storage_node.errors import from_os
-from storage_node.index import Index, Row
+from storage_node.index import Index, Move, Row
 
 log = logging.getLogger("staddle.node")
 
@@ -58,13 +58,14 @@ _PAD = bytes(8)
 
 
 class Record(NamedTuple):
-    """A chunk to be appended. `due` as in the index."""
+    """A chunk to be appended. `due` as in the index; `origin` is the segment and place that it moves away from."""
 
     digest: Digest
     generation: bytes
     data: Buffer
     table: bytes
     due: int
+    origin: tuple[int, int] | None = None
 
 
 class Waiting(NamedTuple):
@@ -75,10 +76,10 @@ class Waiting(NamedTuple):
 class SegmentStatistics:
     """Counted since the start; read without a lock, so slightly out of step with each other."""
 
-    __slots__ = ("byte_count", "failures", "last_sync_s", "longest_sync_s", "puts", "sync_s", "syncs")
+    __slots__ = ("byte_count", "failures", "last_sync_s", "longest_sync_s", "moves", "puts", "sync_s", "syncs")
 
     def __init__(self) -> None:
-        self.puts = self.byte_count = self.syncs = self.failures = 0
+        self.puts = self.byte_count = self.moves = self.syncs = self.failures = 0
         self.sync_s = self.last_sync_s = self.longest_sync_s = 0.0
 
 
@@ -101,7 +102,8 @@ class Segments:
         self._number = 0
         self._home = b""
         self._end = self._allocated = 0
-        self._next_number = 1 + max((row.number for row in index.segments()), default=0)
+        self._next_number = index.next_segment()
+        self._to_seal: list[tuple[int, asyncio.Future[None]]] = []
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.statistics = SegmentStatistics()
@@ -114,6 +116,20 @@ class Segments:
     def skip_to(self, number: int) -> None:
         """Numbers below have been used, whether or not the index knows."""
         self._next_number = max(self._next_number, number)
+
+    @property
+    def allocated_ahead(self) -> int:
+        """Bytes that the segment being written takes on the disk beyond its end: at most ALLOCATE_BYTES."""
+        return max(0, self._allocated - self._end) if self._number else 0
+
+    def seal(self, number: int) -> "asyncio.Future[None]":
+        """Leave this segment before the next batch, if it is the one being written: so that it can be compacted."""
+        assert self._loop is not None
+        left: asyncio.Future[None] = self._loop.create_future()
+        with self._wake:
+            self._to_seal.append((number, left))
+            self._wake.notify()
+        return left
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -161,7 +177,10 @@ class Segments:
             os._exit(70)
 
     def _write_batches(self) -> None:
-        while batch := self._take():
+        while (batch := self._take()) is not None:
+            if not batch:
+                self._seal_as_told()
+                continue
             error: ClusterError | None = None
             try:
                 self.write([waiting.record for waiting in batch])
@@ -182,6 +201,16 @@ class Segments:
                 break
         self._seal()
 
+    def _seal_as_told(self) -> None:
+        with self._wake:
+            told, self._to_seal = self._to_seal, []
+        if any(number == self._number for number, _ in told):
+            self._seal()
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):       # the loop was closed
+            for _, left in told:
+                self._loop.call_soon_threadsafe(_done, left)
+
     def _note(self, error: ClusterError) -> None:
         """Once: a full disk refuses a thousand puts a second."""
         self.statistics.failures += 1
@@ -189,11 +218,15 @@ class Segments:
             log.error("%s", error)
         self._in_trouble = True
 
-    def _take(self) -> list[Waiting]:
-        """The next batch; empty when the writer stops."""
+    def _take(self) -> list[Waiting] | None:
+        """The next batch; empty when the segment is to be left, None when the writer stops."""
         with self._wake:
-            while not self._queue and not self._stopping:
+            while not self._to_seal and not self._queue:
+                if self._stopping:
+                    return None
                 self._wake.wait()
+            if self._to_seal:
+                return []
             size = count = 0
             for waiting in self._queue[:BATCH_RECORDS_MAX]:
                 size += len(waiting.record.data)
@@ -214,14 +247,18 @@ class Segments:
             self._seal()
             self._open()
         buffers: list[Buffer] = []
-        rows = []
+        rows, moves = [], []
         place, number, home = self._end, self._number, self._home
-        for digest, generation, data, table, due in batch:
+        for digest, generation, data, table, due, origin in batch:
             size = len(data)
             buffers.append(encode_header(digest, generation, size, table, home, place))
             buffers.append(data)
             buffers.append(table + _PAD[:-(HEADER_BYTES + size + len(table)) % 8])
-            rows.append(Row(digest, generation, size, number, place, due))
+            row = Row(digest, generation, size, number, place, due)
+            if origin is None:
+                rows.append(row)
+            else:
+                moves.append(Move(row, *origin))
             place += record_bytes(size)
         if place > self._allocated:
             self._allocate(place)
@@ -231,10 +268,11 @@ class Segments:
         took = time.perf_counter() - started
         # The bytes are durable from here on, the end moves even if the index then fails: nothing is ever overwritten.
         self._end = place
-        self._index.add(rows, number, place)
+        self._index.add(rows, number, place, moves)
         figures = self.statistics
-        figures.puts += len(batch)
-        figures.byte_count += sum(len(record.data) for record in batch)
+        figures.puts += len(rows)
+        figures.moves += len(moves)
+        figures.byte_count += sum(row.size for row in rows)
         figures.syncs += 1
         figures.sync_s += took
         figures.last_sync_s = took
@@ -297,12 +335,22 @@ def _answer(batch: list[Waiting], error: ClusterError | None) -> None:
                 answer.set_exception(error)
 
 
+def _done(answer: "asyncio.Future[None]") -> None:
+    if not answer.done():
+        answer.set_result(None)
+
+
 def remove_segment(disk: Disk, index: Index, folder: str, number: int) -> None:
     """Give back a sealed segment in which nothing lives. Its name is gone for good before its row goes: a file that came
     back without a row would be read as if the index had lost it."""
     if left := index.recount(number):
         log.error("segment %d was counted dead, but %d chunks live in it", number, left)
         return
+    unlink_segment(disk, index, folder, number)
+
+
+def unlink_segment(disk: Disk, index: Index, folder: str, number: int) -> None:
+    """The caller has made sure that nothing lives in it. Raises OSError, NoSpace, Unavailable."""
     try:
         disk.unlink(segment_path(folder, number), "segment.unlink")
     except FileNotFoundError:

@@ -14,10 +14,12 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from consensus.core.ids import Digest, Generation
 from storage_node.index import CONDEMNED, NEW, SETTLED, Copy
 
-__all__ = ["CONDEMNED", "NEW", "SETTLED", "ChunkStore", "Copy", "IncomingChunk", "StoreStatistics"]
+__all__ = ["CONDEMNED", "NEW", "SETTLED", "ChunkStore", "CompactionState", "Copy", "IncomingChunk", "StoreStatistics"]
 
 
 class StoreStatistics(NamedTuple):
@@ -40,6 +42,28 @@ class StoreStatistics(NamedTuple):
     longest_sync_s: float = 0.0
     disk_errors: int = 0
     writable: bool = True
+
+
+class CompactionState(msgspec.Struct, frozen=True, kw_only=True):
+    """The run of compaction that is under way, or the last one. All zero before the first."""
+
+    running: bool = False
+    run: int = 0
+    """Counted since the start, so that who asked for a run knows that the state is that one's."""
+    segments: int = 0
+    """To be emptied, as far as was known when it began."""
+    done: int = 0
+    """Of these: emptied, or found to hold damage that must stay."""
+    moved_chunks: int = 0
+    moved_bytes: int = 0
+    returned_bytes: int = 0
+    """What the segments that are gone had taken, less what was moved out of them."""
+    kept_chunks: int = 0
+    """Damaged ones, which are not moved; their segments stay until they are gone."""
+    error: str = ""
+    """Why it ended early."""
+    started_ms: int = 0
+    ended_ms: int = 0
 
 
 class IncomingChunk(Protocol):
@@ -130,6 +154,13 @@ class ChunkStore(Protocol):
     async def check(self) -> None:
         """Whether the folder can be read and is still the one that was started. Raises Unavailable: then nothing that is
         missing may be taken for lost."""
+
+    def compact(self, dead_percent: int) -> int:
+        """Begin to give back the space of deleted small chunks, from segments of which at least so much is dead. Returns
+        the number of the run; if one is under way, that one's, or the next one's if this one asks for more."""
+
+    @property
+    def compaction(self) -> CompactionState: ...
 
     def capacity_bytes(self) -> int:
         """Of the whole disk."""
