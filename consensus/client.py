@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, get_type_hints
 
 import msgspec
 
-from consensus import protocol, queries
+from consensus import accounts, garbage, protocol, queries
 from consensus.commits import RETRY_S, Commits
 from consensus.config import BUSY_WAIT_S, COMMIT_DEADLINE_S, SERVING_WAIT_S
 from consensus.core.clock import Clock, SystemClock
@@ -27,6 +27,7 @@ from consensus.core.ids import (
     VersionId,
 )
 from consensus.core.model import (
+    AccessKey,
     Bucket,
     LocatedSlice,
     NodeInfo,
@@ -35,6 +36,7 @@ from consensus.core.model import (
     Part,
     Upload,
     UploadPage,
+    User,
 )
 from consensus.core.results import AnyResult, SessionOpened
 from consensus.link import RECONNECT_S_MIN, MemberLink
@@ -153,6 +155,19 @@ class MetadataClient:
             return await self._read_remote(query, arguments, named)
         return await self._read_later(reader, lambda generation: reader.run(generation, query, *arguments, **named))
 
+    def read_now(self, query: Callable[Concatenate[sqlite3.Connection, Asked], Value], *arguments: Asked.args,
+                 **named: Asked.kwargs) -> Value | None:
+        """The same where nobody can wait. None if the metadata cannot be read at once. Raises Corrupt, Unavailable."""
+        serving, reader = self._link.serving, self._reader
+        if serving is None or reader is None:
+            return None
+        try:
+            return reader.run(serving.generation, query, *arguments, **named)
+        except sqlite3.Error as error:
+            if passes(error):
+                return None
+            raise failure(error) from error
+
     async def _read_later(self, reader: Reader, run: Callable[[int], Value]) -> Value:
         until = self._loop.time() + BUSY_WAIT_S
         while True:
@@ -267,3 +282,68 @@ class MetadataClient:
 
     async def usage(self) -> queries.Usage:
         return await self.read(queries.usage)
+
+    # Users and their keys
+
+    async def identities_version(self) -> int:
+        return await self.read(accounts.identities_version)
+
+    async def identities_at(self) -> tuple[int, dict[str, User], list[AccessKey]]:
+        """All users, by name, and all keys, with every change up to the version given; other work goes on between the
+        pages, so later changes may be in it by half, and then the version has moved on."""
+        version = await self.identities_version()
+        users: dict[str, User] = {}
+        keys: list[AccessKey] = []
+        while page := await self.users(next(reversed(users), "")):
+            users.update((user.name, user) for user in page)
+            await asyncio.sleep(0)
+        while some := await self.access_keys(keys[-1].access_key if keys else ""):
+            keys += some
+            await asyncio.sleep(0)
+        return version, users, keys
+
+    async def identities(self) -> tuple[tuple[User, ...], tuple[AccessKey, ...]]:
+        """All users in order of name, all keys in order of the key."""
+        _, users, keys = await self.identities_at()
+        return tuple(users.values()), tuple(keys)
+
+    async def users(self, after: str = "", limit: int = accounts.PAGE_MAX) -> list[User]:
+        return await self.read(accounts.users, after, limit)
+
+    async def user(self, name: str) -> User | None:
+        return await self.read(accounts.user, name)
+
+    async def access_keys(self, after: str = "", limit: int = accounts.PAGE_MAX) -> list[AccessKey]:
+        return await self.read(accounts.access_keys, after, limit)
+
+    async def access_key(self, name: str) -> AccessKey | None:
+        return await self.read(accounts.access_key, name)
+
+    async def keys_of(self, user: str) -> list[AccessKey]:
+        return await self.read(accounts.keys_of, user)
+
+    async def account_usage(self, account: str) -> accounts.AccountUsage:
+        return await self.read(accounts.account_usage, account)
+
+    # What waits to be released
+
+    async def gc_report(self) -> garbage.GcReport:
+        return await self.read(garbage.gc_report)
+
+    async def staged_contents(
+        self, after: int = 0, limit: int = garbage.PAGE_MAX
+    ) -> list[garbage.StagedContent]:
+        return await self.read(garbage.staged_contents, after, limit)
+
+    async def lingering_contents(
+        self, after_ms: int = 0, after: int = 0, limit: int = garbage.PAGE_MAX
+    ) -> list[garbage.DeadContent]:
+        return await self.read(garbage.lingering_contents, after_ms, after, limit)
+
+    async def held_contents(
+        self, after: int = 0, limit: int = garbage.PAGE_MAX
+    ) -> list[garbage.DeadContent]:
+        return await self.read(garbage.held_contents, after, limit)
+
+    async def open_uploads(self, after: int = 0, limit: int = 100) -> list[garbage.OpenUpload]:
+        return await self.read(garbage.open_uploads, after, limit)

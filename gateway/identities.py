@@ -8,7 +8,7 @@ Rules      a look-up never waits; the whole set is replaced at once, so a reques
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +32,14 @@ class Identity:
 
 
 class IdentityStore:
-    """The identities in force. `replace` swaps all of them; readers hold no lock, since they read one reference."""
+    """The identities in force. `replace` swaps all of them; readers hold no lock, since they read one reference.
+
+    `on_unknown` is asked about an access key that is not among them: it may have been made just now.
+    """
 
     def __init__(self, identities: Iterable[Identity] = ()) -> None:
         self._by_access_key: dict[str, Identity] = {}
+        self.on_unknown: Callable[[str], Identity | None] | None = None
         self.replace(identities)
 
     def replace(self, identities: Iterable[Identity]) -> None:
@@ -49,7 +53,10 @@ class IdentityStore:
         self._by_access_key = by_access_key
 
     def by_access_key(self, access_key: str) -> Identity | None:
-        return self._by_access_key.get(access_key)
+        found = self._by_access_key.get(access_key)
+        if found is None and self.on_unknown is not None:
+            return self.on_unknown(access_key)
+        return found
 
     def by_user_id(self, user_id: str) -> Identity | None:
         """The first identity with this canonical id: grants and owner elements name people by it. Not for hot paths."""

@@ -19,6 +19,7 @@ import msgspec
 import uvloop
 
 from consensus.client import MetadataClient
+from consensus.config import MetaConfig
 from consensus.core import logs
 from consensus.core.clock import SystemClock
 from consensus.core.errors import ClusterError, Refused
@@ -35,6 +36,7 @@ from gateway.http.metrics import MetricsPage, open_application
 from gateway.http.metrics import routes as metrics_routes
 from gateway.http.server import GatewayServer
 from gateway.identities import Identity, IdentityStore
+from gateway.identity_keeper import IdentityKeeper
 from gateway.metrics.counters import Counters
 from gateway.metrics.gather import Gatherer, local_processes
 from gateway.ops import HANDLERS
@@ -94,20 +96,23 @@ def build(launch: Launch) -> Role:
     """The role of a launch, not started. Raises FolderError."""
     folders, config, secret = Folders(Path(launch.folders)), launch.config, bytes.fromhex(launch.secret)
     if launch.role == "meta":
-        return MetaServer(str(folders.meta), folders.meta_address, secret, copies=config.copies, replication=config.replication)
+        return MetaServer(str(folders.meta), folders.meta_address, secret, copies=config.copies, replication=config.replication,
+                          config=MetaConfig(read_grace_s=config.read_grace_seconds,
+                                            upload_expire_s=config.upload_expire_days * 86400.0))
     if launch.role == "node":
-        return StorageRole(folders, config.data[launch.number - 1], launch.number, secret)
+        return StorageRole(folders, config, launch.number, secret)
     return GatewayRole(folders, config, secret, launch)
 
 
 class StorageRole:
     """A storage node and its link to the metadata."""
 
-    def __init__(self, folders: Folders, data: Path, number: int, secret: bytes) -> None:
+    def __init__(self, folders: Folders, config: Config, number: int, secret: bytes) -> None:
+        data = config.data[number - 1]
         node = node_id(data)
         self._metadata = MetadataClient(folders.meta_address, secret, str(folders.meta), owner=f"node {node}")
         self._node = NodeServer(data=str(data.absolute()), node=node, address=folders.node_address(number), secret=secret,
-                                metadata=self._metadata)
+                                metadata=self._metadata, read_grace_s=config.read_grace_seconds)
 
     async def start(self) -> None:
         await self._metadata.start()
@@ -126,12 +131,15 @@ class GatewayRole:
         self._replicas = Replicas(
             self._metadata, secret, local={node_id(data): str(chunks_of(data.absolute())) for data in config.data},
             policy=Policy(copies=config.copies, replication=config.replication))
+        configured = (launch.root, *config.identity)
+        identities = IdentityStore(configured)
+        self._identities = IdentityKeeper(identities, self._metadata, secret, configured)
         services = Services(
             metadata=self._metadata, replicas=self._replicas, clock=SystemClock(),
             settings=OperationSettings(
                 region=config.region, chunk_bytes=config.chunk_bytes, object_ownership=config.object_ownership,
                 block_public_access=config.block_public_access, default_encryption=config.default_encryption),
-            identities=IdentityStore((launch.root, *config.identity)))
+            identities=identities)
         limits = Limits(connections_max=config.connections_max, requests_max=config.requests_max,
                         shutdown_s=float(config.shutdown_seconds))
         auth = AuthSettings(region=config.region, any_region=config.any_region, signature_v2=config.signature_v2)
@@ -153,6 +161,7 @@ class GatewayRole:
     async def start(self) -> None:
         await self._metadata.start()
         await self._peer.start()              # before identities are read: see gateway/peers.py
+        await self._identities.start()
         await self._replicas.start()
         if self._metrics_server is not None:
             try:
@@ -166,11 +175,13 @@ class GatewayRole:
         if self._metrics_server is not None:
             await self._metrics_server.stop()
         await self._peer.stop()
+        await self._identities.stop()
         await self._replicas.stop()
         await self._metadata.stop()
 
     async def reload(self) -> None:
         """Read the identities again: another worker has changed them. Raises ClusterError."""
+        await self._identities.reload()
 
     def _figures(self) -> bytes:
         """What this worker has counted, for whichever worker is asked for metrics."""
