@@ -76,7 +76,7 @@ class Server(Connection):
 
 
 def remote(app: typer.Typer, name: str, *aliases: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a command. Aliases work and are not listed."""
+    """Register a command, and give the function back as it is. Aliases work and are not listed."""
 
     def register(run: Callable[..., None]) -> Callable[..., None]:
         signature = inspect.signature(run)
@@ -100,7 +100,7 @@ def remote(app: typer.Typer, name: str, *aliases: str) -> Callable[[Callable[...
         command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         for place, each in enumerate((name, *aliases)):
             app.command(each, hidden=place > 0)(command)
-        return command
+        return run
 
     return register
 

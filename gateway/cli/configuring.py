@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.cli.options import ConfigFile, settings
-from gateway.config import described
+from gateway.config import described, without_secrets
 
 config_app = typer.Typer(no_args_is_help=True, help="Show the settings.")
 
@@ -17,9 +17,7 @@ config_app = typer.Typer(no_args_is_help=True, help="Show the settings.")
 def show(config: ConfigFile = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Print the settings in force, from the file and the environment. Secret keys are left out."""
     in_force = settings(config, {})
-    values = msgspec.to_builtins(in_force, enc_hook=str)
-    for identity in values["identity"]:
-        identity.pop("secret_key", None)
+    values = without_secrets(in_force)
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(values), indent=2).decode())
         return

@@ -1,23 +1,10 @@
-"""`staddle serve`: the whole store on this machine, in the foreground."""
+"""`staddle serve`: the whole store on this machine, in the foreground. See running.py."""
 
-import logging
-import os
-import ssl
 from typing import Annotated
 
-import anyio
 import typer
-from rich.console import Console
-from rich.text import Text
 
-from consensus.core import logs
-from gateway.cli.options import ConfigFile, fail, settings
-from gateway.config import Config, parse_listen
-from gateway.folders import FolderError, Folders, cluster_secret, name_nodes, prepare, root_identity
-from gateway.http.server import tls_context
-from gateway.identities import Identity, IdentityStore
-from gateway.roles import EX_CONFIG, launches
-from gateway.supervisor import SetupError, Supervisor, reserve_port, stop_on_signals
+from gateway.cli.options import ConfigFile, settings
 
 
 def serve(
@@ -35,87 +22,6 @@ def serve(
     Example: staddle serve --data /srv/staddle --listen 0.0.0.0:9000
     """
     in_force = settings(config, {"data": data or None, "listen": listen})
-    try:
-        folders = prepare(in_force.data)
-        missing = name_nodes(folders.root, in_force.data)
-        secret = cluster_secret(folders.root)
-        root, made = root_identity(
-            folders.root, os.environ.get("STADDLE_ROOT_ACCESS_KEY"), os.environ.get("STADDLE_ROOT_SECRET_KEY"))
-        IdentityStore((root, *in_force.identity))
-    except FolderError as error:
-        fail(str(error), EX_CONFIG)
-    except ValueError as error:              # the root key is also an identity's
-        fail(f"setting 'identity': {error}", EX_CONFIG)
-    _check_certificate(in_force)
-    host, port = parse_listen(in_force.listen)
-    try:
-        reserved = reserve_port(host, port)
-    except OSError as error:
-        fail(f"cannot listen on {in_force.listen}: {error.strerror}. Another server there? Choose with --listen.", EX_CONFIG)
-    port = reserved.getsockname()[1]
-    logs.set_up(in_force.log_level, "supervisor")
-    for sentence in missing:
-        logging.getLogger("staddle.supervisor").warning(sentence)
-    supervisor = Supervisor(launches(in_force, folders, secret, root, host, port), shutdown_s=in_force.shutdown_seconds)
+    from gateway.cli.running import run
 
-    async def announce() -> None:
-        _welcome(in_force, folders, root, host, port, made)
-
-    async def run() -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(stop_on_signals, supervisor.stop, float(in_force.shutdown_seconds))
-            await supervisor.run(announce)
-            tasks.cancel_scope.cancel()
-
-    try:
-        anyio.run(run)
-    except* SetupError as failures:
-        fail(str(failures.exceptions[0]), EX_CONFIG)
-    finally:
-        reserved.close()
-
-
-def _check_certificate(config: Config) -> None:
-    """Said here, before anything has started, and not by each gateway."""
-    if config.tls_cert is None or config.tls_key is None:
-        return
-    files = f"settings 'tls_cert' ({config.tls_cert}) and 'tls_key' ({config.tls_key})"
-    try:
-        for file in (config.tls_cert, config.tls_key):
-            file.open("rb").close()
-        tls_context(config.tls_cert, config.tls_key)
-    except ssl.SSLError as error:
-        fail(f"{files} are not a certificate in PEM form and its key: {error.reason or error}", EX_CONFIG)
-    except OSError as error:
-        fail(f"{files}: cannot read {error.filename}: {error.strerror}", EX_CONFIG)
-
-
-def _welcome(config: Config, folders: Folders, root: Identity, host: str, port: int, made: bool) -> None:
-    """One screen: where it is, where the keys are, and a line to try."""
-    scheme = "https" if config.tls_cert else "http"
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(  # noqa: S104 - shown, not bound
-        host, f"[{host}]" if ":" in host else host)
-    endpoint = f"{scheme}://{reachable}:{port}"
-    text = Text()
-    text.append("\nStaddle is ready.\n\n", style="bold green")
-    rows = [("S3 endpoint", endpoint), ("Region", config.region),
-            ("Data", ", ".join(str(folder.absolute()) for folder in config.data))]
-    if made:
-        rows += [("Access key", root.access_key), ("Secret key", root.secret_key),
-                 ("", f"shown this once, kept in {folders.root / 'root-key'}")]
-    elif os.environ.get("STADDLE_ROOT_ACCESS_KEY"):
-        rows.append(("Root key", f"{root.access_key}, from STADDLE_ROOT_ACCESS_KEY"))
-    else:
-        rows.append(("Root key", f"in {folders.root / 'root-key'}"))
-    for name, value in rows:
-        text.append(f"  {name:<12}", style="cyan")
-        text.append(f"{value}\n")
-    secret = root.secret_key if made else "..."
-    text.append(f"""
-  Try it:
-    export AWS_ACCESS_KEY_ID={root.access_key} AWS_SECRET_ACCESS_KEY={secret} AWS_DEFAULT_REGION={config.region}
-    aws --endpoint-url {endpoint} s3 mb s3://first-bucket
-
-  Ctrl-C stops it; what was acknowledged is on disk.
-""")
-    Console(soft_wrap=True, highlight=False).print(text)
+    run(in_force)

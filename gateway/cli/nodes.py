@@ -1,0 +1,91 @@
+"""`staddle node`: storage nodes (one for each data folder) and the metadata member."""
+
+from typing import Annotated
+
+import typer
+
+from gateway.admin import values
+from gateway.cli import printing
+from gateway.cli.commands import Server, remote
+
+node_app = typer.Typer(no_args_is_help=True, help="Storage nodes, one for each data folder, and the metadata.")
+
+
+@remote(node_app, "list", "ls")
+def list_nodes(server: Server) -> None:
+    """List the storage nodes, and say what deduplication saves.
+
+    Example: staddle node list
+    """
+    found = server.get("node/list", values.NodeList)
+
+    def people() -> None:
+        printing.print_table(
+            ("node", "state", "capacity>", "free>", "chunks>", "stored>", "waiting>", "damaged>", "disk errors>"),
+            (_row(node) for node in found.nodes), empty="No storage node has registered yet. The server's log may tell why.")
+        saved = f"; saved by deduplication and copies by reference: {printing.size(found.saved_bytes)}" if found.saved_bytes else ""
+        printing.say(f"Objects: {printing.size(found.logical_bytes)}; stored: {printing.size(found.stored_bytes)} in "
+                     f"{found.copies} cop{'y' if found.copies == 1 else 'ies'}{saved}.")
+
+    server.show(found, people)
+
+
+@remote(node_app, "stat")
+def stat(
+    server: Server, node: Annotated[str, typer.Argument(metavar="[NODE]", help="[default: all]", show_default=False)] = "",
+) -> None:
+    """Show all figures of a storage node.
+
+    Example: staddle node stat
+    """
+    found = server.get("node/list", values.NodeList, node=node)
+
+    def people() -> None:
+        for each in found.nodes:
+            plain = {name: value for name, value in each.care.items() if not isinstance(value, list | dict)}
+            figures = {**each.statistics, **plain}
+            printing.print_fields([
+                ("Node", each.node), ("State", each.state), ("Zone", each.zone), ("Address", each.address), ("Error", each.error),
+                *((name.replace("_", " "), _figure(name, value)) for name, value in figures.items())])
+
+    server.show(found, people)
+
+
+@remote(node_app, "metadata", "meta")
+def metadata(server: Server) -> None:
+    """Show the metadata member: its log, its journal, and what waits in it.
+
+    Example: staddle node metadata
+    """
+    found = server.get("meta/status", values.MetadataStatus)
+    server.show(found, lambda: printing.print_fields([
+        ("Role", found.role), ("Leader", found.leader), ("Term", found.term), ("Applied", found.applied_index),
+        ("Committed", found.commit_index), ("Snapshot at", found.snapshot_index), ("Sessions", found.sessions),
+        ("Journal", f"{printing.size(found.journal_bytes)} in {found.journal_segments} file(s)"),
+        ("Syncs", f"{found.syncs} in {found.sync_seconds:.1f} s"), ("Commands", f"{found.commands} in {found.entries} entries"),
+        ("Waiting to be released", found.queued), ("Chunks short of copies", found.short_chunks)]))
+
+
+def _row(node: values.NodeStat) -> tuple[object, ...]:
+    given = node.statistics
+    if node.error:
+        return node.node, f"does not answer: {node.error}", "", "", "", "", "", "", ""
+    state = node.state if given.get("writable", True) else "not writable"
+    return (node.node, state, printing.size(_number(given, "capacity_bytes")), printing.size(_number(given, "free_bytes")),
+            given.get("chunks", ""), printing.size(_number(given, "chunk_bytes")), given.get("unsettled", ""),
+            given.get("damaged", ""), given.get("disk_errors", ""))
+
+
+def _number(given: dict[str, int | float | bool | str], name: str) -> float:
+    value = given.get(name, 0)
+    return value if isinstance(value, int | float) else 0
+
+
+def _figure(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return printing.yes(value)
+    if isinstance(value, int | float) and "bytes" in name:
+        return f"{printing.size(value)} ({value:,})"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
