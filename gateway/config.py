@@ -14,7 +14,7 @@ CHUNK_BYTES_MIN = 1 << 20
 CHUNK_BYTES_MAX = 1 << 30
 """Below, the list of a large object's chunks grows out of proportion; above, a repair moves too much at once."""
 
-ROOT_VARIABLES = frozenset({"STADDLE_ROOT_ACCESS_KEY", "STADDLE_ROOT_SECRET_KEY", "STADDLE_CONFIG"})
+ROOT_VARIABLES = frozenset({"STADDLE_ROOT_ACCESS_KEY", "STADDLE_ROOT_SECRET_KEY", "STADDLE_CONFIG", "STADDLE_ENDPOINT"})
 """Variables that are no settings: the root key is a secret and has no place in a file of settings."""
 
 _REGION = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -27,7 +27,8 @@ _TOKEN = re.compile(r"[!-~]{16,200}")
 """Shorter ones can be guessed; a header takes no others unharmed."""
 
 _LIMITS = {"copies": (1, 9), "workers": (0, 256), "connections_max": (1, 1_000_000), "requests_max": (1, 1_000_000),
-           "shutdown_seconds": (1, 3600), "read_grace_seconds": (0, 604_800), "upload_expire_days": (0, 36_500)}
+           "shutdown_seconds": (1, 3600), "read_grace_seconds": (0, 604_800), "upload_expire_days": (0, 36_500),
+           "compact_dead_percent": (5, 95)}
 """Least and greatest values: above, it is a slip of the finger and would end in a machine without memory."""
 
 
@@ -82,6 +83,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     read_grace_seconds: Annotated[int, _about(
         "How long a client that has begun to read an object may go on after it was deleted or replaced: the space is kept "
         "for so long. 0 to 604800 (a week).")] = 3600
+    compact_dead_percent: Annotated[int, _about(
+        "The space of deleted small objects comes back by copying what lives beside them: once so many per cent of a segment "
+        "are dead (any, when space is short). Less gives back more and copies more. 5 to 95.")] = 40
     upload_expire_days: Annotated[int, _about(
         "Multipart uploads that were begun so many days ago and are neither completed nor aborted are aborted, and their "
         "parts deleted. 0: never, as on AWS, where parts that were acknowledged stay until somebody deletes them or a "

@@ -23,7 +23,7 @@ def list_nodes(server: Server) -> None:
         printing.print_table(
             ("node", "state", "capacity>", "free>", "chunks>", "stored>", "waiting>", "damaged>", "disk errors>"),
             (_row(node) for node in found.nodes), empty="No storage node has registered yet. The server's log may tell why.")
-        saved = f"; saved by deduplication and copies by reference: {printing.size(found.saved_bytes)}" if found.saved_bytes else ""
+        saved = f"; deduplication and copies by reference save {printing.size(found.saved_bytes)}" if found.saved_bytes else ""
         printing.say(f"Objects: {printing.size(found.logical_bytes)}; stored: {printing.size(found.stored_bytes)} in "
                      f"{found.copies} cop{'y' if found.copies == 1 else 'ies'}{saved}.")
 
