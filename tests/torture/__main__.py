@@ -4,18 +4,21 @@
 """
 
 import argparse
+import logging
 import random
 import sys
 from collections.abc import Callable
 
-from tests.torture import kill, variants
+from tests.torture import damage, kill, variants
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     runs = parser.add_subparsers(dest="run", required=True)
     _kill(runs.add_parser("kill", help=kill.__doc__))
+    _damage(runs.add_parser("damage", help=damage.__doc__))
     arguments = parser.parse_args()
+    logging.disable(logging.CRITICAL)                 # what runs in this process says a lot about damage
     start: Callable[[argparse.Namespace], int] = arguments.start
     return start(arguments)
 
@@ -33,6 +36,17 @@ def _kill(parser: argparse.ArgumentParser) -> None:
     def start(given: argparse.Namespace) -> int:
         report = kill.run(given.rounds, given.seed, variant=given.variant, until_caught=given.until_caught)
         return report.end(f"{given.rounds} rounds")
+
+    parser.set_defaults(start=start)
+
+
+def _damage(parser: argparse.ArgumentParser) -> None:
+    _seed(parser)
+    parser.add_argument("--chunks", type=int, default=1000)
+    parser.add_argument("--variant", default="", choices=["", *variants.BROKEN])
+
+    def start(given: argparse.Namespace) -> int:
+        return damage.run(given.chunks, given.seed, variant=given.variant).end("everything was read four times and more")
 
     parser.set_defaults(start=start)
 

@@ -50,7 +50,7 @@ def run(rounds: int, seed: int, *, variant: str = "", victims: tuple[str, ...] =
         quiet: bool = False, parent: Path | None = None, largest: int = SIZES[-1][2], until_caught: bool = False) -> Report:
     """With `until_caught` it ends at the first violation."""
     report = Report(f"kill -9, {rounds} rounds" + (f", with the variant {variant!r}" if variant else ""), seed, quiet=quiet)
-    with scratch(report, parent) as folder:
+    with scratch(report, parent, keep=not variant) as folder:
         server = StaddleProcess(folder / "server")
         try:
             _run(server, report, rounds, seed, variant, victims, collect, largest, until_caught)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-SHOWN_MAX = 20
+SHOWN_MAX = 8
+LINE_MAX = 400
 
 
 class Report:
@@ -21,7 +22,7 @@ class Report:
 
     def say(self, line: str) -> None:
         if not self._quiet:
-            print(line, flush=True)
+            print(line if len(line) <= LINE_MAX else line[:LINE_MAX] + " …", flush=True)
 
     def violations(self, where: str, sentences: list[str]) -> None:
         self.wrong += [f"{where}: {sentence}" for sentence in sentences]
@@ -38,15 +39,15 @@ class Report:
 
 
 @contextmanager
-def scratch(report: Report, parent: Path | None = None) -> Iterator[Path]:
-    """A folder for the run, kept (and named) when it has failed."""
+def scratch(report: Report, parent: Path | None = None, *, keep: bool = True) -> Iterator[Path]:
+    """A folder for the run. With `keep` it stays, and is named, when the run has failed."""
     folder = Path(tempfile.mkdtemp(prefix="torture-", dir=parent))
+    failed = True
     try:
         yield folder
-    except BaseException:
-        report.say(f"data and logs are kept in {folder}")
-        raise
-    if report.wrong:
-        report.say(f"data and logs are kept in {folder}")
-    else:
-        shutil.rmtree(folder)
+        failed = bool(report.wrong)
+    finally:
+        if failed and keep:
+            report.say(f"data and logs are kept in {folder}")
+        else:
+            shutil.rmtree(folder)
