@@ -7,7 +7,7 @@ A command carries what apply may not look up for itself: the proposer's time and
 import msgspec
 
 from consensus.core.ids import BucketId, ContentId, Digest, Generation, NodeId, SessionId, UploadId, VersionId
-from consensus.core.model import AccessKey, Attributes, Checksum, Holder, Slice, User, Value
+from consensus.core.model import AccessKey, Attributes, Checksum, Holder, Pairs, Slice, User, Value
 
 ROWS_PER_COMMAND_MAX = 1000
 """Bounds the time of one apply (promise 8)."""
@@ -168,6 +168,16 @@ class DeleteVersion(Command, frozen=True, kw_only=True):
     condition: Condition = Condition()
 
 
+class SetTags(Command, frozen=True, kw_only=True):
+    """Replace the tags of a version (None: the current one). Nothing else about it changes. Answer: TagsSet, NoKey,
+    NoVersion, IsMarker."""
+
+    bucket: BucketId
+    key: str
+    tags: Pairs
+    version_id: VersionId | None = None
+
+
 # Multipart uploads
 
 class CreateUpload(Command, frozen=True, kw_only=True):
@@ -322,7 +332,7 @@ AnyCommand = (
     OpenSession | EndSession | RegisterNode | Announce | Withdraw | CreateBucket | DeleteBucket | SetVersioning
     | StageContent | PutVersion | DeleteVersion | CreateUpload | PutPart | StageParts | CompleteUpload | AbortUpload | Drain
     | CreateUser | ChangeUser | DeleteUser | CreateKey | ChangeKey | DeleteKey | OpenBackup | KeepBackup | DropBackup
-    | ExpireUploads
+    | ExpireUploads | SetTags
 )
 
 

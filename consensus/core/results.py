@@ -118,6 +118,23 @@ class Deleted(Result, frozen=True, kw_only=True):
     delete_marker: bool = False
 
 
+class TagsSet(Result, frozen=True, kw_only=True):
+    """`version_id` is None in a bucket that was never versioned."""
+
+    version_id: VersionId | None
+
+
+class NoVersion(Result, frozen=True, kw_only=True):
+    """The key has no version of that name."""
+
+
+class IsMarker(Result, frozen=True, kw_only=True):
+    """The version is a delete marker, which has no more than a name."""
+
+    version_id: VersionId
+    modified_ms: int
+
+
 class Drained(Result, frozen=True, kw_only=True):
     """`more`: the queue is not empty yet."""
 
@@ -165,5 +182,5 @@ AnyResult = (
     Done | SessionOpened | SessionEnded | SequencePassed | Malformed | BucketCreated | BucketExists | NoBucket
     | BucketNotEmpty | NoKey | NoUpload | ConditionFailed | ConditionConflict | Committed | Staged | NotDurable
     | ChunkMissing | ContentMissing | PartStored | PartChanged | Deleted | Drained | Announced | Withdrawn
-    | UserExists | NoUser | KeyExists | NoAccessKey | BackupExists | NoBackup
+    | TagsSet | NoVersion | IsMarker | UserExists | NoUser | KeyExists | NoAccessKey | BackupExists | NoBackup
 )

@@ -7,7 +7,19 @@ gateway/s3 knows no outcomes.
 
 from collections.abc import Awaitable, Callable
 
-from gateway.ops import attributes, buckets, completing, copying, listing, multipart, never, objects, reading
+from gateway.ops import (
+    attributes,
+    buckets,
+    completing,
+    copying,
+    listing,
+    multipart,
+    never,
+    objects,
+    reading,
+    tagging,
+    versioning,
+)
 from gateway.ops.context import Context
 from gateway.s3.operations import OPERATION
 from gateway.s3.reply import Reply
@@ -23,10 +35,15 @@ _IMPLEMENTED: dict[str, Handler] = {
     "GetBucketLocation": buckets.get_bucket_location,
     "ListObjects": listing.list_objects,
     "ListObjectsV2": listing.list_objects_v2,
+    "ListObjectVersions": versioning.list_object_versions,
+    "GetBucketVersioning": versioning.get_bucket_versioning,
+    "PutBucketVersioning": versioning.put_bucket_versioning,
     "GetObject": reading.get_object,
     "HeadObject": reading.head_object,
     "GetObjectAttributes": attributes.get_object_attributes,
-    "GetObjectTagging": attributes.get_object_tagging,
+    "GetObjectTagging": tagging.get_object_tagging,
+    "PutObjectTagging": tagging.put_object_tagging,
+    "DeleteObjectTagging": tagging.delete_object_tagging,
     "PutObject": objects.put_object,
     "DeleteObject": objects.delete_object,
     "DeleteObjects": objects.delete_objects,

@@ -1,4 +1,4 @@
-"""What is known about an object without its bytes: GetObjectAttributes, and its tags."""
+"""What is known about an object without its bytes: GetObjectAttributes."""
 
 from gateway.ops.context import Context
 from gateway.ops.listing import whole_number
@@ -9,8 +9,6 @@ from gateway.s3.errors import S3Error
 from gateway.s3.hoisting import effective_headers
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
-from gateway.s3.xml_pieces import document
-from gateway.s3.xml_text import escape
 
 ATTRIBUTES = frozenset({"ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize"})
 PARTS_PER_PAGE = 1000
@@ -65,12 +63,3 @@ async def _parts(ctx: Context, request: S3Request, found: Found) -> xml_write.Ob
     return xml_write.ObjectParts(
         version.part_count, page, marker, page[-1].number if page else 0, limit, len(parts) > limit
     )
-
-
-async def get_object_tagging(ctx: Context, request: S3Request) -> Reply:
-    """The tags, in the order in which they were given; none is an empty set."""
-    bucket, version, _ = await find(ctx, request)
-    tags = "".join(
-        f"<Tag><Key>{escape(key)}</Key><Value>{escape(value)}</Value></Tag>" for key, value in version.attributes.tags
-    )
-    return xml(document("Tagging", f"<TagSet>{tags}</TagSet>"), read_version(bucket, version.version_id))

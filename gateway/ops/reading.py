@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import NamedTuple
 
 from consensus.core.errors import ClusterError, Corrupt
-from consensus.core.ids import ContentId
+from consensus.core.ids import ContentId, VersionId
 from consensus.core.model import Bucket, Checksum, LocatedSlice, ObjectVersion
 from gateway.ops.context import Context
 from gateway.ops.replies import checksum_headers, read_version
@@ -51,12 +51,17 @@ async def find(ctx: Context, request: S3Request) -> Found:
     if version is None:
         raise S3Error("NoSuchKey", Key=request.key)
     if version.delete_marker:
-        marker = [("x-amz-delete-marker", "true"), ("x-amz-version-id", version.version_id)]
-        if wanted is None:
-            raise S3Error("NoSuchKey", headers=tuple(marker), Key=request.key)
-        marker += [("allow", "DELETE"), ("last-modified", times.http_date(version.modified_ms))]
-        raise S3Error("MethodNotAllowed", headers=tuple(marker), Method=request.method, ResourceType="DeleteMarker")
+        raise is_marker(request, version.version_id, version.modified_ms, named=wanted is not None)
     return Found(bucket, version, slices)
+
+
+def is_marker(request: S3Request, version_id: VersionId, modified_ms: int, *, named: bool) -> S3Error:
+    """A delete marker hides the key from those who ask for it, and can only be deleted by those who name it."""
+    marker = [("x-amz-delete-marker", "true"), ("x-amz-version-id", version_id)]
+    if not named:
+        return S3Error("NoSuchKey", headers=tuple(marker), Key=request.key)
+    marker += [("allow", "DELETE"), ("last-modified", times.http_date(modified_ms))]
+    return S3Error("MethodNotAllowed", headers=tuple(marker), Method=request.method, ResourceType="DeleteMarker")
 
 
 
@@ -193,11 +198,15 @@ async def stream_body(
 async def _covering(
     ctx: Context, content: ContentId, slices: list[LocatedSlice], start: int, length: int
 ) -> list[LocatedSlice]:
-    """Slices trimmed to begin at `start`, as many as one look gives and none beyond `length`."""
+    """Slices trimmed to begin at `start`, as many as one look gives and none beyond `length`.
+
+    Whoever begins to read knows all that one look gives: should the object be deleted meanwhile, the metadata keeps only
+    contents for a while that are longer than that (`contents.SLICES_AT_A_LOOK`), and storage nodes keep the chunks.
+    """
     end = sum([part.length for part in slices])
     if start == 0 and length == end:
         return slices                 # the usual GET: all of a small object
-    if start + length > end and not (start < end and length > INLINE_BYTES_MAX):
+    if start + length > end:
         return await ctx.metadata.slices(content, start, length)
     covering: list[LocatedSlice] = []
     at = 0

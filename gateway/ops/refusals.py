@@ -16,6 +16,7 @@ from consensus.core.results import (
     NoKey,
     NotDurable,
     NoUpload,
+    NoVersion,
     PartChanged,
     SequencePassed,
     SessionEnded,
@@ -34,6 +35,8 @@ def refusal(outcome: AnyResult, request: S3Request, *, key: str | None = None) -
             return S3Error("BucketNotEmpty", BucketName=request.bucket)
         case NoKey():
             return S3Error("NoSuchKey", Key=key)
+        case NoVersion():
+            return S3Error("NoSuchVersion", Key=key, VersionId=request.query.get("versionId", ""))
         case NoUpload():
             return no_such_upload(request)
         case ConditionFailed(condition=condition):

@@ -174,8 +174,7 @@ OPERATIONS: tuple[Operation, ...] = (
          never=_document("RequestPaymentConfiguration", "<Payer>BucketOwner</Payer>")),
     _row("PutBucketRequestPayment", "PUT", "bucket", "requestPayment", "PutBucketRequestPayment"),
     # versions and locks
-    _row("GetBucketVersioning", "GET", "bucket", "versioning", "GetBucketVersioning",
-         never=_document("VersioningConfiguration")),
+    _row("GetBucketVersioning", "GET", "bucket", "versioning", "GetBucketVersioning"),
     _row("PutBucketVersioning", "PUT", "bucket", "versioning", "PutBucketVersioning"),
     _row("GetObjectLockConfiguration", "GET", "bucket", "object-lock", "GetBucketObjectLockConfiguration",
          never=_error(404, "ObjectLockConfigurationNotFoundError")),

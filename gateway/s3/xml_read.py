@@ -255,3 +255,26 @@ def versioning_configuration(body: bytes) -> Versioning:
     if status not in ("Enabled", "Suspended") or mfa_delete not in (None, "Enabled", "Disabled"):
         malformed()
     return Versioning(status, mfa_delete)
+
+
+_TAGGING_FIELDS = frozenset({"TagSet"})
+_TAG_FIELDS = frozenset({"Key", "Value"})
+
+
+def tagging(body: bytes) -> tuple[tuple[str, str], ...]:
+    """The tags of a Tagging document in the order sent; `tags.check` says whether S3 allows them."""
+    fields = _fields(parse(body, "Tagging", SMALL_BYTES_MAX), _TAGGING_FIELDS)
+    tag_set = fields.get("TagSet")
+    if tag_set is None or tag_set.text.strip():
+        malformed()
+    return tuple(map(_tag, tag_set.children))
+
+
+def _tag(element: Element) -> tuple[str, str]:
+    if element.name != "Tag":
+        malformed()
+    fields = _fields(element, _TAG_FIELDS)
+    key, value = _text(fields, "Key"), _text(fields, "Value")
+    if key is None or value is None:
+        malformed()
+    return key, value

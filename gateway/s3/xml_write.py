@@ -54,6 +54,12 @@ def versioning_configuration(status: str) -> bytes:
     return document("VersioningConfiguration", optional("Status", status or None))
 
 
+def tagging(tags: Iterable[tuple[str, str]]) -> bytes:
+    """Tags in their order; none is an empty set."""
+    inner = "".join(f"<Tag><Key>{escape(key)}</Key><Value>{escape(value)}</Value></Tag>" for key, value in tags)
+    return document("Tagging", f"<TagSet>{inner}</TagSet>")
+
+
 def access_control_policy(owner: Owner) -> bytes:
     """The one access list there is: the owner may do everything."""
     return document(

@@ -1,33 +1,78 @@
-"""Versions as far as they exist already: reading, deleting and copying by version id (S3_SEMANTICS §8, §10, §14).
-
-Versioning cannot be switched by a client yet, so the tests switch it in the log.
-"""
+"""Versions: switched on and off, read, listed, deleted and copied by version id (S3_SEMANTICS §8, §10, §14)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from botocore.client import BaseClient
 
-from consensus.core.commands import SetVersioning
-from consensus.core.results import Done
 from tests.s3.errors import refused
-from tests.s3.in_process import InProcess
 
 Switch = Callable[[str], None]
 
 
 @pytest.fixture
-def switch(server: InProcess, bucket: str) -> Switch:
+def switch(s3: BaseClient, bucket: str) -> Switch:
     def to(status: str) -> None:
-        async def commit() -> None:
-            found = await server.metadata.bucket(bucket)
-            assert found is not None
-            outcome = await server.metadata.commit(SetVersioning(bucket=found.id, status=status))
-            assert isinstance(outcome, Done)
-
-        server.run(commit())
+        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": status})
+        assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == status
 
     return to
+
+
+def test_versioning_is_never_set_until_somebody_does(s3: BaseClient, bucket: str) -> None:
+    assert "Status" not in s3.get_bucket_versioning(Bucket=bucket)
+    s3.put_object(Bucket=bucket, Key="key", Body=b"x")
+    (version,) = s3.list_object_versions(Bucket=bucket)["Versions"]
+    assert (version["VersionId"], version["IsLatest"], version["Size"]) == ("null", True, 1)
+
+
+@pytest.mark.parametrize(("configuration", "code"), [
+    ({}, "IllegalVersioningConfigurationException"), ({"Status": "enabled"}, "MalformedXML"),
+    ({"Status": "Enabled", "MFADelete": "Enabled"}, "NotImplemented"),
+])
+def test_wrong_versioning_is_refused(
+    s3: BaseClient, bucket: str, configuration: dict[str, str], code: str,
+) -> None:
+    with refused(code, 501 if code == "NotImplemented" else 400):
+        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration=configuration)
+    assert "Status" not in s3.get_bucket_versioning(Bucket=bucket)
+
+
+def test_versions_are_listed_newest_first_page_by_page(s3: BaseClient, bucket: str, switch: Switch) -> None:
+    s3.put_object(Bucket=bucket, Key="b", Body=b"before")
+    switch("Enabled")
+    expected: list[tuple[str, str, bool, bool]] = [("b", "null", False, False)]
+    for body in (b"1", b"2"):
+        expected.insert(0, ("b", s3.put_object(Bucket=bucket, Key="b", Body=body)["VersionId"], False, False))
+    expected.insert(0, ("b", s3.delete_object(Bucket=bucket, Key="b")["VersionId"], True, True))
+    for key in ("a", "c/1", "c/2"):
+        expected.append((key, s3.put_object(Bucket=bucket, Key=key, Body=b"x")["VersionId"], False, True))
+    expected.sort(key=lambda entry: entry[0])
+    for size in (1, 2, 3, 1000):
+        found: list[tuple[str, str, bool, bool]] = []
+        marker: dict[str, Any] = {}
+        while True:
+            page = s3.list_object_versions(Bucket=bucket, MaxKeys=size, **marker)
+            entries = [(v, False) for v in page.get("Versions", ())] + [(v, True) for v in page.get("DeleteMarkers", ())]
+            assert len(entries) <= size
+            here = [(v["Key"], v["VersionId"], gone, v["IsLatest"]) for v, gone in entries]
+            found += sorted(here, key=expected.index)
+            if not page["IsTruncated"]:
+                break
+            marker = {"KeyMarker": page["NextKeyMarker"]}
+            if "NextVersionIdMarker" in page:
+                marker["VersionIdMarker"] = page["NextVersionIdMarker"]
+        assert found == expected
+    grouped = s3.list_object_versions(Bucket=bucket, Delimiter="/", Prefix="c")
+    assert [entry["Prefix"] for entry in grouped["CommonPrefixes"]] == ["c/"]
+    assert "Versions" not in grouped
+    after = s3.list_object_versions(Bucket=bucket, KeyMarker="b")
+    assert [version["Key"] for version in after["Versions"]] == ["c/1", "c/2"]
+    with refused("InvalidArgument", 400):
+        s3.list_object_versions(Bucket=bucket, VersionIdMarker=expected[0][1])
+    with refused("InvalidArgument", 400):
+        s3.list_object_versions(Bucket=bucket, KeyMarker="b", VersionIdMarker="no such form")
 
 
 def test_every_put_makes_a_version(s3: BaseClient, bucket: str, switch: Switch) -> None:
