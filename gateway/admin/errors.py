@@ -7,7 +7,7 @@ STATUS = {
     "NoSuchUser": 404, "UserExists": 409, "NoSuchAccessKey": 404, "AccessKeyExists": 409, "NoSuchNode": 404,
     "NoSuchBackup": 404, "BackupExists": 409, "ConfiguredIdentity": 409, "AlreadyRunning": 409,
     "Unavailable": 503, "NoSpace": 503, "UnknownOutcome": 500, "Damaged": 500,
-    "Misconfigured": 500,
+    "Misconfigured": 500, "NotYetEverywhere": 503,
 }
 """Every code that is not S3's, with its HTTP status."""
 

@@ -4,10 +4,12 @@ Users of the metadata are changed here; those of the configuration file and the 
 a change every gateway worker of this host is told, so that a disabled key is refused from the answer on.
 """
 
+import logging
 import secrets
 from typing import NamedTuple
 
 from consensus.core import commands
+from consensus.core.errors import ClusterError
 from consensus.core.model import AccessKey, User
 from consensus.core.results import AnyResult, Done, KeyExists, NoAccessKey, NoUser, UserExists
 from gateway.admin import values
@@ -15,6 +17,9 @@ from gateway.admin.context import AdminContext
 from gateway.admin.errors import AdminError
 from gateway.folders import new_access_key, new_secret_key
 from gateway.s3.times import iso8601
+from gateway.sealing import seal
+
+log = logging.getLogger("staddle.admin")
 
 SECRET_CHARACTERS_MIN = 8
 SECRET_CHARACTERS_MAX = 128
@@ -127,8 +132,6 @@ async def _new_key(ctx: AdminContext, user: str, access_key: str, secret_key: st
     access_key, secret_key = access_key or new_access_key(), secret_key or new_secret_key()
     if any(identity.access_key == access_key for _, identity in ctx.admin.configured()):
         raise AdminError("AccessKeyExists", f"The access key {access_key} is in use. Leave it away for a new one.")
-    from gateway.sealing import seal
-
     key = AccessKey(access_key=access_key, user=user, sealed=seal(ctx.admin.secret, access_key, secret_key))
     await _commit(ctx, commands.CreateKey(key=key, replaces=replaces), user, access_key, replaces)
     return values.NewKey(user=user, access_key=access_key, secret_key=secret_key)
@@ -140,7 +143,7 @@ async def _commit(ctx: AdminContext, command: commands.AnyCommand, name: str, ac
     outcome: AnyResult = await ctx.commit(command)
     match outcome:
         case Done():
-            await ctx.admin.reload()
+            await _tell(ctx, command)
         case UserExists():
             raise AdminError("UserExists", f"There is a user {name!r} already.")
         case NoUser():
@@ -151,6 +154,17 @@ async def _commit(ctx: AdminContext, command: commands.AnyCommand, name: str, ac
             raise _no_key(replaces)
         case _:
             raise AssertionError(f"unexpected outcome {outcome!r}")
+
+
+async def _tell(ctx: AdminContext, command: commands.AnyCommand) -> None:
+    """Return when every worker knows. One that does not answer reads it within a second of coming back: a new key may wait
+    for that (its secret is shown only now), but nobody should believe that a key is refused everywhere when it isn't."""
+    try:
+        await ctx.admin.reload()
+    except ClusterError as error:
+        if not isinstance(command, commands.CreateUser | commands.CreateKey):
+            raise AdminError("NotYetEverywhere", f"It is done, but {error}. There it takes effect in a moment.") from None
+        log.warning("%s", error, extra={"request_id": ctx.request_id})
 
 
 def _no_user(name: str) -> AdminError:

@@ -6,6 +6,7 @@ takes 0.15 s to import, so the first request does it.
 
 import email.utils
 import os
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -129,17 +130,20 @@ class Connection:
         except (exceptions.ConnectTimeoutError, exceptions.ReadTimeoutError):
             raise CommandError(
                 f"{self.endpoint} does not answer (waited {TIMEOUT_S:g} s). Is it the right address? A firewall?") from None
-        except exceptions.EndpointConnectionError as error:
-            raise CommandError(self._unreachable(str(error))) from None
+        except exceptions.EndpointConnectionError:
+            raise CommandError(self._unreachable()) from None
         except exceptions.ConnectionClosedError:
             hint = " Does it want https://?" if self.endpoint.startswith("http://") else " Its log tells more."
             raise CommandError(f"{self.endpoint} closed the connection without an answer.{hint}") from None
         except exceptions.HTTPClientError as error:
             raise CommandError(f"no answer from {self.endpoint}: {error}") from None
 
-    def _unreachable(self, reason: str) -> str:
-        if "Name or service not known" in reason or "resolve" in reason.lower():
-            return f"the host of {self.endpoint} has no address. Is the name right?"
+    def _unreachable(self) -> str:
+        host = urlsplit(self.endpoint).hostname or ""
+        try:
+            socket.getaddrinfo(host, None)
+        except OSError:
+            return f"the host {host!r} has no address. Is it spelt right in --endpoint or STADDLE_ENDPOINT?"
         return (f"no server answers at {self.endpoint}. Start one with `staddle serve`, or say where it is with --endpoint URL "
                 "or STADDLE_ENDPOINT.")
 

@@ -36,16 +36,13 @@ PARTS_MAX = 10_000
 @remote(object_app, "ls", "list")
 def list_objects(
     server: Server,
-    at: Annotated[str, typer.Argument(
-        metavar="s3://BUCKET[/PREFIX]", help="Keys that begin like this. Without: all buckets.", show_default=False)] = "",
+    at: Annotated[str, typer.Argument(metavar="s3://BUCKET[/PREFIX]", help="Keys that begin like this.")],
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="All keys, not one level of folders.")] = False,
 ) -> None:
     """List objects. A `/` in keys is shown as a folder, unless --recursive.
 
     Example: staddle object ls s3://photos/2024/
     """
-    if not at or at.rstrip("/") == "s3:":
-        raise CommandError("which bucket? `staddle object ls s3://BUCKET`; `staddle bucket list` shows them.", status=2)
     where = place(at, key=False)
     if server.as_json:
         pages = list(_pages(server, where, "" if recursive else "/"))

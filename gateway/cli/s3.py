@@ -11,13 +11,13 @@ CONNECT_TIMEOUT_S = 5.0
 
 
 class Place(NamedTuple):
-    """``s3://bucket/key``. `key` is empty for a bucket, both are for all buckets."""
+    """``s3://bucket/key``. `key` is empty for a bucket."""
 
     bucket: str
     key: str
 
     def __str__(self) -> str:
-        return f"s3://{self.bucket}/{self.key}" if self.key else f"s3://{self.bucket}"
+        return f"s3://{self.bucket}/{self.key}"
 
 
 def is_place(text: str) -> bool:
@@ -29,6 +29,8 @@ def place(text: str, *, key: bool) -> Place:
     if not is_place(text):
         raise CommandError(f"{text!r} is not of the form s3://bucket/key.", status=2)
     bucket, _, rest = text.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise CommandError(f"{text!r} names no bucket: s3://bucket/key is wanted.", status=2)
     if key and not (bucket and rest):
         raise CommandError(f"{text!r} names no object: s3://bucket/key is wanted.", status=2)
     return Place(bucket, rest)
