@@ -1,4 +1,4 @@
-"""Staddle from Python: a real S3 server for the length of a `with` block.
+"""Staddle from Python: a real S3 server for the length of a `with` block, and for tests with pytest.
 
     import staddle
 
@@ -6,23 +6,26 @@
         client = s3.client()
         client.create_bucket(Bucket="first")
 
-The server is `staddle serve` with all its processes, on a free port of the loopback address, in a folder of its own that
-is removed at the end, or in one that you give and keep. Nothing else of Staddle is meant to be imported.
+The server is the whole store in one process of its own (gateway/single.py), on a free port of the loopback address. Its
+data lies in a temporary folder that is removed at the end, or in one that you give and keep; `staddle serve --data` opens
+the same folder, and the other way round. docs/EMBEDDING.md has more examples, and the pytest fixtures `s3_server`,
+`s3_client` and `s3_bucket`. Nothing else of Staddle is meant to be imported.
 """
 
+import atexit
 import contextlib
-import http.client
+import json
 import os
-import secrets
+import select
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -33,8 +36,10 @@ START_S_MAX = 30.0
 STOP_S_MAX = 40.0
 """Requests under way may take 30 s to finish when the server stops."""
 
-_PORTS = range(20_000, 32_000)
-"""Below the range from which systems take ports for outgoing connections."""
+DELETE_AT_ONCE = 1000
+"""S3's limit for one DeleteObjects."""
+
+LOG_BYTES_SHOWN = 4000
 
 
 class ServerError(RuntimeError):
@@ -44,91 +49,145 @@ class ServerError(RuntimeError):
 class Server:
     """A server that runs from `start` (or `with`) to `stop`.
 
-    `folder` holds its data: a temporary one if None. `settings` are those of docs/CONFIGURATION.md. The keys are random
-    unless given. After `start`: `endpoint_url`, `access_key`, `secret_key`, `region`.
+    `folder` is its data folder, or several of them, each a storage node: a temporary one if None. `settings` are those
+    of docs/CONFIGURATION.md. The root key is `access_key` and `secret_key` if given, else the one that the folder has;
+    a new folder gets a new one. `port` 0 takes a free port.
+
+    After `start`: `endpoint_url`, `port`, `access_key`, `secret_key`, `region`.
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str] | None = None, *, access_key: str | None = None, secret_key: str | None = None,
-        region: str = "us-east-1", settings: Mapping[str, str] | None = None,
+        self, folder: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None, *,
+        access_key: str | None = None, secret_key: str | None = None, region: str = "us-east-1", port: int = 0,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
-        self.access_key = access_key or "".join(secrets.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") for _ in range(20))
-        self.secret_key = secret_key or secrets.token_urlsafe(30)
+        self.access_key, self.secret_key = access_key or "", secret_key or ""
         self.region = region
+        self.port = port
         self.endpoint_url = ""
-        self._given, self._settings = folder, dict(settings or {})
+        self._asked_port = port
+        self._given = [Path(folder)] if isinstance(folder, str | os.PathLike) else [Path(one) for one in folder or ()]
+        # A line for each request is for operators; whoever wants it sets log_level to "info".
+        self._settings = {"log_level": "warning", **(settings or {}), "region": region}
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._log: Path | None = None
 
+    # Its life
+
     def start(self) -> Self:
         """Returns once the server can read and write. Raises ServerError."""
-        if self._given is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="staddle-")
-            folder = Path(self._temporary.name)
-        else:
-            folder = Path(self._given)
+        assert self._process is None, "already started"
+        folders = [folder.absolute() for folder in self._given]
+        if not folders:
+            self._temporary = tempfile.TemporaryDirectory(prefix="staddle-", ignore_cleanup_errors=True)
+            folders = [Path(self._temporary.name) / "data"]
+        for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
-        port = _free_port()
-        self.endpoint_url = f"http://127.0.0.1:{port}"
-        self._log = folder / "server.log"
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("STADDLE_")}
-        environment |= {f"STADDLE_{key.upper()}": value for key, value in self._settings.items()}
-        environment |= {"STADDLE_REGION": self.region, "STADDLE_ROOT_ACCESS_KEY": self.access_key,
-                        "STADDLE_ROOT_SECRET_KEY": self.secret_key}
+        (folders[0] / "run").mkdir(mode=0o700, exist_ok=True)
+        self._log = folders[0] / "run" / "server.log"
+        orders = {"data": [str(folder) for folder in folders], "listen": f"127.0.0.1:{self._asked_port}",
+                  "settings": self._settings, "access_key": self.access_key or None, "secret_key": self.secret_key or None}
         with self._log.open("ab") as log:
-            # -P: a folder of yours that is called gateway is never picked up in place of ours.
+            # -P: a folder of yours that is called gateway is never picked up in place of ours. A session of its own: a
+            # Ctrl-C reaches you, and you stop the server when you are done.
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "gateway.cli", "serve", "--data", str(folder / "data"),
-                 "--listen", f"127.0.0.1:{port}"],
-                env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                [sys.executable, "-P", "-m", "gateway.single"], env=_environment(), stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, stderr=log, start_new_session=True)
+        atexit.register(self.stop)
         try:
-            self._wait_ready(port)
+            assert self._process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):      # it has ended: the log says why
+                self._process.stdin.write(json.dumps(orders).encode() + b"\n")
+                self._process.stdin.flush()
+            ready = self._said()
         except BaseException:
             self.stop()
             raise
+        self.port, self.access_key, self.secret_key = ready["port"], ready["access_key"], ready["secret_key"]
+        self.endpoint_url = f"http://127.0.0.1:{self.port}"
         return self
 
-    def _wait_ready(self, port: int) -> None:
-        assert self._process is not None
-        deadline = time.monotonic() + START_S_MAX
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                raise ServerError(f"the server ended with status {self._process.returncode}:\n{self._log_end()}")
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-                try:
-                    connection.request("GET", "/-/health/ready")
-                    if connection.getresponse().status == 200:
-                        return
-                finally:
-                    connection.close()
-            time.sleep(0.01)                       # there is nothing to wait on but the server's own answer
-        raise ServerError(f"the server was not ready within {START_S_MAX:.0f} s:\n{self._log_end()}")
-
-    def _log_end(self) -> str:
-        return "" if self._log is None else self._log.read_text(errors="replace")[-4000:]
+    def _said(self) -> dict[str, Any]:
+        """What the server says when it is ready. Raises ServerError."""
+        process = self._process
+        assert process is not None
+        assert process.stdout is not None
+        heard, deadline = b"", time.monotonic() + START_S_MAX
+        waiting = select.poll()                             # select.select knows no descriptor above 1023
+        waiting.register(process.stdout, select.POLLIN | select.POLLHUP)
+        while not heard.endswith(b"\n"):
+            if not waiting.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise ServerError(f"the server was not ready within {START_S_MAX:.0f} s:\n{self.log()}")
+            piece = os.read(process.stdout.fileno(), 4096)
+            if not piece:
+                raise ServerError(f"the server ended with status {process.wait()}:\n{self.log()}")
+            heard += piece
+        said: dict[str, Any] = json.loads(heard)
+        return said
 
     def stop(self) -> None:
         """Stop it cleanly; a temporary folder goes. May be called twice."""
+        atexit.unregister(self.stop)
         process, self._process = self._process, None
         if process is not None:
-            process.send_signal(signal.SIGTERM)
+            assert process.stdin is not None
+            assert process.stdout is not None
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()                       # that is how it is told
+            process.send_signal(signal.SIGTERM)             # a fork of this process may hold the pipe open
             try:
                 process.wait(STOP_S_MAX)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            process.stdout.close()
         if self._temporary is not None:
             self._temporary.cleanup()
             self._temporary = None
 
+    def log(self) -> str:
+        """The end of the server's log."""
+        if self._log is None or not self._log.exists():
+            return ""
+        with self._log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_BYTES_SHOWN))
+            return file.read().decode(errors="replace")
+
+    # Using it
+
     def client(self, **options: Any) -> Any:
         """A boto3 S3 client of this server; `options` go to boto3."""
+        return self._boto3("client", options)
+
+    def resource(self, **options: Any) -> Any:
+        """A boto3 S3 resource of this server; `options` go to boto3."""
+        return self._boto3("resource", options)
+
+    def _boto3(self, kind: str, options: dict[str, Any]) -> Any:
         import boto3
 
-        return boto3.client("s3", endpoint_url=self.endpoint_url, region_name=self.region,
-                            aws_access_key_id=self.access_key, aws_secret_access_key=self.secret_key, **options)
+        ours = {"endpoint_url": self.endpoint_url, "region_name": self.region, "aws_access_key_id": self.access_key,
+                "aws_secret_access_key": self.secret_key}
+        return getattr(boto3, kind)("s3", **{**ours, **options})
+
+    def env(self) -> dict[str, str]:
+        """Environment variables by which other programs (the aws CLI, SDKs of any language) find this server."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key, "AWS_SESSION_TOKEN": "",
+            "AWS_REGION": self.region, "AWS_DEFAULT_REGION": self.region, "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_ENDPOINT_URL_S3": self.endpoint_url, "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def url(self, bucket: str, key: str = "") -> str:
+        """The address of a bucket or an object, without a signature."""
+        return f"{self.endpoint_url}/{quote(bucket)}" + (f"/{quote(key)}" if key else "")
+
+    def reset(self) -> None:
+        """Delete all buckets with all that is in them: a clean server sooner than a new one."""
+        client = self.client()
+        for bucket in client.list_buckets()["Buckets"]:
+            _remove(client, bucket["Name"])
 
     def __enter__(self) -> Self:
         return self.start()
@@ -139,12 +198,64 @@ class Server:
         self.stop()
 
 
-def _free_port() -> int:
-    """A port on which nobody listens."""
-    start = secrets.randbelow(len(_PORTS))
-    for offset in range(len(_PORTS)):
-        port = _PORTS[(start + offset) % len(_PORTS)]
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise ServerError("no free port")
+def _environment() -> dict[str, str]:
+    """The server's: without settings of another one, and with the folder that this module was imported from."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("STADDLE_")}
+    here = os.path.dirname(os.path.abspath(__file__))
+    if os.path.basename(here) not in ("site-packages", "dist-packages"):
+        ours["PYTHONPATH"] = os.pathsep.join(filter(None, (here, ours.get("PYTHONPATH"))))
+    return ours
+
+
+def _remove(client: Any, bucket: str) -> None:
+    """A bucket with its versions, objects and unfinished uploads. One that is gone already is no error."""
+    try:
+        for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
+            for upload in page.get("Uploads", ()):
+                client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+        for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket):
+            named = [{"Key": one["Key"], "VersionId": one["VersionId"]}
+                     for one in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))]
+            for start in range(0, len(named), DELETE_AT_ONCE):
+                client.delete_objects(Bucket=bucket, Delete={"Objects": named[start:start + DELETE_AT_ONCE], "Quiet": True})
+        client.delete_bucket(Bucket=bucket)
+    except client.exceptions.NoSuchBucket:
+        return
+
+
+def __getattr__(name: str) -> Any:
+    """`pytest_plugin` is what pytest loads (entry point `pytest11`). It is made when it is first asked for, so that
+    nobody else imports pytest for it."""
+    if name != "pytest_plugin":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import pytest
+
+    class Fixtures:
+        """A server for tests."""
+
+        @pytest.fixture(scope="session")
+        def s3_settings(self) -> Mapping[str, Any]:
+            """Settings of `s3_server` (docs/CONFIGURATION.md). Override it in your conftest.py."""
+            return {}
+
+        @pytest.fixture(scope="session")
+        def s3_server(self, s3_settings: Mapping[str, Any]) -> Iterator[Server]:
+            """A Staddle server for the whole session (with pytest-xdist: one for each worker)."""
+            with Server(settings=s3_settings) as server:
+                yield server
+
+        @pytest.fixture(scope="session")
+        def s3_client(self, s3_server: Server) -> Any:
+            """A boto3 client of `s3_server`."""
+            return s3_server.client()
+
+        @pytest.fixture
+        def s3_bucket(self, s3_client: Any) -> Iterator[str]:
+            """The name of a new, empty bucket, which is removed after the test with all that is in it."""
+            name = f"test-{os.urandom(8).hex()}"
+            s3_client.create_bucket(Bucket=name)
+            yield name
+            _remove(s3_client, name)
+
+    globals()[name] = plugin = Fixtures()
+    return plugin

@@ -12,8 +12,9 @@ import os
 import signal
 import ssl
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import msgspec
 import uvloop
@@ -65,6 +66,9 @@ class Role(Protocol):
         """Finish what is under way, then let go of everything. Called once."""
 
 
+R = TypeVar("R", bound=Role)
+
+
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """All that a process needs to know. It travels through a pipe: it holds secrets."""
 
@@ -76,6 +80,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     root: Identity
     host: str
     port: int
+    alone: bool = False           # the machine's only gateway, in a process with all other roles (gateway/single.py)
 
     @property
     def name(self) -> str:
@@ -112,7 +117,8 @@ class StorageRole:
         node = node_id(data)
         self._metadata = MetadataClient(folders.meta_address, secret, str(folders.meta), owner=f"node {node}")
         self._node = NodeServer(data=str(data.absolute()), node=node, address=folders.node_address(number), secret=secret,
-                                metadata=self._metadata, read_grace_s=config.read_grace_seconds)
+                                metadata=self._metadata, read_grace_s=config.read_grace_seconds,
+                                compact_dead_percent=config.compact_dead_percent)
 
     async def start(self) -> None:
         await self._metadata.start()
@@ -155,7 +161,7 @@ class GatewayRole:
             routes=[mount_admin(admin), *metrics_routes(self._page, services, auth, config.metrics_token)],
             counters=self._counters)
         self.server = GatewayServer(self._application, host=launch.host, port=launch.port, tls_cert=config.tls_cert,
-                                    tls_key=config.tls_key, limits=limits)
+                                    tls_key=config.tls_key, limits=limits, alone=launch.alone)
         self._metrics_server = None if config.metrics_listen is None else _metrics_server(self._page, config.metrics_listen)
 
     async def start(self) -> None:
@@ -214,31 +220,35 @@ def main() -> int:
         return 0                                   # the supervisor went away before it told us what to be
     launch = msgspec.json.decode(line, type=Launch, dec_hook=decode_setting)
     logs.set_up(launch.config.log_level, launch.name)
-    return uvloop.run(_run(launch))
+    return uvloop.run(run(launch.name, Folders(Path(launch.folders)), lambda: build(launch), lambda role: b"ready"))
 
 
-async def _run(launch: Launch) -> int:
+async def run(name: str, folders: Folders, make: Callable[[], R], ready: Callable[[R], bytes]) -> int:
+    """The life of a process: make a role and start it, say `ready` (a line of it) on standard output, stop it when told.
+
+    It is told by SIGTERM, SIGINT or the end of standard input. The exit status.
+    """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     loop.add_reader(sys.stdin.fileno(), stopping.set)      # readable means ended: nothing else is ever sent
     try:
-        Folders(Path(launch.folders)).run.mkdir(mode=0o700, exist_ok=True)       # somebody may have tidied it away
-        role = build(launch)
+        folders.run.mkdir(mode=0o700, exist_ok=True)       # somebody may have tidied it away
+        role = make()
         if not await _started(role, stopping):
             return 0
     except (Refused, FolderError, ssl.SSLError) as error:
         log.error("%s", error)
         return EX_CONFIG
     except (ClusterError, OSError) as error:
-        log.error("%s could not start: %s", launch.name, error)
+        log.error("%s could not start: %s", name, error)
         return 1
     gc.collect()
     gc.freeze()                                    # what start-up made stays; collections need not look at it again
     gc.set_threshold(COLLECT_AFTER, *gc.get_threshold()[1:])
     with contextlib.suppress(BrokenPipeError):
-        os.write(sys.stdout.fileno(), b"ready\n")
+        os.write(sys.stdout.fileno(), ready(role) + b"\n")
     await stopping.wait()
     loop.remove_reader(sys.stdin.fileno())
     await role.stop()

@@ -35,13 +35,14 @@ TLS_GOODBYE_S = 2.0
 later doesn't read, so it doesn't answer, and the end would wait for it as long as for a request."""
 
 
-def listening_socket(host: str, port: int) -> socket.socket:
-    """Bound, not yet listening; shares its port with other gateways of this user. Raises OSError."""
+def listening_socket(host: str, port: int, *, shared: bool = True) -> socket.socket:
+    """Bound, not yet listening. Raises OSError. `shared`: with other gateways of this user. Then two servers would not
+    notice each other on one port; who is alone takes no port that another one has, and none gets his."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shared))
         sock.bind((host, port))
         sock.setblocking(False)
     except OSError:
@@ -73,11 +74,12 @@ def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
 
 
 class GatewayServer:
-    """`application` is ASGI; ours is `gateway.http.app.Application`. `stock` uses uvicorn's HTTP in place of ours."""
+    """`application` is ASGI; ours is `gateway.http.app.Application`. `stock` uses uvicorn's HTTP in place of ours;
+    `alone` shares the port with no other process."""
 
     def __init__(
         self, application: Any, *, host: str = "127.0.0.1", port: int = 0, tls_cert: Path | None = None,
-        tls_key: Path | None = None, limits: Limits | None = None, stock: bool = False,
+        tls_key: Path | None = None, limits: Limits | None = None, stock: bool = False, alone: bool = False,
     ) -> None:
         self._application = application
         self._host = host
@@ -85,6 +87,7 @@ class GatewayServer:
         self._tls = (tls_cert, tls_key)
         self._limits = limits or Limits()
         self._stock = stock
+        self._alone = alone
         self._server: _Server | None = None
         self._shared: Shared | None = None
 
@@ -114,7 +117,7 @@ class GatewayServer:
         if allowed < limits.connections_max:
             log.warning("the limit of open files leaves room for %d connections only", allowed)
             limits = dataclasses.replace(limits, connections_max=allowed)
-        sock = listening_socket(self._host, self._port)
+        sock = listening_socket(self._host, self._port, shared=not self._alone)
         self._port = sock.getsockname()[1]
         connection = None if self._stock else protocol_class(limits)
         self._shared = None if connection is None else connection.shared
