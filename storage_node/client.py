@@ -6,6 +6,7 @@ Unavailable at once rather than waiting, for another node may do. Nothing is ret
 """
 
 import asyncio
+from collections.abc import Callable
 
 import msgspec
 
@@ -15,13 +16,21 @@ from consensus.core.wire import OK, WireClient
 from storage_node import protocol
 from storage_node.chunk import BLOCK_BYTES, Buffer
 from storage_node.index import Copy
-from storage_node.store import StoreStatistics
+from storage_node.inventory import Compared
+from storage_node.scrub import ScrubStatus
+from storage_node.settle import Step
+from storage_node.status import DamageReport, NodeStatus
+from storage_node.store import CompactionState, StoreStatistics
+from storage_node.waiting import WaitingPage
 
 BULK_LINKS = 3
 """Streams share them, so one slow stream holds up a third of the others at worst."""
 
 DEADLINE_S = 30.0
 """Of a request: a disk that takes longer is as good as gone, and the client's own patience is 60 s."""
+
+LONG_DEADLINE_S = 300.0
+"""Of work that reads whole chunks, a page of them at once."""
 
 BULK_FROM_BYTES = 64 << 10
 """Answers at least this long come over a bulk connection."""
@@ -32,8 +41,15 @@ LINK_BYTES_MAX = 16 << 20
 CONNECT_TIMEOUT_S = 2.0
 
 _copies = msgspec.msgpack.Decoder(list[Copy])
+_compaction = msgspec.msgpack.Decoder(tuple[int, CompactionState])
 _copy = msgspec.msgpack.Decoder(Copy)
 _statistics = msgspec.msgpack.Decoder(StoreStatistics)
+_status = msgspec.msgpack.Decoder(NodeStatus)
+_scrub = msgspec.msgpack.Decoder(ScrubStatus)
+_damage = msgspec.msgpack.Decoder(DamageReport)
+_waiting = msgspec.msgpack.Decoder(WaitingPage)
+_step = msgspec.msgpack.Decoder(Step)
+_compared = msgspec.msgpack.Decoder(tuple[bool, Compared])
 
 
 class _Connection:
@@ -213,12 +229,72 @@ class NodeClient:
     async def statistics(self) -> StoreStatistics:
         return _statistics.decode(await self._ask(self._small, protocol.STATISTICS, b""))
 
-    async def report(self, digest: Digest, generation: Generation) -> None:
-        """This copy looked damaged: the node looks for itself."""
-        await self._ask(self._bulk_connection(), protocol.REPORT, protocol.name_of(digest, generation))
+    async def report(self, digest: Digest, generation: Generation) -> bool:
+        """This copy looked damaged, or wasn't there: the node looks for itself, reads all of it, and has it mended. True if
+        it is good."""
+        return await self._ask_long(protocol.REPORT, protocol.name_of(digest, generation)) == b"\x01"
 
     async def kick(self) -> None:
         await self._ask(self._small, protocol.KICK, b"")
+
+    async def compact(self, dead_percent: int) -> int:
+        """Begin to compact segments of which so much is dead. The number of the run."""
+        return _compaction.decode(await self._ask(self._small, protocol.COMPACT, bytes((dead_percent,))))[0]
+
+    async def compaction(self) -> CompactionState:
+        """The run that is under way, or the last one."""
+        return _compaction.decode(await self._ask(self._small, protocol.COMPACT, b""))[1]
+
+    # Care: see storage_node.care
+
+    async def status(self) -> NodeStatus:
+        return _status.decode(await self._ask(self._bulk_connection(), protocol.STATUS, b""))
+
+    async def scrub(self, action: str = "status", *, full_speed: bool = False, anew: bool = True) -> ScrubStatus:
+        """`action`: start | stop | status. A start begins a pass now; `anew` also when one is under way. Whoever waits for
+        it asks for the status until `passes` has grown."""
+        request = msgspec.msgpack.encode((action, full_speed, anew))
+        return _scrub.decode(await self._ask(self._small, protocol.SCRUB, request))
+
+    async def damage(self, limit: int = 1000) -> DamageReport:
+        """What was found damaged: still to be dealt with, and dealt with."""
+        return _damage.decode(await self._ask(self._bulk_connection(), protocol.DAMAGE, msgspec.msgpack.encode(limit)))
+
+    async def gc_report(self, after: tuple[bytes, bytes] | None = None, limit: int = 300) -> WaitingPage:
+        """Copies that take space and don't count, and why they are here. Changes nothing. Go on with `after` of the answer,
+        until that is None; `waiting.total` adds up."""
+        request = msgspec.msgpack.encode((after, limit))
+        return _waiting.decode(await self._ask(self._bulk_connection(), protocol.GC_REPORT, request))
+
+    async def gc_step(self, after: tuple[bytes, bytes] | None = None, *, no_grace: bool = False) -> Step:
+        """Ask about one page of them now, and let go of what may go. `no_grace`: don't wait for readers that have begun."""
+        request = msgspec.msgpack.encode((after, no_grace))
+        return _step.decode(await self._ask_long(protocol.GC_RUN, request))
+
+    async def gc_run(self, *, no_grace: bool = False, progress: Callable[[Step], None] | None = None) -> Step:
+        """Step by step to the end. `progress` gets the sum so far; the last sum is the answer."""
+        done = Step(0, 0, 0, None)
+        while True:
+            step = await self.gc_step(done.after, no_grace=no_grace)
+            done = Step(done.asked + step.asked, done.removed + step.removed, done.removed_bytes + step.removed_bytes,
+                        step.after)
+            if progress is not None:
+                progress(done)
+            if done.after is None:
+                return done
+
+    async def compare(self, *, begin: bool = False) -> tuple[bool, Compared]:
+        """Whether a comparison of the inventory with the metadata is under way (`begin`: from now on), and the last one."""
+        return _compared.decode(await self._ask(self._small, protocol.COMPARE, msgspec.msgpack.encode(begin)))
+
+    async def _ask_long(self, operation: int, request: bytes) -> bytes:
+        """Of work that may read many whole chunks."""
+        wire = await self._bulk_connection().get()
+        try:
+            async with asyncio.timeout(LONG_DEADLINE_S):
+                return checked(*await wire.call(operation, request))
+        except TimeoutError:
+            raise Unavailable(f"{self.address} did not answer in {LONG_DEADLINE_S:g} s") from None
 
     def _bulk_connection(self) -> _Connection:
         """The one with the fewest streams, else the next."""

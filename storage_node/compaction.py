@@ -22,7 +22,7 @@ import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 import msgspec
 
@@ -68,6 +68,9 @@ BYTES_PER_S = 32 << 20
 SHARE = 4
 """The pause after a batch, in times of what the batch took: clients have four fifths of the disk. Half as long as the batch
 when somebody asked for it."""
+
+PROGRESS_S = 0.1
+"""How often a run's progress is asked for by who waits for it."""
 
 Verify = Callable[[Copy], Awaitable[bool]]
 
@@ -258,6 +261,29 @@ def is_worth_it(row: SegmentRow, percent: int) -> bool:
     """At least `percent` of its records' bytes are dead, and something is. A segment in which nothing lives always is."""
     filled = row.used - SEGMENT_HEADER_BYTES
     return row.live <= 0 or (row.dead > 0 and row.dead * 100 >= filled * percent)
+
+
+class Node(Protocol):
+    """What `compact` needs of storage_node.client.NodeClient."""
+
+    async def compact(self, dead_percent: int) -> int: ...
+
+    async def compaction(self) -> CompactionState: ...
+
+
+async def compact(node: Node, dead_percent: int, progress: Callable[[CompactionState], None]) -> CompactionState:
+    """Have a node give back what it can, and wait for the end. Every change is told. A fault of its disk is in the result's
+    `error`. Raises Unavailable if the node goes away."""
+    run = await node.compact(dead_percent)
+    told = None
+    while True:
+        state = await node.compaction()
+        if state.run >= run and state != told:
+            progress(state)
+            told = state
+        if state.run > run or (state.run == run and not state.running):
+            return state
+        await asyncio.sleep(PROGRESS_S)
 
 
 class _Emptying:

@@ -12,8 +12,15 @@ big-endian.
 | STAT | name | msgpack Copy |
 | INVENTORY | msgpack (after, limit): after is (digest, generation) or nil | msgpack list of Copy, in order |
 | STATISTICS | nothing | msgpack StoreStatistics |
-| REPORT | name | nothing; the node reads that copy again and remembers if it is damaged |
+| REPORT | name | u8: 1 if the node, after reading that copy again, finds it good; 0: damaged or not here, to be mended |
 | KICK | nothing | nothing; the node asks the metadata about its new copies at once |
+| SCRUB | msgpack ("start" or "stop" or "status", full speed, anew) | msgpack ScrubStatus |
+| DAMAGE | msgpack limit | msgpack DamageReport |
+| GC_REPORT | msgpack (after, limit) | msgpack WaitingPage: copies that don't count, and why they are here |
+| GC_RUN | msgpack (after, no grace) | msgpack Step: a page of them was asked about and acted upon |
+| STATUS | nothing | msgpack NodeStatus |
+| COMPARE | msgpack bool: begin | msgpack (running, Compared): the inventory against the metadata |
+| COMPACT | nothing, or u8 per cent | msgpack (run, CompactionState); with a number, a run is begun first |
 
 A *name* is digest and generation, 32 + 16 bytes. TAKEN is a push: u64 stream, u64 bytes of it that are written; a
 sender keeps at most WINDOW_BYTES ahead of it. Streams go on connections of their own, so that small requests never
@@ -27,6 +34,9 @@ from consensus.core.ids import Digest, Generation
 from storage_node.errors import NotHere
 
 PUT, BEGIN, BLOCK, END, ABORT, TAKEN, GET, STAT, INVENTORY, STATISTICS, REPORT, KICK = range(1, 13)
+COMPACT = 17
+SCRUB, DAMAGE, GC_REPORT, GC_RUN = range(13, 17)
+STATUS, COMPARE = 18, 19
 NOT_HERE, NO_SPACE, UNAVAILABLE, CORRUPT, REFUSED = range(1, 6)
 
 WINDOW_BYTES = 4 << 20

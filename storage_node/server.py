@@ -18,10 +18,13 @@ from consensus.core.commands import RegisterNode
 from consensus.core.errors import ClusterError, Refused, Unavailable
 from consensus.core.ids import Digest, Generation, NodeId
 from consensus.core.wire import OK, Link, WireServer
-from storage_node import protocol
+from storage_node import care, protocol
+from storage_node.care import Care
 from storage_node.chunk import BLOCK_BYTES, SMALL_BYTES_MAX, block_count
+from storage_node.compaction import DEAD_PERCENT
 from storage_node.disk_store import DiskStore
 from storage_node.errors import NotHere
+from storage_node.index import Copy
 from storage_node.settle import NodeMetadata, Settler
 from storage_node.store import ChunkStore, IncomingChunk
 
@@ -41,13 +44,19 @@ class NodeServer:
     """The role. `data` is the data folder; its chunks lie in `data/chunks`."""
 
     def __init__(self, *, data: str, node: NodeId, address: str, secret: bytes, metadata: NodeMetadata, zone: str = "",
-                 store: ChunkStore | None = None, settle_interval_s: float = 2.0, read_grace_s: float = 3600.0) -> None:
+                 store: ChunkStore | None = None, settle_interval_s: float = 2.0, read_grace_s: float = 3600.0,
+                 scrub_bytes_per_second: int = care.SCRUB_BYTES_PER_SECOND,
+                 scrub_interval_s: float = care.SCRUB_INTERVAL_S,
+                 compact_dead_percent: int = DEAD_PERCENT) -> None:
         self.node, self.address, self.zone = node, address, zone
         self.data = data
-        self.store: ChunkStore = store or DiskStore(os.path.join(data, "chunks"))
+        self.store: ChunkStore = store or DiskStore(os.path.join(data, "chunks"),
+                                                    compact_dead_percent=compact_dead_percent)
         self._metadata = metadata
         self._wire = WireServer(address, secret, self._handler)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._scrub_bytes_per_second, self._scrub_interval_s = scrub_bytes_per_second, scrub_interval_s
+        self.care: Care | None = None
         self.settler = Settler(self.store, metadata, node, register=self._register, interval_s=settle_interval_s,
                                read_grace_s=read_grace_s)
 
@@ -61,6 +70,10 @@ class NodeServer:
             await self.store.stop()
             raise
         self.settler.start()
+        if isinstance(self.store, DiskStore):
+            self.care = Care(self.node, self.store, self._metadata, self.settler, busy=self._busy,
+                             scrub_bytes_per_second=self._scrub_bytes_per_second, scrub_interval_s=self._scrub_interval_s)
+            self.care.start()
         log.info("storage node %s serves %s on %s", self.node, self.data, self.address)
 
     async def _register(self) -> None:
@@ -70,6 +83,8 @@ class NodeServer:
 
     async def stop(self) -> None:
         """What has been received is written first; who waits gets his answer or loses the link."""
+        if self.care is not None:
+            await self.care.stop()
         await self.settler.stop()
         await self._wire.stop()
         if self._tasks:
@@ -78,15 +93,19 @@ class NodeServer:
                 task.cancel()
         await self.store.stop()
 
+    def _busy(self) -> bool:
+        return bool(self._tasks) or (isinstance(self.store, DiskStore) and self.store.taking)
+
     def _handler(self) -> "NodeLink":
-        return NodeLink(self.store, self.settler, self._tasks)
+        return NodeLink(self)
 
 
 class NodeLink:
     """What one gateway asks over one connection."""
 
-    def __init__(self, store: ChunkStore, settler: Settler, tasks: set[asyncio.Task[None]]) -> None:
-        self._store, self._settler, self._tasks = store, settler, tasks
+    def __init__(self, server: NodeServer) -> None:
+        self._server = server
+        self._store, self._settler, self._tasks = server.store, server.settler, server._tasks
         self._streams: dict[int, _Stream] = {}
 
     def frame(self, link: Link, operation: int, status: int, request_id: int, payload: memoryview) -> None:
@@ -169,17 +188,30 @@ class NodeLink:
         if operation == protocol.KICK:
             self._settler.kick()
             return b""
+        if operation == protocol.COMPACT:
+            run = store.compact(min(payload[0], 100)) if payload else store.compaction.run
+            return msgspec.msgpack.encode((run, store.compaction))
+        if operation in care.OPERATIONS and self._server.care is not None:
+            return await self._server.care.answer(operation, payload)
         if operation not in (protocol.STAT, protocol.REPORT):
             raise Refused(f"no operation {operation}")
         digest, generation = protocol.NAME.unpack(payload)
         copy = await store.find(Digest(digest), Generation.unpack(generation))
+        if operation == protocol.REPORT:
+            return bytes((await self._is_good(Digest(digest), generation, copy),))
         if copy is None:
             raise NotHere(f"no copy of chunk {digest.hex()}")
-        if operation == protocol.REPORT:
-            if not await store.damage_of([copy]):     # many readers may meet the same damage
-                await store.verify(copy)
-            return b""
         return msgspec.msgpack.encode(copy)
+
+    async def _is_good(self, digest: Digest, generation: bytes, copy: Copy | None) -> bool:
+        """A reader has met damage, or nothing, where it was told to read: look, and have it mended."""
+        store = self._store
+        if copy is None:
+            await store.note_damage(digest, generation, "a reader did not find it here")
+        elif not await store.damage_of([copy]) and await store.verify(copy):     # many may meet the same damage
+            return True
+        self._settler.kick()
+        return False
 
 
 class _Stream:

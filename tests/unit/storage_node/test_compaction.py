@@ -10,15 +10,17 @@ from pathlib import Path
 import pytest
 
 from consensus.core.errors import ClusterError
-from consensus.core.ids import Digest, digest
+from consensus.core.ids import Digest, NodeId, digest
 from storage_node.chunk import HEADER_BYTES, record_bytes
 from storage_node.compaction import _Emptying
+from storage_node.compaction import compact as compact_node
 from storage_node.disk_store import DiskStore
 from storage_node.index import SETTLED
 from storage_node.local import LocalReader
 from storage_node.segments import segment_path
 from storage_node.store import CompactionState
 from tests.unit.consensus.crash import Stopped, Unsynced
+from tests.unit.storage_node.cluster import Nodes, with_nodes
 from tests.unit.storage_node.stores import (
     GENERATION,
     StoppingDisk,
@@ -310,6 +312,25 @@ def test_asking_wakes_it(tmp_path: Path) -> None:
         await consistent(store, BODIES[1::2])
 
     with_store(tmp_path / "chunks", body, Unsynced())
+
+
+def test_a_node_is_asked_over_its_socket_and_tells_how_it_goes() -> None:
+    async def body(nodes: Nodes) -> None:
+        bodies = [os.urandom(60_000) for _ in range(60)]
+        for data in bodies:
+            await nodes.write(data)
+        store = nodes.servers["n1"].store
+        await remove(store, bodies[1:])  # type: ignore[arg-type]
+        told: list[CompactionState] = []
+        client = nodes.replicas.client(nodes.metadata.map[NodeId("n1")])
+        state = await compact_node(client, 10, told.append)
+        assert state == told[-1]
+        assert not state.error
+        assert state.moved_chunks == 1
+        assert (await client.compaction()) == state
+        assert await get(store, digest(bodies[0]), 60_000) == bodies[0]
+
+    with_nodes(1, body)
 
 
 # Crashes
