@@ -145,3 +145,59 @@ def _hurried_collection() -> None:
     assert NodeServer.__init__.__kwdefaults__ is not None
     NodeServer.__init__.__kwdefaults__.update(read_grace_s=0.0, settle_interval_s=0.2)
     Settler.start = start_ahead  # type: ignore[method-assign]
+
+
+# What power cuts and failed syncs must show.
+
+
+@broken("no fsync")
+def _no_fsync() -> None:
+    """Bytes are written and left to the kernel; only folders are synced."""
+    from consensus.disk import Disk
+
+    def skip(disk: Disk, fd: int, step: str) -> None:
+        pass
+
+    Disk.fdatasync = Disk.fsync = skip  # type: ignore[method-assign]
+
+
+@broken("no folder fsync")
+def _no_folder_fsync() -> None:
+    """Bytes are synced, names are not."""
+    from consensus.disk import Disk
+
+    def skip(disk: Disk, path: str, step: str) -> None:
+        pass
+
+    Disk.fsync_dir = skip  # type: ignore[method-assign]
+
+
+@broken("swallowed fsync error")
+def _swallowed_fsync_error() -> None:
+    """A sync that fails is taken for done."""
+    _on_failed_sync(lambda again: None)
+
+
+@broken("merely fsync again")
+def _merely_fsync_again() -> None:
+    """A sync that fails is tried once more, and believed if that succeeds: it always does, over lost pages."""
+    _on_failed_sync(lambda again: again())
+
+
+def _on_failed_sync(then: Callable[[Callable[[], None]], None]) -> None:
+    from consensus.disk import Disk
+
+    for name in ("fdatasync", "fsync", "fsync_dir"):
+        _answer_failures(Disk, name, then)
+
+
+def _answer_failures(disk_type: Any, name: str, then: Callable[[Callable[[], None]], None]) -> None:
+    sync = getattr(disk_type, name)
+
+    def believed(disk: Any, what: Any, step: str) -> None:
+        try:
+            sync(disk, what, step)
+        except OSError:
+            then(lambda: sync(disk, what, step))
+
+    setattr(disk_type, name, believed)
