@@ -1,0 +1,91 @@
+"""Syncs that fail, once or for a while, on one kind of file under load; then a power cut.
+
+After a failed sync the kernel takes the pages for clean: they can be read, a second sync succeeds, and the power cut
+shows that they never reached the disk. A round: load; the syncs of one target fail; whoever they failed handles that (a
+node gives the file up, the metadata member ends and is started again); the cut, either right after one of the first
+acknowledgements that follow, or once the server works again and has gone on for a while.
+"""
+
+import time
+from collections import Counter
+from pathlib import Path
+
+from tests.servers import NotReady
+from tests.torture.contents import SIZES
+from tests.torture.power import LOST, Rounds, play, told
+from tests.torture.report import Report
+from tests.torture.shim.log import Op, Rule
+
+TARGETS = {
+    "the journal": ("meta/journal/*", Op.SYNC),
+    "segments": ("chunks/segments/*", Op.SYNC),
+    "large chunks": ("chunks/incoming/*", Op.SYNC),
+    "write-back of large chunks": ("chunks/incoming/*", Op.RANGE),
+    "the metadata's log": ("meta/meta.*.sqlite-wal", Op.SYNC),
+    "the metadata": ("meta/meta.*.sqlite", Op.SYNC),
+    "the index's log": ("chunks/index.sqlite-wal", Op.SYNC),
+    "the index": ("chunks/index.sqlite", Op.SYNC),
+    "folders of large chunks": ("chunks/[0-9a-f][0-9a-f]", Op.SYNC),
+    "the folder of segments": ("chunks/segments", Op.SYNC),
+    "the journal's folder": ("meta/journal", Op.SYNC),
+    "anything": ("*", Op.SYNC),
+}
+SELDOM = frozenset({"the metadata's log", "the metadata", "the index", "the folder of segments", "the journal's folder"})
+"""Synced at checkpoints and at the start of files only: not waited for, but if it happens, it fails."""
+
+FAILURES = (1, 1, 1, 2, 5)
+BEFORE_S = (0.0, 1.0)
+HIT_TIMEOUT_S = 2.0
+AT_ACKNOWLEDGEMENT = 0.5
+ACKNOWLEDGEMENTS = (1, 6)
+BACK_TIMEOUT_S = 15.0
+AFTERWARDS_S = (0.0, 1.0)
+POLL_S = 0.001
+
+
+class FailedSyncs(Rounds):
+    hit: Counter[str]
+
+    def round(self) -> str:
+        self.hit = getattr(self, "hit", Counter())
+        workload, choose, log, cut = self.workload, self.choose, self.switch.log, self.switch.cut
+        target = choose.choice(list(TARGETS))
+        pattern, ops = TARGETS[target]
+        before = workload.outcomes
+        self.switch.wire(workload)
+        workload.start()
+        try:
+            cut.came.wait(choose.uniform(*BEFORE_S))
+            number = log.add(Rule(pattern=pattern, ops=ops, count=choose.choice(FAILURES)))
+            deadline = time.monotonic() + HIT_TIMEOUT_S
+            while not log.hits(number) and time.monotonic() < deadline:
+                time.sleep(POLL_S)
+            failed_at = time.monotonic()
+            if choose.random() < AT_ACKNOWLEDGEMENT:
+                cut.arm(choose.randint(*ACKNOWLEDGEMENTS))
+                cut.came.wait(BACK_TIMEOUT_S)
+                how = "cut at once"
+            else:
+                how = f"written again after {self._await_back(failed_at):.2f} s"
+                cut.came.wait(choose.uniform(*AFTERWARDS_S))
+            hits = log.hits(number)
+            disk = self.cut()
+        finally:
+            workload.stop()
+        self.hit[target] += hits
+        return f"{target}, {hits} syncs failed, {how}; {told(workload, before)}; {disk.failed_syncs} syncs failed"
+
+    def _await_back(self, failed_at: float) -> float:
+        """Until a write that began after the failure was acknowledged: unaided. Raises NotReady."""
+        while (at := self.workload.acknowledged_after(failed_at)) is None:
+            if time.monotonic() - failed_at > BACK_TIMEOUT_S:
+                raise NotReady(f"no write was acknowledged within {BACK_TIMEOUT_S} s:\n{self.server.log()}")
+            time.sleep(POLL_S)
+        return at - failed_at
+
+
+def run(rounds: int, seed: int | str, *, form: str = LOST, variant: str = "", collect: bool = True, quiet: bool = False,
+        parent: Path | None = None, largest: int = SIZES[-1][2], until_caught: bool = False) -> Report:
+    title = f"failed syncs, {rounds} rounds" + (f", with the variant {variant!r}" if variant else "")
+    return play(FailedSyncs, title, rounds, seed, form=form, variant=variant, collect=collect, quiet=quiet, parent=parent,
+                largest=largest, until_caught=until_caught)
