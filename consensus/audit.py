@@ -7,6 +7,7 @@ import hashlib
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain, islice
 
 from consensus.apply import queue
 from consensus.apply.backups import Needs
@@ -31,9 +32,10 @@ LOCAL_META = ("generation", "schema")
 """Meta rows that may differ between members."""
 
 
-def recount(db: Database) -> list[str]:
-    """What doesn't fit. Reads every row and holds all counts in memory."""
-    return [*_versions(db), *_references(db), *_chunks(db), *_shapes(db), *_queue(db), *_backups(db)]
+def recount(db: Database, limit: int | None = None) -> list[str]:
+    """What doesn't fit, at most `limit` sentences of it. Reads every row and holds all counts in memory."""
+    found = chain(_versions(db), _references(db), _chunks(db), _shapes(db), _queue(db), _backups(db))
+    return list(islice(found, limit))
 
 
 def logical_hash(db: Database) -> str:

@@ -5,6 +5,7 @@ serves; on a host without a member the same function runs over there. For commit
 """
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar, get_type_hints
@@ -12,11 +13,12 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, get_type_hints
 import msgspec
 
 from consensus import accounts, garbage, protocol, queries
+from consensus.backup import PAGE_BYTES_MAX, Descriptor
 from consensus.commits import RETRY_S, Commits
 from consensus.config import BUSY_WAIT_S, COMMIT_DEADLINE_S, SERVING_WAIT_S
 from consensus.core.clock import Clock, SystemClock
-from consensus.core.commands import AnyCommand, RegisterNode
-from consensus.core.errors import Unavailable
+from consensus.core.commands import AnyCommand, DropBackup, KeepBackup, OpenBackup, RegisterNode
+from consensus.core.errors import ClusterError, Refused, Unavailable
 from consensus.core.ids import (
     BucketId,
     ContentId,
@@ -38,12 +40,25 @@ from consensus.core.model import (
     UploadPage,
     User,
 )
-from consensus.core.results import AnyResult, SessionOpened
+from consensus.core.results import AnyResult, BackupExists, Done, Malformed, SessionOpened
 from consensus.link import RECONNECT_S_MIN, MemberLink
 from consensus.reads import Reader, failure, passes
 
 Asked = ParamSpec("Asked")
 Value = TypeVar("Value")
+
+
+BACKUP_LOOK_S = 0.1
+"""How often the member is asked how far a copy is."""
+
+
+class KeptBackup(msgspec.Struct, frozen=True, kw_only=True):
+    """`index` is None while it is made; `file` is None if its copy is not (any more) in the member's folder."""
+
+    name: str
+    created_ms: int
+    index: int | None
+    file: Descriptor | None
 
 
 class MetadataClient:
@@ -106,6 +121,72 @@ class MetadataClient:
             released += units
             progress(released)
         return released
+
+    async def recount(self) -> list[str]:
+        """Have the member count and check all its rows: what doesn't fit, in sentences. Raises Unavailable, Corrupt."""
+        await self._link.wait(self._serving_wait_s)
+        return protocol.sentences.decode(await self._link.ask(protocol.RECOUNT, b""))
+
+    # Backups: see consensus.backup
+
+    async def take_backup(self, name: str, progress: Callable[[int, int], None] = lambda written, total: None
+                          ) -> Descriptor:
+        """Make a copy of the metadata while it is in use, and keep it until `drop_backup`: what it refers to stays.
+
+        `progress` is told the bytes written and about how many there will be. Raises Refused (a name that is taken or no
+        name), NoSpace, Unavailable: then there is no such backup. After UnknownOutcome there may be one.
+        """
+        opening, keeping = await self._commits.reserve_two()
+        ours = False                                     # what is there under this name, and not kept
+        try:
+            result = await self.commit(OpenBackup(name=name), opening)
+            if not isinstance(result, Done):
+                raise _backup_refused(name, result)
+            ours = True
+            made = await self._copy_backup(name, progress)
+            result = await self.commit(KeepBackup(name=name, index=made.index), keeping)
+            ours = False
+            if not isinstance(result, Done):
+                raise Unavailable(f"backup {name} was given up while it was made: {result}")
+            return made
+        finally:
+            self.release(opening)
+            self.release(keeping)
+            if ours:
+                with contextlib.suppress(ClusterError):  # else it goes with the session
+                    await self.drop_backup(name)
+
+    async def _copy_backup(self, name: str, progress: Callable[[int, int], None]) -> Descriptor:
+        payload = protocol.encode(name)
+        while True:
+            await self._link.wait(self._deadline_s)
+            taking = protocol.taking.decode(await self._link.ask(protocol.BACKUP_TAKE, payload))
+            progress(taking.written, taking.total)
+            if taking.made is not None:
+                return taking.made
+            await asyncio.sleep(BACKUP_LOOK_S)
+
+    async def list_backups(self) -> list[KeptBackup]:
+        """All that are kept or being made, oldest first. Raises Unavailable."""
+        known = await self.read(queries.backups)
+        files = {made.name: made for made in protocol.descriptors.decode(
+            await self._link.ask(protocol.BACKUP_READ, protocol.encode(("", 0, 0))))}
+        return [KeptBackup(name=backup.name, created_ms=backup.created_ms, index=backup.index,
+                           file=made if (made := files.get(backup.name)) and made.index == backup.index else None)
+                for backup in known]
+
+    async def read_backup(self, name: str, offset: int, length: int = PAGE_BYTES_MAX) -> bytes:
+        """A page of a kept backup as one file (consensus.backup: exported form), at most 1 MiB; empty behind its end. Raises
+        Refused (no such backup), Unavailable, Corrupt."""
+        await self._link.wait(self._serving_wait_s)
+        return await self._link.ask(protocol.BACKUP_READ, protocol.encode((name, offset, length)))
+
+    async def drop_backup(self, name: str) -> bool:
+        """It goes, and with it all that only it kept. False if there is none. Raises Unavailable, UnknownOutcome."""
+        result = await self.commit(DropBackup(name=name))
+        with contextlib.suppress(ClusterError):          # the files: else they go when the next copy is made
+            await self._link.ask(protocol.BACKUP_TAKE, protocol.encode(""))
+        return isinstance(result, Done)
 
     # Commits: see consensus.commits
 
@@ -347,3 +428,9 @@ class MetadataClient:
 
     async def open_uploads(self, after: int = 0, limit: int = 100) -> list[garbage.OpenUpload]:
         return await self.read(garbage.open_uploads, after, limit)
+
+
+def _backup_refused(name: str, result: AnyResult) -> ClusterError:
+    if isinstance(result, BackupExists):
+        return Refused(f"there is a backup {name} already: drop it first, or choose another name")
+    return Refused(result.reason if isinstance(result, Malformed) else f"backup {name} was refused: {result}")

@@ -7,6 +7,11 @@
 | WATCH | nothing | Serving; and again, as a push, whenever it changes |
 | STATUS | nothing | Status |
 | QUERY | msgpack array: the name of a function in queries.py, then its arguments | its value |
+| RECOUNT | nothing | msgpack array of sentences: what doesn't fit (consensus/audit.py), at most 1,000 |
+| BACKUP_TAKE | msgpack name of an open backup | Taking: how far its copy is; asked again until it is made |
+| | msgpack "" | nothing; the files of backups that were dropped go |
+| BACKUP_READ | msgpack (name, offset, length) | a page of its exported form, at most 1 MiB |
+| | msgpack ("", 0, 0) | msgpack array of the Descriptors of all copies |
 | HOUSEKEEP | msgpack: Housekeep | msgpack array: units released, whether more is left |
 
 A status other than OK has a sentence as its payload.
@@ -14,12 +19,15 @@ A status other than OK has a sentence as its payload.
 
 import msgspec
 
+from consensus.backup import Descriptor, Taking
 from consensus.core.commands import EndSession, Envelope, OpenSession, RegisterNode
 from consensus.core.errors import ClusterError, Corrupt, NoSpace, Refused, Unavailable, UnknownOutcome
 from consensus.core.wire import OK
 
 SUBMIT, PING, WATCH, STATUS, QUERY = 1, 2, 3, 4, 5
-HOUSEKEEP = 9
+RECOUNT, BACKUP_TAKE, BACKUP_READ, HOUSEKEEP = 6, 7, 8, 9
+BESIDE = frozenset({RECOUNT, BACKUP_TAKE, BACKUP_READ})
+"""Answered by consensus.beside."""
 
 UNAVAILABLE, UNKNOWN, REFUSED, CORRUPT, NO_SPACE = 1, 2, 3, 4, 5
 
@@ -81,6 +89,9 @@ status = msgspec.msgpack.Decoder(Status)
 housekeep = msgspec.msgpack.Decoder(Housekeep)
 kept_house = msgspec.msgpack.Decoder(tuple[int, bool])
 query = msgspec.msgpack.Decoder(tuple[msgspec.Raw, ...])
+sentences = msgspec.msgpack.Decoder(list[str])
+taking = msgspec.msgpack.Decoder(Taking)
+descriptors = msgspec.msgpack.Decoder(list[Descriptor])
 encode = msgspec.msgpack.Encoder().encode
 
 

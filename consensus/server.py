@@ -20,6 +20,7 @@ import msgspec
 
 from consensus import protocol, queries, snapshot
 from consensus.apply.state import Replication
+from consensus.beside import Beside
 from consensus.config import MetaConfig
 from consensus.core.clock import Clock, SystemClock
 from consensus.core.codec import ENTRY_VERSION, UNDECODABLE, encode_entry, encode_results
@@ -63,7 +64,7 @@ class MetaServer:
         on_failure: Callable[[BaseException], None] = exit_process,
     ) -> None:
         """`folder` is DIR/meta and exists; `address` is where clients come; `secret` is the cluster's."""
-        self._folder, self._name = folder, name
+        self._folder, self._name, self._secret = folder, name, secret
         self._config, self._clock, self._disk = config or MetaConfig(), clock or SystemClock(), disk or Disk()
         self._copies, self._replication, self._on_failure = copies, replication, on_failure
         self._wire = WireServer(address, secret, lambda: _Connection(self))
@@ -93,6 +94,7 @@ class MetaServer:
             self._lock = -1
             raise
         self.housekeeper.start()
+        self.beside.start()
         log.info("serving", extra={"applied": self._machine.applied, "epoch": self._epoch})
 
     async def _recover(self) -> None:
@@ -104,6 +106,7 @@ class MetaServer:
         if self._raft.failed:
             raise Unavailable("the log could not be recovered")      # on_failure knows why, and ends a real process
         self._reader = Reader(self._folder, queries.header, queries.ALONE)
+        self.beside = Beside(self._folder, self._machine, disk=self._disk, clock=self._clock, secret=self._secret)
         self.housekeeper = Housekeeper(self._folder, self._machine, self._journal, self, disk=self._disk,
                                        config=self._config, clock=self._clock, on_failure=self._raft.fail)
 
@@ -114,6 +117,7 @@ class MetaServer:
                 task.cancel()
             await asyncio.gather(*self._later, return_exceptions=True)
             await self.housekeeper.stop()
+            await self.beside.stop()
             self._raft.stop()
             await asyncio.sleep(0)                              # the last answers leave
             await self._wire.stop()
@@ -301,6 +305,9 @@ class _Connection(Handler):
                 return
             if operation == protocol.HOUSEKEEP:
                 server.later(link, operation, request_id, server.housekeep(bytes(payload)))
+                return
+            if operation in protocol.BESIDE:
+                server.later(link, operation, request_id, server.beside.operations[operation](bytes(payload)))
                 return
             if operation == protocol.PING:
                 answer = server.ping(payload)

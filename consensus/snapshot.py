@@ -12,6 +12,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from urllib.parse import quote
 from zlib import crc32
 
 import msgspec
@@ -65,31 +66,37 @@ def make(path: str, folder: str, disk: Disk) -> Snapshot:
     connection, and writers go on. Raises sqlite3.Error or OSError; what it leaves then is overwritten by the next."""
     snapshots = os.path.join(folder, FOLDER)
     make_folder(disk, snapshots, "snapshot.folder")
-    fresh = os.path.join(snapshots, "taking.sqlite")
-    _remove(fresh, disk)
-    disk.step("snapshot.vacuum", fresh)
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)) as source:
-        source.execute("VACUUM INTO ?", (fresh,))
-    index, term = _applied(fresh)
+    copy = copy_whole(path, os.path.join(snapshots, "taking.sqlite"), disk, "snapshot")
     for known in _descriptors(snapshots):
-        if known.index == index:            # nothing has happened since: there is no better one
+        if known.index == copy.index:       # nothing has happened since: there is no better one
             with suppress(Corrupt):
                 verify(known)
-                _remove(fresh, disk)
+                _remove(copy.path, disk)
                 return known
+    final = os.path.join(snapshots, f"{copy.index}.sqlite")
+    disk.rename(copy.path, final, "snapshot.rename")
+    disk.fsync_dir(snapshots, "snapshot.fsync_dir")
+    descriptor = msgspec.json.encode(msgspec.structs.replace(copy, path=""))
+    replace_file(disk, os.path.join(snapshots, f"{copy.index}.json"), descriptor, "snapshot.descriptor")
+    _keep_newest(snapshots, disk)
+    return msgspec.structs.replace(copy, path=final)
+
+
+def copy_whole(path: str, fresh: str, disk: Disk, step: str) -> Snapshot:
+    """A consistent copy of the metadata file at `path`, synced, in the new file `fresh` (one that is there goes). Writers
+    go on. Raises sqlite3.Error or OSError."""
+    _remove(fresh, disk)
+    disk.step(f"{step}.vacuum", fresh)
+    with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, isolation_level=None)) as source:
+        source.execute("VACUUM INTO ?", (fresh,))
     fd = disk.open(fresh, os.O_RDWR | os.O_CLOEXEC)
     try:
-        disk.fsync(fd, "snapshot.fsync")
+        disk.fsync(fd, f"{step}.fsync")
     finally:
         disk.close(fd)
-    size, crc = _measure(fresh)
-    final = os.path.join(snapshots, f"{index}.sqlite")
-    disk.rename(fresh, final, "snapshot.rename")
-    disk.fsync_dir(snapshots, "snapshot.fsync_dir")
-    snapshot = Snapshot(index=index, term=term, size=size, crc32=crc)
-    replace_file(disk, os.path.join(snapshots, f"{index}.json"), msgspec.json.encode(snapshot), "snapshot.descriptor")
-    _keep_newest(snapshots, disk)
-    return msgspec.structs.replace(snapshot, path=final)
+    index, term = applied_in(fresh)
+    size, crc = measure(fresh)
+    return Snapshot(index=index, term=term, size=size, crc32=crc, path=fresh)
 
 
 def listed(folder: str) -> list[Snapshot]:
@@ -126,13 +133,13 @@ def _keep_newest(snapshots: str, disk: Disk) -> None:
 def verify(snapshot: Snapshot) -> None:
     """Raises Corrupt unless the file is what the descriptor says, and SQLite finds it whole."""
     try:
-        measured = _measure(snapshot.path)
+        measured = measure(snapshot.path)
     except FileNotFoundError:
         raise Corrupt(f"snapshot {snapshot.path} is gone") from None
     if measured != (snapshot.size, snapshot.crc32):
         raise Corrupt(f"snapshot {snapshot.path} has changed since it was taken")
     try:
-        found = _applied(snapshot.path)
+        found = applied_in(snapshot.path)
     except sqlite3.DatabaseError as error:
         raise Corrupt(f"snapshot {snapshot.path}: {error}") from error
     if found != (snapshot.index, snapshot.term):
@@ -159,7 +166,7 @@ def install(snapshot: Snapshot, folder: str, disk: Disk) -> str:
     finally:
         disk.close(fd)
     disk.fsync_dir(folder, "install.fsync_dir")
-    if _measure(path) != (snapshot.size, snapshot.crc32):
+    if measure(path) != (snapshot.size, snapshot.crc32):
         raise Corrupt(f"{path} differs from the snapshot that was copied there")
     replace_file(disk, os.path.join(folder, CURRENT), f"{generation + 1}\n".encode(), "install.current")
     return path
@@ -179,14 +186,15 @@ def _remove(path: str, disk: Disk) -> None:
         disk.unlink(path, "snapshot.unlink")
 
 
-def _applied(path: str) -> tuple[int, int]:
-    with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:
+def applied_in(path: str) -> tuple[int, int]:
+    """(index, term) of the last entry in a whole copy."""
+    with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro&immutable=1", uri=True)) as database:
         values = dict(database.execute("SELECT k, v FROM meta WHERE k IN ('applied', 'term')").fetchall())
     return values.get("applied", 0), values.get("term", 0)
 
 
-def _measure(path: str) -> tuple[int, int]:
-    """(size, CRC-32)."""
+def measure(path: str) -> tuple[int, int]:
+    """(size, CRC-32) of the file."""
     size, crc = 0, 0
     with open(path, "rb") as file:
         while data := file.read(READ_BYTES):

@@ -12,6 +12,7 @@ any moment after its opening, so it pins all that dies after that.
 When a backup is kept or dropped, what no other one refers to goes on to the queue, in pages (`review`).
 """
 
+import re
 from bisect import bisect_left
 
 from consensus.apply import queue
@@ -21,7 +22,8 @@ from consensus.core.ids import POSITION_BITS
 from consensus.core.results import AnyResult, BackupExists, Done, Malformed, NoBackup
 from consensus.rows import I63_MAX
 
-NAME_BYTES_MAX = 128
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""A name is a file's name too."""
 
 BACKUPS_MAX = 300
 """Nobody keeps more; a listing of them is one page, and all that one session has open go with it in one command."""
@@ -35,8 +37,8 @@ def last_position(index: int) -> int:
 
 
 def open_backup(state: State, command: OpenBackup) -> AnyResult:
-    if not 0 < len(command.name.encode()) <= NAME_BYTES_MAX:
-        return Malformed(reason=f"a backup has a name of at most {NAME_BYTES_MAX} bytes")
+    if not NAME.fullmatch(command.name):
+        return Malformed(reason="the name of a backup is 1 to 64 of A-Z a-z 0-9 . _ - and begins with a letter or digit")
     if not state.session:
         return Malformed(reason="a backup is opened in a session, with which it ends")
     if state.execute("SELECT 1 FROM backup WHERE name = ?", (command.name,)).fetchone():
