@@ -51,6 +51,7 @@ class Recovered(NamedTuple):
     records: int
     files: int
     damaged: int
+    clean: bool = True            # the last stop had left its mark
 
 
 def recover(folder: str, disk: Disk, index: Index, segments: Segments) -> Recovered:
@@ -67,7 +68,7 @@ def recover(folder: str, disk: Disk, index: Index, segments: Segments) -> Recove
         # A new folder was never stopped either; there is nothing to tell about it.
         log.log(logging.INFO if found or files or damaged else logging.DEBUG,
                 "recovered after an unclean stop: %d records, %d files, %d damaged", found, files, damaged)
-    return Recovered(found, files, damaged)
+    return Recovered(found, files, damaged, was_clean)
 
 
 def _segments(folder: str, disk: Disk, index: Index, segments: Segments) -> tuple[int, int]:

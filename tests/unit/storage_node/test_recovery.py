@@ -70,7 +70,7 @@ def test_acknowledged_chunks_that_the_index_lost_are_found_in_the_tail(tmp_path:
     with_store(folder, body, Unsynced())
 
     async def again(store: DiskStore) -> None:
-        assert store.recovered == (0, 0, 0)
+        assert store.recovered[:3] == (0, 0, 0)
         await everything_is_there(store, BODIES)
 
     with_store(folder, again, Unsynced())
@@ -176,7 +176,7 @@ def test_after_a_clean_stop_a_start_reads_nothing_again(tmp_path: Path) -> None:
             await put(store, data, GENERATION)
 
     async def body(store: DiskStore) -> None:
-        assert store.recovered == (0, 0, 0)
+        assert store.recovered[:3] == (0, 0, 0)
         await everything_is_there(store, [*BODIES, LARGE])
 
     with_store(tmp_path / "chunks", fill, Unsynced())
