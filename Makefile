@@ -5,11 +5,14 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 DATA   ?= data
 LISTEN ?= 127.0.0.1:9000
+ROUNDS ?= 100
+OPS    ?= 100000
+CHUNKS ?= 1000
 
-.PHONY: run dev test unit check format docs clients bench crash million clean help
+.PHONY: run dev test unit check format docs clients bench crash million torture torture-model torture-damage clean help
 
 help:                       ## this list
-	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
 
 $(BIN)/staddle: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -52,6 +55,15 @@ bench: $(VENV)/.test        ## all benchmarks, each a report on the terminal
 crash: $(VENV)/.test        ## crash and power loss at every durable step, every kind of fault (long)
 	$(BIN)/python -m tests.crash
 	$(BIN)/python -m pytest -m slow tests/unit/consensus tests/unit/storage_node
+
+torture: $(VENV)/.test      ## kill -9 under load: make torture ROUNDS=100 SEED=1
+	$(BIN)/python -m tests.torture kill --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
+
+torture-model: $(VENV)/.test    ## random operations against a reference model: OPS=100000 SEED=1
+	$(BIN)/python -m tests.torture model --operations $(OPS) $(if $(SEED),--seed $(SEED))
+
+torture-damage: $(VENV)/.test   ## damaged chunks, read, found by the scrub and mended: CHUNKS=1000 SEED=1
+	$(BIN)/python -m tests.torture damage --chunks $(CHUNKS) $(if $(SEED),--seed $(SEED))
 
 clean:                      ## remove what was installed and cached, never data
 	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist build

@@ -9,7 +9,7 @@ import random
 import sys
 from collections.abc import Callable
 
-from tests.torture import damage, kill, variants
+from tests.torture import damage, kill, model, variants
 
 
 def main() -> int:
@@ -17,6 +17,7 @@ def main() -> int:
     runs = parser.add_subparsers(dest="run", required=True)
     _kill(runs.add_parser("kill", help=kill.__doc__))
     _damage(runs.add_parser("damage", help=damage.__doc__))
+    _model(runs.add_parser("model", help=model.__doc__))
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)                 # what runs in this process says a lot about damage
     start: Callable[[argparse.Namespace], int] = arguments.start
@@ -47,6 +48,16 @@ def _damage(parser: argparse.ArgumentParser) -> None:
 
     def start(given: argparse.Namespace) -> int:
         return damage.run(given.chunks, given.seed, variant=given.variant).end("everything was read four times and more")
+
+    parser.set_defaults(start=start)
+
+
+def _model(parser: argparse.ArgumentParser) -> None:
+    _seed(parser)
+    parser.add_argument("--operations", type=int, default=100_000)
+
+    def start(given: argparse.Namespace) -> int:
+        return model.run(given.operations, given.seed).end("everything equal, nothing left over on the disk")
 
     parser.set_defaults(start=start)
 
