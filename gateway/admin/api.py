@@ -176,7 +176,7 @@ class _One:
             return msgspec.convert(dict(pairs), row.asked, strict=False)
         except msgspec.ValidationError as error:
             raise AdminError("InvalidArgument", f"{error}.") from None
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise AdminError("InvalidJSON", f"The body is not a JSON object: {error}.") from None
 
     # Answers

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
@@ -103,8 +103,12 @@ class Connection:
         from botocore.httpsession import URLLib3Session
 
         given = {name: value for name, value in fields.items() if value is not None and value != ""}
-        query = "?" + urlencode({name: _text(value) for name, value in given.items()}) if method == "GET" and given else ""
-        body = msgspec.json.encode(given) if method == "POST" else b""
+        try:
+            query = "" if method == "POST" or not given else "?" + urlencode(
+                {name: _text(value) for name, value in given.items()}, quote_via=quote)     # S3 takes "+" for itself
+            body = msgspec.json.encode(given) if method == "POST" else b""
+        except UnicodeEncodeError:
+            raise CommandError("names are UTF-8; one that was given is not.", status=2) from None
         if self._session is None:
             self._session = URLLib3Session(timeout=TIMEOUT_S, verify=str(self.ca_bundle) if self.ca_bundle else True)
         for _ in range(2):

@@ -1,0 +1,1 @@
+"""The admin API and the command line, against a real server."""
