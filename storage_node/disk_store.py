@@ -5,6 +5,7 @@ opens the writers; stopping leaves a mark that spares the next start the recover
 """
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
@@ -20,6 +21,7 @@ from consensus.core.ids import Digest, Generation
 from consensus.disk import Disk, make_folder, replace_file
 from storage_node.chunk import SMALL_BYTES_MAX, block_table, file_name
 from storage_node.compaction import DEAD_PERCENT, Compactor
+from storage_node.errors import NotHere
 from storage_node.examine import examine
 from storage_node.files import INCOMING, Files, IncomingFile
 from storage_node.index import INDEX_NAME, Copy, Index
@@ -249,6 +251,10 @@ class DiskStore:
             return await self._reader.read(located, start, length, self._workers)
         except Corrupt as error:
             await self._remember(digest, packed, str(error))
+            for other in self._reader.others(digest, packed):
+                with contextlib.suppress(Corrupt, NotHere):
+                    if start + length <= other.size:
+                        return await self._reader.read(other, start, length, self._workers)
             raise
 
     async def _remember(self, digest: Digest, generation: bytes, reason: str) -> None:

@@ -124,6 +124,16 @@ class LocalReader:
             self._forget_index()
         raise AssertionError("unreachable")
 
+    def others(self, digest: Digest, besides: bytes) -> list[Located]:
+        """Copies of the same bytes here under other generations: for whoever has found this one damaged or gone."""
+        try:
+            if self._index is None:
+                self._index = IndexReader(self.folder)
+            return [Located(digest, generation, size, segment, place)
+                    for generation, size, segment, place in self._index.others(digest) if generation != besides]
+        except sqlite3.Error:
+            return []
+
     def _replaced(self, index: IndexReader) -> bool:
         """Whether the node has built a new index since."""
         with contextlib.suppress(OSError):

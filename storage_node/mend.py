@@ -141,7 +141,8 @@ class Mender:
     async def _put_away(self, note: _Note, what: str) -> None:
         assert note.name not in self._teller.unanswered
         if note.copy is None:
-            log.error("chunk %s, generation %s: %s; %s", note.name[0].hex(), note.name[1].hex(), note.reason, what)
+            log.log(logging.ERROR if what == "withdrawn" else logging.INFO, "chunk %s, generation %s: %s; %s",
+                    note.name[0].hex(), note.name[1].hex(), note.reason, what)
             await self._store.forgive([note.name])
         else:
             await self._store.put_away(note.copy, note.reason, what)

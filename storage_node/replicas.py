@@ -26,7 +26,7 @@ from consensus.core.model import Holder, LocatedSlice, NodeInfo
 from consensus.core.placement import copies_wanted, ranked, write_quorum
 from storage_node.chunk import SMALL_BYTES_MAX, Buffer, block_table
 from storage_node.client import NodeClient, put_request
-from storage_node.errors import combined
+from storage_node.errors import NotHere, combined
 from storage_node.local import LocalReader
 from storage_node.pacing import Ahead, paced
 from storage_node.quorum import Plan, Quorum, to_one
@@ -151,7 +151,8 @@ class Replicas:
         """The slice in verified pieces of at most 1 MiB, the next one on its way while a quick taker uses one.
 
         Raises Corrupt (every copy is damaged or gone), Unavailable; before the first piece or in the middle."""
-        fetch = partial(self._fetch, part, self._sources(part))
+        sources = self._sources(part) or await self._everybody()
+        fetch = partial(self._fetch, part, sources)
         async with contextlib.aclosing(paced(fetch, part.start, part.start + part.length, self._ahead)) as pieces:
             async for piece in pieces:
                 yield piece
@@ -163,6 +164,11 @@ class Replicas:
         random.shuffle(there)
         return here + there
 
+    async def _everybody(self) -> list[NodeId]:
+        """For a chunk that has lost all its copies: a node may still hold the bytes, from another upload."""
+        nodes = [node.node for node in await self._metadata.nodes()]
+        return [node for node in nodes if node in self._local] + [node for node in nodes if node not in self._local]
+
     async def _fetch(self, part: LocatedSlice, sources: list[NodeId], start: int, length: int) -> bytes:
         """One piece, from the first of `sources` that has it. One that fails is dropped from the list."""
         failures: list[ClusterError] = []
@@ -173,12 +179,14 @@ class Replicas:
             except ClusterError as error:
                 log.warning("chunk %s on node %s: %s", part.digest.hex(), node, error)
                 failures.append(error)
-                if isinstance(error, Corrupt):
+                if isinstance(error, Corrupt | NotHere) and node in part.nodes:
                     self._report(node, part, error)
                 if sources and sources[0] == node:
                     del sources[0]
         if not failures:
             raise Unavailable(f"chunk {part.digest.hex()}: no node that holds it is known")
+        if not part.nodes and all(isinstance(failure, NotHere) for failure in failures):
+            raise Corrupt(f"chunk {part.digest.hex()}: every copy of it has been lost")
         raise combined(failures)
 
     async def _fetch_from(self, node: NodeId, part: LocatedSlice, start: int, length: int) -> bytes:
@@ -189,10 +197,25 @@ class Replicas:
                 if start + length > located.size:
                     raise Corrupt(f"chunk {part.digest.hex()} has {located.size} bytes instead of {part.chunk_size}")
                 return await reader.read(located, start, length)
+            except (Corrupt, NotHere) as error:
+                data = await self._from_another(reader, part, start, length)
+                if data is None:
+                    raise
+                self._report(node, part, error)
+                return data
             except Unavailable as error:
                 log.info("node %s: not readable from here, asking it: %s", node, error)
         client = self._clients.get(node) or self.client(await self._node(node))
         return await client.get(part.digest, part.generation, start, length)
+
+    @staticmethod
+    async def _from_another(reader: LocalReader, part: LocatedSlice, start: int, length: int) -> bytes | None:
+        """The same bytes from another upload's copy in the same folder: by their name they are equal."""
+        for other in reader.others(part.digest, part.generation.pack()):
+            with contextlib.suppress(ClusterError):
+                if start + length <= other.size:
+                    return await reader.read(other, start, length)
+        return None
 
     async def _node(self, name: NodeId) -> NodeInfo:
         for node in await self._metadata.nodes():
@@ -200,8 +223,8 @@ class Replicas:
                 return node
         raise Unavailable(f"node {name} is not known")
 
-    def _report(self, node: NodeId, part: LocatedSlice, error: Corrupt) -> None:
-        """Tell the node about its damaged copy; nobody waits for that."""
+    def _report(self, node: NodeId, part: LocatedSlice, error: Corrupt | NotHere) -> None:
+        """Tell the node about its damaged or missing copy; nobody waits for that."""
         log.error("node %s: %s", node, error)
 
         async def report() -> None:
