@@ -4,7 +4,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
-from consensus.core.commands import DropBackup, KeepBackup, OpenBackup
+from consensus.core.commands import DeleteVersion, DropBackup, EndSession, KeepBackup, OpenBackup
 from consensus.core.ids import digest
 from consensus.core.results import Done, NoBackup
 from tests.unit.consensus.test_model import Histories
@@ -38,13 +38,12 @@ class WithBackups(Histories):
             self.pins[name] = self.seen(), self.cluster.index, self.cluster.session
 
     @precondition(lambda self: any(session for _, _, session in self.pins.values()))
-    @rule(name=NAMES, again=st.booleans())
-    def keep(self, name: str, again: bool) -> None:
+    @rule(data=st.data(), now=st.booleans())
+    def keep(self, data: st.DataObject, now: bool) -> None:
         """The copy was taken at the opening, or is taken now."""
-        chunks, index, session = self.pins.get(name, (set(), 0, None))
-        if session is None:
-            return
-        if again:
+        name = data.draw(st.sampled_from(sorted(name for name, pin in self.pins.items() if pin[2])))
+        chunks, index, session = self.pins[name]
+        if now:
             chunks, index = self.seen(), self.cluster.index
         result = self.run(KeepBackup(name=name, index=index))
         if session != self.cluster.session:
@@ -55,12 +54,30 @@ class WithBackups(Histories):
             self.pins[name] = chunks, index, None
 
     @precondition(lambda self: self.pins)
-    @rule(name=NAMES)
-    def drop(self, name: str) -> None:
-        known = self.pins.pop(name, None)
-        result = self.run(DropBackup(name=name))
-        gone = known is None or known[2] not in (None, self.cluster.session)
-        assert result == (NoBackup() if gone else Done())
+    @rule(data=st.data(), really=st.integers(0, 3).map(lambda number: number == 3))
+    def drop(self, data: st.DataObject, really: bool) -> None:
+        if really:
+            name = data.draw(st.sampled_from(sorted(self.pins)))
+            session = self.pins.pop(name)[2]
+            gone = session not in (None, self.cluster.session)
+            assert self.run(DropBackup(name=name)) == (NoBackup() if gone else Done())
+
+    @precondition(lambda self: self.pins)
+    @rule(session=st.integers(0, 3).map(lambda number: number == 3))
+    def clear(self, session: bool) -> None:
+        """All objects and uploads go, and whatever may go after them; perhaps a session before."""
+        if session:
+            self.cluster.run(EndSession(session=self.cluster.session), 0)
+            self.cluster.session = self.cluster.open_session()
+            self.lows[self.cluster.session] = 0
+        for bucket in self.buckets.values():
+            for key, id in list(bucket.uploads):
+                self.abort(bucket, key, id)
+            for key, versions in bucket.keys.items():
+                for version in versions:
+                    self.run(DeleteVersion(bucket=bucket.id, key=key, version_id=version.id))  # type: ignore[arg-type]
+                bucket.keys[key] = []
+        self.cluster.drain()
 
     def seen(self) -> set[bytes]:
         """Chunks that versions and parts refer to."""
