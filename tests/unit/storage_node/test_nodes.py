@@ -188,9 +188,10 @@ def test_a_missing_copy_is_passed_over_and_no_copy_is_an_error(size: int) -> Non
         with pytest.raises(Unavailable):
             await everything(nodes.replicas, located(data, lost))
         with pytest.raises(Unavailable):
-            await everything(nodes.replicas, located(data))
-        with pytest.raises(Unavailable):
             await everything(nodes.replicas, located(data, "unknown"))
+        assert await everything(nodes.replicas, located(data)) == data, "no node is listed, but one has the bytes"
+        with pytest.raises(Corrupt, match="every copy of it has been lost"):
+            await everything(nodes.replicas, located(os.urandom(size)))
 
     with_nodes(2, body)
 
@@ -201,12 +202,12 @@ def test_a_full_disk_is_said_to_be_full_and_is_used_again_once_it_is_not(size: i
         store = nodes.servers["n1"].store
         kept = os.urandom(5000)
         await nodes.write(kept)
-        store._reserve_bytes, store._room_until = 1 << 60, 0.0   # type: ignore[attr-defined]
+        store.health.reserve_bytes, store.health._look_at = 1 << 60, 0.0   # type: ignore[attr-defined]
         with pytest.raises(NoSpace):
             await nodes.write(os.urandom(size))
         assert await everything(nodes.replicas, located(kept, "n1")) == kept
         assert not (await nodes.servers["n1"].store.statistics()).writable
-        store._reserve_bytes, store._room_until = 0, 0.0         # type: ignore[attr-defined]
+        store.health.reserve_bytes, store.health._look_at = 0, 0.0         # type: ignore[attr-defined]
         data = os.urandom(size)
         await nodes.write(data)
         assert await everything(nodes.replicas, located(data, "n1")) == data
@@ -218,7 +219,7 @@ def test_a_full_disk_is_said_to_be_full_and_is_used_again_once_it_is_not(size: i
 def test_a_full_disk_of_three_is_not_noticed_by_writers() -> None:
     async def body(nodes: Nodes) -> None:
         store = nodes.servers["n2"].store
-        store._reserve_bytes, store._room_until = 1 << 60, 0.0   # type: ignore[attr-defined]
+        store.health.reserve_bytes, store.health._look_at = 1 << 60, 0.0   # type: ignore[attr-defined]
         for size in (5000, SMALL_BYTES_MAX + 5000, 20 << 20):
             assert names(await nodes.write(os.urandom(size))) == {"n1", "n3"}
 
