@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.history import Clients, make_bucket
 from tests.servers import StaddleProcess
+from tests.torture.checker import check
+from tests.torture.workload import Workload
 
 OUTAGE_S = 3.0
+LARGEST = 1_500_000
+"""Bytes: into segments as well as into files of their own."""
 
 
 @pytest.fixture
@@ -27,8 +30,8 @@ def three(tmp_path: Path) -> Iterator[StaddleProcess]:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["dead", "hanging"])
 def test_writes_and_reads_go_on_with_two_of_three(three: StaddleProcess, how: signal.Signals) -> None:
     three.start()
-    make_bucket(three)
-    clients = Clients(three, 4, 1)
+    clients = Workload(three, 4, 1, LARGEST)
+    clients.make_bucket()
     clients.start()
     time.sleep(1.0)                     # something to read, before anything breaks
     victim = three.kill("node", how)
@@ -39,10 +42,9 @@ def test_writes_and_reads_go_on_with_two_of_three(three: StaddleProcess, how: si
         os.kill(victim, signal.SIGCONT)
     three.wait_ready()
     clients.stop()
-    assert clients.check() == []
+    assert check(clients, everything=True) == []
     # Only from the outage on: in the first second a gateway may not know all three nodes yet, and then refuses.
-    refusals = [client.refusals.most_common(3) for client in clients.clients]
-    assert clients.outcomes["refused"] == before["refused"], (dict(clients.outcomes), refusals)
+    assert clients.outcomes["refused"] == before["refused"], (dict(clients.outcomes), clients.refusals)
     assert clients.outcomes["unknown"] == 0
     assert during["acknowledged"] > 20, "writes did not go on while one node of three was away"
 
@@ -50,8 +52,8 @@ def test_writes_and_reads_go_on_with_two_of_three(three: StaddleProcess, how: si
 @pytest.mark.slow
 def test_everything_is_readable_after_one_disk_of_three_was_lost(three: StaddleProcess) -> None:
     three.start()
-    make_bucket(three)
-    clients = Clients(three, 2, 2)
+    clients = Workload(three, 2, 2, LARGEST)
+    clients.make_bucket()
     clients.start()
     while clients.outcomes["acknowledged"] < 150:
         time.sleep(0.01)
@@ -59,10 +61,10 @@ def test_everything_is_readable_after_one_disk_of_three_was_lost(three: StaddleP
     three.stop()
     shutil.rmtree(three.data[2])
     three.start()
-    assert clients.check() == []
+    assert check(clients, everything=True) == []
     clients.start()
     acknowledged = clients.outcomes["acknowledged"]
     while clients.outcomes["acknowledged"] < acknowledged + 50:
         time.sleep(0.01)
     clients.stop()
-    assert clients.check() == []
+    assert check(clients, everything=True) == []

@@ -11,8 +11,8 @@ import pytest
 
 from tests import processes
 from tests.bench.signer import Signer
-from tests.cluster.history import BUCKET, Talker, ask, make_bucket
 from tests.servers import ACCESS_KEY, ROOT, SECRET_KEY, StaddleProcess, serving
+from tests.talker import BUCKET, Talker, ask, make_bucket
 
 PATIENCE_S = 10.0
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.history import BUCKET, Talker, make_bucket
 from tests.servers import StaddleProcess, serving
+from tests.talker import BUCKET, Talker, make_bucket
 
 OBJECT_BYTES = 100 << 20
 PATIENCE_S = 40.0

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.history import BUCKET, Talker, make_bucket
 from tests.servers import StaddleProcess
+from tests.talker import BUCKET, Talker, make_bucket
 
 CALLS = "fsync,fdatasync,write,writev,send,sendto,sendmsg"
 ATTACH_TIMEOUT_S = 20.0

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
-from tests.cluster.history import NotSent, Talker, Unanswered
+from tests.talker import NotSent, Talker, Unanswered
 from tests.torture.workload import (
     BUCKET,
     Answer,

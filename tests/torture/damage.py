@@ -25,8 +25,8 @@ from storage_node.chunk import BLOCK_BYTES, FILE_DATA_START, HEADER_BYTES, block
 from storage_node.disk_store import DiskStore
 from storage_node.segments import segment_path
 from tests.bench.signer import Signer
-from tests.cluster.history import Talker
 from tests.servers import ACCESS_KEY, SECRET_KEY, StaddleProcess
+from tests.talker import Talker
 from tests.torture import leftovers, variants
 from tests.torture.contents import KIB, MIB, Content
 from tests.torture.report import Report, scratch
@@ -390,20 +390,22 @@ async def _verify_all(chunks: Path) -> tuple[set[bytes], set[bytes]]:
         await store.stop()
 
 
-def run(count: int, seed: int, *, variant: str = "", quiet: bool = False, parent: Path | None = None) -> Report:
+def run(count: int, seed: int, *, variant: str = "", quiet: bool = False, parent: Path | None = None,
+        until_caught: bool = False) -> Report:
+    """With `until_caught` it ends with the first reads that show a violation."""
     title = f"{count} damaged chunks" + (f", with the variant {variant!r}" if variant else "")
     report = Report(title, seed, quiet=quiet)
     with scratch(report, parent, keep=not variant) as folder:
         server = StaddleProcess(folder / "server", settings={"chunk_bytes": f"{CHUNK_BYTES // MIB}MiB"},
                                 variables=variants.environment(folder, *filter(None, [variant])))
         try:
-            _run(Run(server, report, count, seed), server, report, count)
+            _run(Run(server, report, count, seed), server, report, count, until_caught)
         finally:
             server.kill_all()
     return report
 
 
-def _run(run: Run, server: StaddleProcess, report: Report, count: int) -> None:
+def _run(run: Run, server: StaddleProcess, report: Report, count: int, until_caught: bool) -> None:
     server.start()
     with Talker(server) as talker:
         talker.ask("PUT", f"/{BUCKET}")
@@ -415,6 +417,8 @@ def _run(run: Run, server: StaddleProcess, report: Report, count: int) -> None:
     run.seen.clear()
     run.damage(count // 2)
     report.violations("damaged while it runs", run.read_all())
+    if until_caught and report.wrong:
+        return
     server.kill_all()
     run.damage(count - count // 2)
     server.start()

@@ -35,6 +35,7 @@ TWICE_WITHIN_S = 1.0
 AFTERWARDS_S = 0.3
 COLLECT_EVERY = 25
 COLLECT_PATIENCE_S = 60.0
+NO_GRACE = {"STADDLE_READ_GRACE_SECONDS": "0"}
 POLL_S = 0.01
 
 
@@ -170,7 +171,7 @@ def _await_written(workload: Workload, killed: float) -> float:
 
 def _collect(server: StaddleProcess, report: Report) -> list[str]:
     """With a server whose collection does not wait."""
-    _restart(server, variants.environment(server.folder, "hurried collection"))
+    _restart(server, variants.environment(server.folder, "hurried collection") | NO_GRACE)
     began = time.monotonic()
     wrong = leftovers.await_collected(server, COLLECT_PATIENCE_S)
     found = leftovers.look(server)

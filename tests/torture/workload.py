@@ -29,8 +29,8 @@ from enum import Enum
 from typing import NamedTuple
 from urllib.parse import quote
 
-from tests.cluster.history import ANSWER_TIMEOUT_S, NotSent, Talker, Unanswered
 from tests.servers import StaddleProcess
+from tests.talker import ANSWER_TIMEOUT_S, NotSent, Talker, Unanswered
 from tests.torture.contents import MIB, SIZES, Content, Pool
 
 BUCKET = "torture"
@@ -160,7 +160,8 @@ class Workload:
 
     @property
     def outcomes(self) -> Counter[str]:
-        """Of writes, by outcome; and how many requests met nobody who listens."""
+        """Of writes: acknowledged, refused (503), declined (a condition was not met), unknown; and how many requests met
+        nobody who listens."""
         return sum((client.outcomes for client in self.clients), Counter())
 
     @property
@@ -470,7 +471,8 @@ class Client:
         return Answer(Outcome.REFUSED if refused else Outcome.UNKNOWN, status, answer, replied)
 
     def _count(self, answer: Answer, kind: str) -> None:
-        self.outcomes[answer.outcome.value] += 1
+        declined = answer.outcome is Outcome.REFUSED and answer.status != 503
+        self.outcomes["declined" if declined else answer.outcome.value] += 1
         if answer.outcome is Outcome.REFUSED:
             self.refusals[f"{kind}: {answer.status} {answer.code}"] += 1
 

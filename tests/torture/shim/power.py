@@ -12,7 +12,7 @@ import shutil
 import threading
 from collections.abc import Mapping
 
-from tests.cluster.history import Talker, Unanswered
+from tests.talker import Talker, Unanswered
 from tests.servers import StaddleProcess
 from tests.torture.shim.image import Disk, Inode, found
 from tests.torture.shim.log import ShimLog
