@@ -28,7 +28,7 @@ _TOKEN = re.compile(r"[!-~]{16,200}")
 
 _LIMITS = {"copies": (1, 9), "workers": (0, 256), "connections_max": (1, 1_000_000), "requests_max": (1, 1_000_000),
            "shutdown_seconds": (1, 3600), "read_grace_seconds": (0, 604_800), "upload_expire_days": (0, 36_500),
-           "compact_dead_percent": (5, 95)}
+           "compact_dead_percent": (5, 95), "scrub_interval_hours": (0, 24 * 3650)}
 """Least and greatest values: above, it is a slip of the finger and would end in a machine without memory."""
 
 
@@ -83,6 +83,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     read_grace_seconds: Annotated[int, _about(
         "How long a client that has begun to read an object may go on after it was deleted or replaced: the space is kept "
         "for so long. 0 to 604800 (a week).")] = 3600
+    scrub_interval_hours: Annotated[int, _about(
+        "How long after a scrub the next one begins: it reads every chunk from the disk and compares it with its name. "
+        "14 days, as is usual for disks; 0: only when asked (`staddle scrub`).")] = 14 * 24
+    scrub_bytes_per_second: Annotated[Size, _about(
+        "A scrub reads at most so much of each data folder a second, and gives way to clients. At 20MiB, 1 TB takes 14 "
+        "hours. 0: no limit.")] = Size(20 << 20)
     compact_dead_percent: Annotated[int, _about(
         "The space of deleted small objects comes back by copying what lives beside them: once so many per cent of a segment "
         "are dead (any, when space is short). Less gives back more and copies more. 5 to 95.")] = 40

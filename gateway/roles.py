@@ -118,7 +118,9 @@ class StorageRole:
         self._metadata = MetadataClient(folders.meta_address, secret, str(folders.meta), owner=f"node {node}")
         self._node = NodeServer(data=str(data.absolute()), node=node, address=folders.node_address(number), secret=secret,
                                 metadata=self._metadata, read_grace_s=config.read_grace_seconds,
-                                compact_dead_percent=config.compact_dead_percent)
+                                compact_dead_percent=config.compact_dead_percent,
+                                scrub_bytes_per_second=config.scrub_bytes_per_second,
+                                scrub_interval_s=config.scrub_interval_hours * 3600.0)
 
     async def start(self) -> None:
         await self._metadata.start()
