@@ -4,7 +4,7 @@ Paths are those of the command line: `staddle user create` asks POST /-/admin/us
 since names of objects hold any character.
 """
 
-from gateway.admin import backups, buckets, nodes, objects, users
+from gateway.admin import backups, buckets, collecting, nodes, objects, scrubbing, users
 from gateway.admin.table import Endpoint
 
 _USER = ("NoSuchUser", "ConfiguredIdentity")
@@ -32,6 +32,14 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("POST", "object/verify", objects.verify_object, _OBJECT),
     Endpoint("POST", "object/delete", objects.delete_object, ("NoSuchBucket", "KeyTooLongError")),
     Endpoint("GET", "node/list", nodes.list_nodes, ("NoSuchNode",)),
+    Endpoint("GET", "node/damage", scrubbing.list_damage, ("NoSuchNode",)),
+    Endpoint("POST", "node/compact", scrubbing.compact, ("NoSuchNode",)),
+    Endpoint("GET", "gc/report", collecting.report_gc),
+    Endpoint("POST", "gc/run", collecting.run_gc),
+    Endpoint("GET", "scrub/status", scrubbing.scrub_status, ("NoSuchNode",)),
+    Endpoint("POST", "scrub/start", scrubbing.start_scrub, ("NoSuchNode",)),
+    Endpoint("POST", "scrub/stop", scrubbing.stop_scrub, ("NoSuchNode",)),
+    Endpoint("POST", "scrub/run", scrubbing.run_scrub, ("NoSuchNode",)),
     Endpoint("GET", "backup/list", backups.list_backups),
     Endpoint("POST", "backup/create", backups.create_backup, ("BackupExists",)),
     Endpoint("GET", "backup/download", backups.download_backup, ("NoSuchBackup",)),

@@ -14,7 +14,7 @@ from gateway.admin.context import AdminContext
 from gateway.config import without_secrets
 
 
-async def list_nodes(ctx: AdminContext, asked: values.ListNodes) -> values.NodeList:
+async def list_nodes(ctx: AdminContext, asked: values.OneNode) -> values.NodeList:
     """Show the storage nodes: capacity, chunks, bytes, segments, disk errors, and what deduplication saves."""
     nodes = await ctx.nodes(asked.node)
     found = await asyncio.gather(*(_node(ctx, node) for node in nodes))
@@ -31,7 +31,9 @@ async def _node(ctx: AdminContext, node: NodeInfo) -> values.NodeStat:
     care: dict[str, object] = {}
     error = ""
     try:
-        statistics = (await ctx.client(node).statistics())._asdict()
+        status = await ctx.client(node).status()
+        statistics = status.statistics._asdict()
+        care = {name: value for name, value in msgspec.to_builtins(status).items() if name not in ("node", "statistics")}
     except ClusterError as fault:
         error = str(fault)
     return values.NodeStat(

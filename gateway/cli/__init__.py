@@ -12,6 +12,7 @@ import typer
 
 from gateway.cli.backups import backup_app
 from gateway.cli.buckets import bucket_app
+from gateway.cli.care import gc_app, scrub_app
 from gateway.cli.configuring import config_app
 from gateway.cli.nodes import node_app
 from gateway.cli.objects import object_app
@@ -25,7 +26,7 @@ app = typer.Typer(
 app.command()(serve)
 for name, group in (
     ("user", user_app), ("key", key_app), ("bucket", bucket_app), ("object", object_app), ("node", node_app),
-    ("backup", backup_app), ("config", config_app),
+    ("gc", gc_app), ("scrub", scrub_app), ("backup", backup_app), ("config", config_app),
 ):
     app.add_typer(group, name=name)
 

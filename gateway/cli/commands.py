@@ -23,19 +23,21 @@ from gateway.cli.keys import CommandError
 from gateway.cli.options import fail
 
 FOUND_SOMETHING = 1
+STOPPED = 130
+"""Of a command that Ctrl-C ended, as shells have it."""
 
 Value = TypeVar("Value")
 
-_Endpoint = Annotated[str, typer.Option(
+Endpoint = Annotated[str, typer.Option(
     "--endpoint", metavar="URL", envvar="STADDLE_ENDPOINT", help="Where the server is.", rich_help_panel="Server")]
-_Data = Annotated[Path | None, typer.Option(
+Data = Annotated[Path | None, typer.Option(
     "--data", metavar="DIR", rich_help_panel="Server",
     help="Sign with the root key that the server keeps in this data folder. Without it: AWS_ACCESS_KEY_ID and "
          "AWS_SECRET_ACCESS_KEY, else ./data if it is there.")]
-_CaBundle = Annotated[Path | None, typer.Option(
+CaBundle = Annotated[Path | None, typer.Option(
     "--ca-bundle", metavar="FILE", envvar="AWS_CA_BUNDLE", rich_help_panel="Server",
     help="PEM file with the authorities to trust for https.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel="Server")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel="Server")]
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
@@ -79,30 +81,36 @@ def remote(app: typer.Typer, name: str, *aliases: str) -> Callable[[Callable[...
     """Register a command, and give the function back as it is. Aliases work and are not listed."""
 
     def register(run: Callable[..., None]) -> Callable[..., None]:
-        signature = inspect.signature(run)
-        own = [parameter for parameter in signature.parameters.values() if parameter.name != "server"]
-        added = {"endpoint": (_Endpoint, DEFAULT_ENDPOINT), "data": (_Data, None), "ca_bundle": (_CaBundle, None),
-                 "as_json": (_Json, False)}
-        parameters = [*own, *(inspect.Parameter(each, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
-                              for each, (kind, default) in added.items())]
-
-        @functools.wraps(run)
-        def command(*, endpoint: str, data: Path | None, ca_bundle: Path | None, as_json: bool, **given: Any) -> None:
-            try:
-                run(server=Server(endpoint=endpoint, data=data, ca_bundle=ca_bundle, as_json=as_json), **given)
-            except CommandError as error:
-                fail_with(error)
-            except KeyboardInterrupt:
-                fail("stopped.", 130)
-
-        command.__signature__ = signature.replace(parameters=[  # type: ignore[attr-defined]  # typer reads it
-            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters])
-        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        command = with_server(run)
         for place, each in enumerate((name, *aliases)):
             app.command(each, hidden=place > 0)(command)
         return run
 
     return register
+
+
+def with_server(run: Callable[..., None]) -> Callable[..., None]:
+    """The function as typer wants it: the options that say where the server is in place of `server`."""
+    signature = inspect.signature(run)
+    own = [parameter for parameter in signature.parameters.values() if parameter.name != "server"]
+    added = {"endpoint": (Endpoint, DEFAULT_ENDPOINT), "data": (Data, None), "ca_bundle": (CaBundle, None),
+             "as_json": (AsJson, False)}
+    parameters = [*own, *(inspect.Parameter(each, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
+                          for each, (kind, default) in added.items())]
+
+    @functools.wraps(run)
+    def command(*, endpoint: str, data: Path | None, ca_bundle: Path | None, as_json: bool, **given: Any) -> None:
+        try:
+            run(server=Server(endpoint=endpoint, data=data, ca_bundle=ca_bundle, as_json=as_json), **given)
+        except CommandError as error:
+            fail_with(error)
+        except KeyboardInterrupt:
+            fail("stopped.", STOPPED)
+
+    command.__signature__ = signature.replace(parameters=[  # type: ignore[attr-defined]  # typer reads it
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters])
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
 
 
 def fail_with(error: CommandError) -> NoReturn:

@@ -6,7 +6,7 @@ import typer
 
 from gateway.admin import values
 from gateway.cli import printing
-from gateway.cli.commands import Server, remote
+from gateway.cli.commands import FOUND_SOMETHING, Server, remote
 
 node_app = typer.Typer(no_args_is_help=True, help="Storage nodes, one for each data folder, and the metadata.")
 
@@ -64,6 +64,43 @@ def metadata(server: Server) -> None:
         ("Journal", f"{printing.size(found.journal_bytes)} in {found.journal_segments} file(s)"),
         ("Syncs", f"{found.syncs} in {found.sync_seconds:.1f} s"), ("Commands", f"{found.commands} in {found.entries} entries"),
         ("Waiting to be released", found.queued), ("Chunks short of copies", found.short_chunks)]))
+
+
+@remote(node_app, "damage")
+def damage(
+    server: Server, node: Annotated[str, typer.Argument(metavar="[NODE]", help="[default: all]", show_default=False)] = "",
+) -> None:
+    """List copies that were found damaged, and what became of them. Status 1 if any is still to be dealt with.
+
+    Example: staddle node damage
+    """
+    found = server.get("node/damage", values.DamageList, node=node)
+    server.show(found, lambda: printing.print_table(
+        ("node", "copy", "found", "size>", "what became of it", "what was wrong"),
+        ((each.node, each.digest, printing.moment(each.when), printing.size(each.size) if each.size else "",
+          each.became or "still there", each.reason) for each in found.copies),
+        empty="No damage has been found. A scrub looks at everything: `staddle scrub start`."))
+    if any(not each.became for each in found.copies):
+        raise typer.Exit(FOUND_SOMETHING)
+
+
+@remote(node_app, "compact")
+def compact(
+    server: Server, node: Annotated[str, typer.Argument(metavar="[NODE]", help="[default: all]", show_default=False)] = "",
+    dead_percent: Annotated[int, typer.Option(
+        "--dead-percent", metavar="N", min=0, max=100, help="Segments of which at least so much is dead.")] = 0,
+) -> None:
+    """Give the space of deleted small objects back now: segments with dead bytes are emptied. Writes go on meanwhile.
+
+    Example: staddle node compact
+    """
+    done = server.long("compacting", "node/compact", values.CompactReport, node=node, dead_percent=dead_percent)
+    server.show(done, lambda: printing.print_table(
+        ("node", "segments>", "moved>", "given back>", "damaged, kept>", "error"),
+        ((each.node, each.segments, printing.size(each.moved_bytes), printing.size(each.returned_bytes), each.kept_chunks,
+          each.error) for each in done.nodes), empty="There are no storage nodes."))
+    if any(each.error for each in done.nodes):
+        raise typer.Exit(FOUND_SOMETHING)
 
 
 def _row(node: values.NodeStat) -> tuple[object, ...]:
