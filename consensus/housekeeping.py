@@ -47,6 +47,9 @@ DRAIN_ALWAYS_S = 600.0
 SNAPSHOT_RETRY_S = 300.0
 """After a snapshot that failed for want of space."""
 
+OLD_KEPT_S = 60.0
+"""Readers notice another generation with their next read."""
+
 SPACE_KEPT_BYTES = 128 << 20
 """A snapshot must leave this much free."""
 
@@ -82,6 +85,7 @@ class Housekeeper:
             loop.create_task(self._repeat(WAL_LOOK_S, self.keep_wal_short), name="meta checkpoints"),
             loop.create_task(self._repeat(self._config.housekeeping_s, self.keep_house), name="meta housekeeping"),
             loop.create_task(self._repeat(self._config.housekeeping_s, self.keep_journal_short), name="meta snapshots"),
+            loop.create_task(self._remove_old(), name="meta old files"),
         ]
 
     async def stop(self) -> None:
@@ -102,6 +106,12 @@ class Housekeeper:
             except Exception as error:  # noqa: BLE001  what failed may be SQLite or the journal: see raft.py
                 self._on_failure(error)
                 return
+
+    async def _remove_old(self) -> None:
+        """The file of an earlier generation, after a rebuild: its readers have gone on to the present one long since."""
+        await asyncio.sleep(OLD_KEPT_S)
+        with contextlib.suppress(OSError):
+            await self._in_thread(lambda: snapshot.remove_old(self._folder, self._disk))
 
     async def _in_thread(self, work: Callable[[], Value]) -> Value:
         """One thing at a time, and it is waited for even if we are stopped."""

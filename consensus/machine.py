@@ -192,6 +192,6 @@ class Machine:
         """What isn't committed is given up: it is in the journal."""
         if self._checkpointer is not None:
             self._checkpointer.close()
-        if self._open:
+        if self.db.in_transaction:        # after some errors SQLite has given it up by itself
             self.db.execute("ROLLBACK")
         self._database.close()

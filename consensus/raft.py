@@ -214,6 +214,12 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
 
     # The tick
 
+    @property
+    def applying(self) -> int:
+        """The entry that is applied now or next: after a failure, the one that could not be."""
+        last: int = self.raftLastApplied
+        return last + 1
+
     def wake(self) -> None:
         """Tick in the next turn of the loop, once, whatever comes until then."""
         if not self._tick_is_due and self._loop is not None:
@@ -253,7 +259,7 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
         """In place of unpickle-and-call. The library raises raftLastApplied only after this returns."""
         if command[0] != 0:
             return None                      # the no-op that begins a term
-        index: int = self.raftLastApplied + 1
+        index = self.applying
         if index <= self._machine.applied:
             return None
         results = self._machine.apply(command[1:], index)

@@ -5,6 +5,7 @@ answers. What needs longer is kept out of the way (housekeeping.py).
 """
 
 import asyncio
+import contextlib
 import fcntl
 import inspect
 import logging
@@ -18,12 +19,12 @@ from typing import Any, NamedTuple, get_type_hints
 
 import msgspec
 
-from consensus import protocol, queries, snapshot
+from consensus import protocol, queries, recovery, snapshot
 from consensus.apply.state import Replication
 from consensus.beside import Beside
 from consensus.config import MetaConfig
 from consensus.core.clock import Clock, SystemClock
-from consensus.core.codec import ENTRY_VERSION, UNDECODABLE, encode_entry, encode_results
+from consensus.core.codec import ENTRY_VERSION, UNDECODABLE, FutureEntry, encode_entry, encode_results
 from consensus.core.commands import AnyCommand, Envelope
 from consensus.core.errors import ClusterError, Refused, Unavailable
 from consensus.core.ids import SessionId
@@ -33,7 +34,6 @@ from consensus.disk import Disk
 from consensus.housekeeping import Housekeeper
 from consensus.raft import RaftNode, exit_process
 from consensus.reads import Reader, failure, query_named
-from consensus.recovery import recover
 from consensus.room import Room
 
 log = logging.getLogger("staddle.meta")
@@ -77,6 +77,8 @@ class MetaServer:
         self._lock = -1
         self._entries = self._commands = 0
         self._raft: RaftNode | None = None
+        self._recovered = False
+        self._failure: BaseException | None = None
 
     # Life
 
@@ -98,17 +100,49 @@ class MetaServer:
         log.info("serving", extra={"applied": self._machine.applied, "epoch": self._epoch})
 
     async def _recover(self) -> None:
-        self._machine, self._journal = recover(
-            self._folder, disk=self._disk, config=self._config, copies=self._copies, replication=self._replication)
-        self._raft = RaftNode(self._name, self._journal, self._machine, self._on_failure)
-        self._raft.before_taking(self._fill)
-        self._raft.start()
-        if self._raft.failed:
-            raise Unavailable("the log could not be recovered")      # on_failure knows why, and ends a real process
+        self._replay()
+        self._recovered = True
+        assert self._raft is not None
         self._reader = Reader(self._folder, queries.header, queries.ALONE)
         self.beside = Beside(self._folder, self._machine, disk=self._disk, clock=self._clock, secret=self._secret)
         self.housekeeper = Housekeeper(self._folder, self._machine, self._journal, self, disk=self._disk,
                                        config=self._config, clock=self._clock, on_failure=self._raft.fail)
+
+    def _replay(self) -> None:
+        """A log that leads, and SQLite that holds all of it: on the best state on which every entry can be applied."""
+        refused: Refused | None = None
+        for opening in recovery.openings(self._folder, disk=self._disk, config=self._config, copies=self._copies,
+                                         replication=self._replication, now_ms=self._clock.now_ms()):
+            self._machine, self._journal = opening.machine, opening.journal
+            self._raft = raft = RaftNode(self._name, self._journal, self._machine, self._failed)
+            raft.before_taking(self._fill)
+            raft.start()
+            error = self._failure
+            if error is None:
+                if refused is not None:
+                    log.warning("the metadata is made anew from %s", opening.origin)
+                return
+            if isinstance(error, FutureEntry):
+                raise Refused(f"{error}. Start the Staddle that wrote it") from error
+            if not recovery.in_doubt(error):
+                self._on_failure(error)                              # which ends a real process
+                raise Unavailable(f"the log could not be recovered: {error}") from error
+            opening.close()
+            refused = recovery.refusal(opening.origin, raft.applying, error)
+            log.error("log entry %d cannot be applied on %s: %r", raft.applying, opening.origin, error)
+            self._failure = None
+        assert refused is not None, "openings raises if there is none"
+        raise refused
+
+    def _failed(self, error: BaseException) -> None:
+        """The log cannot go on. While it is recovered, `_replay` decides what that means."""
+        self._failure = error
+        if not self._recovered:
+            return
+        if recovery.is_damage(error):
+            with contextlib.suppress(OSError):
+                recovery.distrust(self._folder, self._machine.generation, repr(error), self._disk, self._clock.now_ms())
+        self._on_failure(error)
 
     async def stop(self) -> None:
         """Answer what has been taken, then let go. SQLite's file is left checkpointed."""

@@ -7,6 +7,7 @@ use, in decimal), `snapshots/<index>.sqlite` with its descriptor `snapshots/<ind
 * a snapshot exists once its descriptor does; both are synced, then their folder.
 """
 
+import logging
 import os
 import re
 import sqlite3
@@ -19,6 +20,8 @@ import msgspec
 
 from consensus.core.errors import Corrupt
 from consensus.disk import Disk, make_folder, replace_file
+
+log = logging.getLogger("staddle.meta")
 
 CURRENT = "CURRENT"
 FOLDER = "snapshots"
@@ -115,8 +118,9 @@ def _descriptors(snapshots: str) -> Iterator[Snapshot]:
         with open(os.path.join(snapshots, name), "rb") as file:
             try:
                 snapshot = msgspec.json.decode(file.read(), type=Snapshot)
-            except msgspec.MsgspecError as error:
-                raise Corrupt(f"snapshot descriptor {name} cannot be read: {error}") from error
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                log.error("snapshot descriptor %s cannot be read, so there is no such snapshot: %s", name, error)
+                continue
         yield msgspec.structs.replace(snapshot, path=os.path.join(snapshots, f"{match[1]}.sqlite"))
 
 
@@ -155,8 +159,7 @@ def install(snapshot: Snapshot, folder: str, disk: Disk) -> str:
     verify(snapshot)
     _, generation = current_file(folder, disk)
     path = file_of(folder, generation + 1)
-    for suffix in ("", "-wal", "-shm"):
-        _remove(path + suffix, disk)      # of an installation that was cut short
+    _make_way(path, disk)
     fd = disk.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC)
     try:
         with open(snapshot.path, "rb") as source:
@@ -172,6 +175,19 @@ def install(snapshot: Snapshot, folder: str, disk: Disk) -> str:
     return path
 
 
+def begin_anew(folder: str, disk: Disk) -> None:
+    """Switch CURRENT to the next generation without a file: whoever opens it begins with nothing."""
+    _, generation = current_file(folder, disk)
+    _make_way(file_of(folder, generation + 1), disk)
+    replace_file(disk, os.path.join(folder, CURRENT), f"{generation + 1}\n".encode(), "metadata.anew")
+
+
+def use_newest(folder: str, disk: Disk) -> None:
+    """CURRENT cannot be read: let it name the newest file there is."""
+    found = [int(match[1]) for name in os.listdir(folder) if (match := re.fullmatch(r"meta\.(\d+)\.sqlite", name))]
+    replace_file(disk, os.path.join(folder, CURRENT), f"{max(found, default=1)}\n".encode(), "metadata.current")
+
+
 def remove_old(folder: str, disk: Disk) -> None:
     """Metadata files that CURRENT doesn't name go. Only when all readers have reopened, or after a minute."""
     path, _ = current_file(folder, disk)
@@ -179,6 +195,12 @@ def remove_old(folder: str, disk: Disk) -> None:
     for name in os.listdir(folder):
         if re.fullmatch(r"meta\.\d+\.sqlite(-wal|-shm)?", name) and not name.startswith(used):
             _remove(os.path.join(folder, name), disk)
+
+
+def _make_way(path: str, disk: Disk) -> None:
+    """Remove what an installation that was cut short has left."""
+    for suffix in ("", "-wal", "-shm"):
+        _remove(path + suffix, disk)
 
 
 def _remove(path: str, disk: Disk) -> None:

@@ -18,6 +18,8 @@ from typing import Any
 import peewee
 from peewee import SQL, BlobField, IntegerField, TextField
 
+from consensus.core.errors import Refused
+
 SCHEMA_VERSION = 2
 
 PRAGMAS = {
@@ -372,7 +374,7 @@ command, then."""
 def open_database(path: str) -> peewee.SqliteDatabase:
     """The writer's connection, schema present and current.
 
-    Raises peewee.DatabaseError, whose context is SQLite's own error, or ValueError for a newer schema.
+    Raises peewee.DatabaseError, whose context is SQLite's own error, or Refused for a newer schema.
     """
     database = peewee.SqliteDatabase(path, pragmas=PRAGMAS, cached_statements=256, check_same_thread=False)
     database.connect()
@@ -392,7 +394,7 @@ def _make_current(database: peewee.SqliteDatabase, path: str) -> None:
     row = execute("SELECT v FROM meta WHERE k = 'schema'").fetchone()
     version = SCHEMA_VERSION if row is None else row[0]
     if version > SCHEMA_VERSION:
-        raise ValueError(f"{path} has schema {version}, this Staddle knows up to {SCHEMA_VERSION}")
+        raise Refused(f"{path} has schema {version}, this Staddle knows up to {SCHEMA_VERSION}")
     while version < SCHEMA_VERSION:
         _MIGRATIONS[version](database)
         version += 1

@@ -24,6 +24,10 @@ _results = msgspec.msgpack.Decoder(tuple[AnyResult, ...])
 _DECODERS = {1: _envelopes.decode}
 
 
+class FutureEntry(Corrupt):
+    """Of a version that this Staddle doesn't know: a later one has written it."""
+
+
 def encode_entry(envelopes: tuple[Envelope, ...] | list[Envelope]) -> bytes:
     return bytes((ENTRY_VERSION,)) + _encoder.encode(envelopes)
 
@@ -32,7 +36,7 @@ def decode_entry(raw: bytes) -> tuple[Envelope, ...]:
     """Raises Corrupt for bytes that no version of Staddle wrote."""
     decode = _DECODERS.get(raw[0]) if raw else None
     if decode is None:
-        raise Corrupt(f"log entry of version {raw[:1].hex() or 'none'}: this Staddle reads {sorted(_DECODERS)}")
+        raise FutureEntry(f"log entry of version {raw[:1].hex() or 'none'}: this Staddle reads {sorted(_DECODERS)}")
     try:
         return decode(memoryview(raw)[1:])
     except UNDECODABLE as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from consensus.core.commands import CreateUser
+from consensus.core.errors import Refused
 from consensus.core.model import User
 from consensus.core.results import Done
 from consensus.tables import SCHEMA_VERSION, TABLES, open_database
@@ -41,7 +42,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     database = open_database(str(tmp_path / "db"))
     database.execute_sql("UPDATE meta SET v = 99 WHERE k = 'schema'")
     database.close()
-    with pytest.raises(ValueError, match="schema 99"):
+    with pytest.raises(Refused, match="schema 99"):
         open_database(str(tmp_path / "db"))
 
 
