@@ -150,6 +150,21 @@ def _hurried_collection() -> None:
 # What power cuts and failed syncs must show.
 
 
+@tuned("small files")
+def _small_files() -> None:
+    """Segments are full, checkpoints due and snapshots taken after a few writes: what is seldom otherwise is cut too."""
+    from consensus import housekeeping
+    from consensus.config import MetaConfig
+    from storage_node import index
+    from storage_node.disk_store import DiskStore
+
+    MetaConfig.__init__.__kwdefaults__.update(segment_bytes=64 << 10, snapshot_journal_bytes=256 << 10, housekeeping_s=0.5)
+    assert DiskStore.__init__.__kwdefaults__ is not None
+    DiskStore.__init__.__kwdefaults__.update(segment_bytes=2 << 20)
+    housekeeping.WAL_BYTES = 128 << 10
+    index.CHECKPOINT_PAGES = 64
+
+
 @broken("no fsync")
 def _no_fsync() -> None:
     """Bytes are written and left to the kernel; only folders are synced."""

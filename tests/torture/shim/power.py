@@ -11,9 +11,10 @@ import random
 import shutil
 import threading
 from collections.abc import Mapping
+from types import MappingProxyType
 
-from tests.talker import Talker, Unanswered
 from tests.servers import StaddleProcess
+from tests.talker import Talker, Unanswered
 from tests.torture.shim.image import Disk, Inode, found
 from tests.torture.shim.log import ShimLog
 from tests.torture.workload import Workload
@@ -80,7 +81,6 @@ class Switch:
         self.root = server.data[0]
         self.root.mkdir(parents=True, exist_ok=True)
         self.sync_delay_s = sync_delay_s
-        self._variables: dict[str, str] = dict(server.variables)
         self._log: ShimLog | None = None
         self._before: Inode | None = None
         self._cut: Cut | None = None
@@ -95,16 +95,14 @@ class Switch:
         assert self._cut is not None, "the power is off"
         return self._cut
 
-    def on(self, *, wait: bool = True, variables: Mapping[str, str] | None = None) -> None:
-        """Start the server, with the variables that it has had before or with others."""
-        if variables is not None:
-            self._variables = dict(variables)
+    def on(self, variables: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Start the server with these variables for its processes, and wait until it is ready. Raises NotReady."""
         self.close()
         self._before = found(self.root)
         self._log = ShimLog(self.root, sync_delay_s=self.sync_delay_s)
         self._cut = Cut(self._log)
-        self.server.variables = self._variables | self._log.environment
-        self.server.start(wait=wait)
+        self.server.variables = {**variables, **self._log.environment}
+        self.server.start()
 
     def wire(self, workload: Workload) -> None:
         """The workload's clients hear nothing after the next cut."""
