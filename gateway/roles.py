@@ -36,6 +36,7 @@ from gateway.http.limits import Limits
 from gateway.http.metrics import MetricsPage, open_application
 from gateway.http.metrics import routes as metrics_routes
 from gateway.http.server import GatewayServer
+from gateway.http.server_log import ServerLog
 from gateway.identities import Identity, IdentityStore
 from gateway.identity_keeper import IdentityKeeper
 from gateway.metrics.counters import Counters
@@ -152,6 +153,7 @@ class GatewayRole:
                         shutdown_s=float(config.shutdown_seconds))
         auth = AuthSettings(region=config.region, any_region=config.any_region, signature_v2=config.signature_v2)
         self._counters = Counters()
+        self._server_log = None if config.access_log is None else ServerLog(config.access_log, self._bucket_owner)
         peers = Peers(folders.run, secret)
         self._peer = PeerServer(folders.gateway_address(launch.number), secret, figures=self._figures, reload=self.reload)
         self._page = MetricsPage(Gatherer(
@@ -161,12 +163,17 @@ class GatewayRole:
         self._application = build_application(
             services, HANDLERS, ready=self._ready, domains=config.domains, requests_max=config.requests_max, auth=auth,
             routes=[mount_admin(admin), *metrics_routes(self._page, services, auth, config.metrics_token)],
-            counters=self._counters)
+            counters=self._counters, server_log=self._server_log)
         self.server = GatewayServer(self._application, host=launch.host, port=launch.port, tls_cert=config.tls_cert,
                                     tls_key=config.tls_key, limits=limits, alone=launch.alone)
         self._metrics_server = None if config.metrics_listen is None else _metrics_server(self._page, config.metrics_listen)
 
     async def start(self) -> None:
+        if self._server_log is not None:
+            try:
+                self._server_log.open()
+            except OSError as error:
+                raise Refused(f"setting 'access_log': cannot write {error.filename}: {error.strerror}") from error
         await self._metadata.start()
         await self._peer.start()              # before identities are read: see gateway/peers.py
         await self._identities.start()
@@ -182,6 +189,8 @@ class GatewayRole:
         await self.server.stop()
         if self._metrics_server is not None:
             await self._metrics_server.stop()
+        if self._server_log is not None:
+            await self._server_log.stop()
         await self._peer.stop()
         await self._identities.stop()
         await self._replicas.stop()
@@ -191,6 +200,15 @@ class GatewayRole:
         """Read the identities again: another worker has changed them. Raises ClusterError."""
         await self._identities.reload()
 
+    def hang_up(self) -> None:
+        """SIGHUP: whoever moved the access log away wants a new one."""
+        if self._server_log is not None:
+            self._server_log.reopen()
+
+    async def _bucket_owner(self, name: str) -> str:
+        bucket = await self._metadata.bucket(name)
+        return bucket.owner if bucket is not None else ""
+
     def _figures(self) -> bytes:
         """What this worker has counted, for whichever worker is asked for metrics."""
         shared = self.server.shared
@@ -199,7 +217,8 @@ class GatewayRole:
             in_flight=self._application.in_flight, connections=self.server.connections,
             connections_accepted=0 if shared is None else shared.accepted,
             malformed=0 if shared is None else shared.malformed,
-            commits=commits, commit_seconds=commit_seconds, commits_waiting=commits_waiting))
+            log_lines_dropped=0 if self._server_log is None else self._server_log.dropped, commits=commits,
+            commit_seconds=commit_seconds, commits_waiting=commits_waiting))
 
     async def _ready(self) -> bool:
         """Able to read (the member serves) and to write (enough storage nodes answer)."""
@@ -246,6 +265,9 @@ async def run(name: str, folders: Folders, make: Callable[[], R], ready: Callabl
     except (ClusterError, OSError) as error:
         log.error("%s could not start: %s", name, error)
         return 1
+    hang_up = getattr(role, "hang_up", None)
+    if hang_up is not None:
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
     gc.collect()
     gc.freeze()                                    # what start-up made stays; collections need not look at it again
     gc.set_threshold(COLLECT_AFTER, *gc.get_threshold()[1:])

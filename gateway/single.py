@@ -73,6 +73,11 @@ class AllRoles:
         for role in reversed(self._roles):
             await role.stop()
 
+    def hang_up(self) -> None:
+        gateway = self._roles[-1]
+        assert isinstance(gateway, GatewayRole)
+        gateway.hang_up()
+
     async def _stop_as_orphan(self) -> None:
         while os.getppid() == self._parent:               # noqa: ASYNC110 - nothing tells us but the number itself
             await asyncio.sleep(ORPHAN_LOOK_S)

@@ -47,6 +47,8 @@ class Supervisor:
         self._shutdown_s = shutdown_s
         self._running: dict[str, anyio.abc.Process] = {}
         self._ended: dict[str, anyio.Event] = {}
+        self._up: set[str] = set()
+        """Those that have been ready since they were started: they know all signals."""
         self._waiting_for = {launch.name for launch in launches}
         self._ready = anyio.Event()
         self._stopping = anyio.Event()
@@ -60,6 +62,8 @@ class Supervisor:
             for launch in self._launches:
                 keepers.start_soon(self._keep, launch)
             keepers.start_soon(self._announce, on_ready)
+            if any(launch.config.access_log is not None for launch in self._launches):
+                keepers.start_soon(self._pass_on_hangups)
             await self._stopping.wait()
             await self._stop_all()
             keepers.cancel_scope.cancel()
@@ -76,6 +80,15 @@ class Supervisor:
     async def _announce(self, on_ready: Callable[[], Awaitable[None]]) -> None:
         await self._ready.wait()
         await on_ready()
+
+    async def _pass_on_hangups(self) -> None:
+        """SIGHUP is for those who write the access log. Without one it ends us, as a closed terminal should."""
+        with anyio.open_signal_receiver(signal.SIGHUP) as signals:
+            async for _ in signals:
+                for name in self._up:
+                    if name.startswith("gateway") and name in self._running:
+                        with contextlib.suppress(ProcessLookupError):
+                            self._running[name].send_signal(signal.SIGHUP)
 
     async def _keep(self, launch: Launch) -> None:
         delay_s = RESTART_DELAY_S_MIN
@@ -109,6 +122,7 @@ class Supervisor:
                     if b"ready" in said:
                         ready_at = time.monotonic()
                         self._waiting_for.discard(launch.name)
+                        self._up.add(launch.name)
                         log.info("%s is ready", launch.name, extra={"child": launch.name, "pid": process.pid})
                         if not self._waiting_for:
                             self._ready.set()
@@ -116,6 +130,7 @@ class Supervisor:
                 return status, 0.0 if ready_at is None else time.monotonic() - ready_at
             finally:
                 self._running.pop(launch.name, None)
+                self._up.discard(launch.name)
                 ended.set()
 
     async def _stop_all(self) -> None:

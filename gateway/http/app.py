@@ -15,6 +15,7 @@ from gateway.http.asgi import AsgiExchange, Receive, Scope, Send
 from gateway.http.dispatcher import Dispatcher
 from gateway.http.exchange import Exchange
 from gateway.http.health import Ready
+from gateway.http.server_log import ServerLog
 from gateway.metrics.counters import Counters
 from gateway.ops import Handler
 from gateway.ops.context import Services
@@ -27,9 +28,11 @@ def build(
     services: Services, handlers: Mapping[str, Handler], *, auth: AuthSettings, ready: Ready,
     domains: tuple[str, ...] = (),
     requests_max: int = 1024, routes: Sequence[BaseRoute] = (), counters: Counters | None = None,
+    server_log: ServerLog | None = None,
 ) -> "Application":
     """The application of a gateway process. `ready`: whether it can read and write now. `routes`: more under `/-/`."""
-    dispatcher = Dispatcher(services, handlers, auth=auth, domains=domains, requests_max=requests_max, counters=counters)
+    dispatcher = Dispatcher(services, handlers, auth=auth, domains=domains, requests_max=requests_max, counters=counters,
+                            server_log=server_log)
     return Application(dispatcher, [*health.routes(ready), *routes], domains)
 
 

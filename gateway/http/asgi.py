@@ -177,6 +177,8 @@ class AsgiExchange:
         self.complete = False
         self.sent = 0
         self.answered_at = 0.0
+        self.http_10 = scope.get("http_version") == "1.0"
+        self.cipher = ("", "")
 
     async def reply(self, status: int, head: str, body: bytes = b"") -> None:
         await self._start(status, head)

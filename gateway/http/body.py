@@ -46,6 +46,7 @@ class RequestBody:
         "_waiter",
         "asked",
         "ended",
+        "ended_at",
         "fed_bytes",
         "length",
         "received",
@@ -56,6 +57,8 @@ class RequestBody:
         self.received = 0
         self.ended = False
         """All of it has come."""
+        self.ended_at = 0.0
+        """time.perf_counter() of that moment."""
         self.asked = False
         self.fed_bytes = 0
         """Memory of what the parser gave and nobody has taken yet."""

@@ -10,15 +10,16 @@ from collections.abc import AsyncIterator, Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from consensus.core.errors import ClusterError, Corrupt, NoSpace, Refused, Unavailable, UnknownOutcome
+from consensus.core.errors import Busy, ClusterError, Corrupt, NoSpace, Refused, Unavailable, UnknownOutcome
 from gateway.auth import Authenticated, Principal, authenticate
 from gateway.auth import Settings as AuthSettings
 from gateway.http.access_log import AccessLog
 from gateway.http.exchange import ClientGone
 from gateway.http.reply import error_answer, new_request_id, reply_head
 from gateway.http.request import s3_request
+from gateway.http.server_log import ServerLog
 from gateway.metrics.counters import Counters
-from gateway.ops import Handler
+from gateway.ops import Handler, sharing
 from gateway.ops.context import Services
 from gateway.s3.errors import S3Error
 from gateway.s3.operations import Scope, route
@@ -37,7 +38,7 @@ class Dispatcher:
 
     def __init__(
         self, services: Services, handlers: Mapping[str, Handler], *, auth: AuthSettings, domains: tuple[str, ...] = (),
-        requests_max: int = 1024, counters: Counters | None = None,
+        requests_max: int = 1024, counters: Counters | None = None, server_log: ServerLog | None = None,
     ) -> None:
         self._services = services
         self._handlers = handlers
@@ -48,6 +49,7 @@ class Dispatcher:
         self._requests_max = requests_max
         self._access_log = AccessLog()
         self._counters = counters or Counters()
+        self._server_log = server_log
         self.in_flight = 0
 
     def flush_log(self) -> None:
@@ -58,15 +60,19 @@ class Dispatcher:
         """Answer the exchange. Raises only what nobody could answer."""
         request_id = new_request_id()
         began, now_ms = perf_counter(), self._clock.now_ms()
-        name, status = "", 0
+        name, status, code = "", 0, ""
+        reply: Reply | None = None
         request: S3Request | None = None
         who: Authenticated | None = None
+        for_origin: list[tuple[str, str]] = []
         self.in_flight += 1
         try:
             try:
                 if self.in_flight > self._requests_max:
                     raise S3Error("SlowDown")
                 request = s3_request(exchange, request_id, self._domains, now_ms)
+                if "origin" in request.headers and request.bucket and request.method != "OPTIONS":
+                    for_origin = await sharing.for_origin(self._services.metadata, request)
                 who = authenticate(request, self._identities, self._auth, now_ms)
                 scope: Scope = "object" if request.key else "bucket" if request.bucket else "service"
                 operation = route(request.method, scope, request.query, who.headers)
@@ -77,25 +83,36 @@ class Dispatcher:
                 reply = await self._handlers[name](context, request)
                 status = reply.status
                 content = reply.body
+                if for_origin:
+                    reply.headers.extend(for_origin)
                 if isinstance(content, bytes):
                     await exchange.reply(status, reply_head(request_id, reply), content)
                 else:
                     await _stream(exchange, request_id, reply, content)
             except S3Error as error:
+                code = error.code
+                error.headers = (*error.headers, *for_origin)
                 status = await self._refuse(exchange, request_id, error, unproved=request is not None and who is None)
             except ClientGone:
                 status = 499       # as nginx logs it: there was nobody to answer
             except ClusterError as error:
                 log.warning("%s: %s", type(error).__name__, error, extra={"request_id": request_id, "operation": name})
-                status = await self._refuse(exchange, request_id, _as_s3(error))
+                fault = _as_s3(error)
+                code = fault.code
+                fault.headers = (*fault.headers, *for_origin)
+                status = await self._refuse(exchange, request_id, fault)
             except Exception:      # the outermost edge for requests: one fault of ours is one request's 500
                 log.exception("internal error", extra={"request_id": request_id, "operation": name})
-                status = await self._refuse(exchange, request_id, S3Error("InternalError"))
+                code = "InternalError"
+                status = await self._refuse(exchange, request_id, S3Error(code))
         finally:
             self.in_flight -= 1
-            body = exchange.request_body
-            self._counters.served(
-                name, status, perf_counter() - began, body.received if body is not None else 0, exchange.sent)
+            body, ended = exchange.request_body, perf_counter()
+            self._counters.served(name, status, ended - began, body.received if body is not None else 0, exchange.sent)
+            if self._server_log is not None:
+                self._server_log.add(
+                    exchange, request_id, request=request, who=who.principal if who is not None else None, operation=name,
+                    status=status, code=code if status >= 400 else "", reply=reply, began=began, ended=ended, now_ms=now_ms)
             if self._access_log.wanted:
                 self._access_log.add(exchange, request_id, name, status, now_ms, self._clock.now_ms())
 
@@ -145,6 +162,8 @@ async def _stream(
 def _as_s3(fault: ClusterError) -> S3Error:
     """What S3 calls the world's faults. An unknown outcome is neither done nor not done (promise 6): SDKs repeat it."""
     match fault:
+        case Busy():
+            return S3Error("SlowDown")
         case Unavailable():
             return S3Error("ServiceUnavailable")
         case NoSpace():

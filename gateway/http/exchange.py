@@ -73,6 +73,12 @@ class Exchange:
         return self._connection.remote
 
     @property
+    def cipher(self) -> tuple[str, str]:
+        """Cipher suite and version of TLS; empty without it."""
+        tls = self._connection.transport.get_extra_info("ssl_object") if self._connection.secure else None
+        return ("", "") if tls is None else ((tls.cipher() or ("",))[0], tls.version() or "")
+
+    @property
     def gone(self) -> bool:
         return self._connection.lost
 

@@ -9,6 +9,7 @@ A request whose first step can answer it (a small GET) runs without a task of it
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar, NoReturn
@@ -245,6 +246,7 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         if exchange is not None and exchange.request_body is not None:
             exchange.request_body.ended = True
+            exchange.request_body.ended_at = time.perf_counter()
             exchange.request_body.wake()
 
     def _check_framing(self, body: RequestBody, came: int) -> None:

@@ -67,6 +67,7 @@ class RawReceiver(asyncio.BufferedProtocol):
         self._fast = self._used >= (time.monotonic() - self._began) * self._pool.fast_rate_min
         if not self._left:
             body.ended = True
+            body.ended_at = time.perf_counter()
             self._pause()
             self._done()
         elif body.filled_count >= self._ahead:
