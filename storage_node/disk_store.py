@@ -6,11 +6,11 @@ opens the writers; stopping leaves a mark that spares the next start the recover
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import logging
 import os
 import secrets
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
@@ -21,6 +21,7 @@ from consensus.core.ids import Digest, Generation
 from consensus.disk import Disk, make_folder, replace_file
 from storage_node.chunk import SMALL_BYTES_MAX, block_table, file_name
 from storage_node.compaction import DEAD_PERCENT, Compactor
+from storage_node.disk_health import DiskHealth
 from storage_node.errors import NotHere
 from storage_node.examine import examine
 from storage_node.files import INCOMING, Files, IncomingFile
@@ -29,7 +30,7 @@ from storage_node.local import PIECE_BYTES, LocalReader
 from storage_node.quarantine import Quarantine
 from storage_node.recovery import Recovered, recover
 from storage_node.segments import SEGMENT_BYTES, SEGMENTS, Record, Segments, remove_segment
-from storage_node.store import CompactionState, StoreStatistics
+from storage_node.store import CompactionState, DiskState, StoreStatistics
 
 log = logging.getLogger("staddle.node")
 
@@ -39,10 +40,6 @@ T = TypeVar("T")
 RESERVE_BYTES = 64 << 20
 """Kept free by refusing new chunks, so that deletions, the index and the metadata's journal can go on on a full
 disk."""
-
-ROOM_CHECK_S = 0.5
-"""How long the last look at the free space is believed. At 1 GB/s a disk loses 0.5 GB meanwhile; then ENOSPC says
-it."""
 
 WORKERS = 8
 """Threads for streams and reads: they wait for the disk, hardly for the processor."""
@@ -60,8 +57,8 @@ class _Incoming:
 
     async def write(self, blocks: list[bytes]) -> None:
         try:
-            self._store.check_room()
-        except NoSpace:
+            self._store.health.check()
+        except (NoSpace, Unavailable):
             await self._file.abort()
             raise
         await self._file.write(blocks)
@@ -87,8 +84,6 @@ class DiskStore:
         self.incarnation = b""
         self.recovered = Recovered(0, 0, 0)
         self._lock = -1
-        self._room_until = 0.0
-        self._room = True
         self._unlinked: set[str] = set()              # folders from which names have gone, maybe not yet durably
 
     # Life
@@ -104,6 +99,7 @@ class DiskStore:
             self._release()
             raise
         self._reader = LocalReader(self.folder)
+        self.health.start()
         self._segments.start()
         self._files.start()
         self.compactor = Compactor(self.folder, self.disk, self._index, self._segments, self._workers, self.clock,
@@ -120,8 +116,10 @@ class DiskStore:
         self._make_folders()
         self._index = self._open_index()
         try:
-            self._segments = Segments(folder, disk, self._index, self.incarnation, self._segment_bytes)
-            self._files = Files(folder, disk, self._index, self._workers)
+            self.health = DiskHealth(folder, disk, self.clock, self._reserve_bytes, self._index.make_durable)
+            self._segments = Segments(folder, disk, self._index, self.incarnation, self._segment_bytes,
+                                      self.health.failed)
+            self._files = Files(folder, disk, self._index, self._workers, self.health.failed)
             if not self._index.clean:                 # an earlier life has unlinked, and nobody knows where
                 self._unlinked.update(f"{folder}/{byte:02x}" for byte in range(256))
             self.recovered = recover(folder, disk, self._index, self._segments)
@@ -186,6 +184,7 @@ class DiskStore:
         await self.compactor.stop()
         await self._segments.stop()
         await self._files.stop()
+        await self.health.stop()
         self._reader.close()
         await self._run(self._close)
         self._workers.shutdown()
@@ -208,23 +207,10 @@ class DiskStore:
 
     # Writing
 
-    def check_room(self) -> None:
-        """Raises NoSpace when only the reserve is left, Unavailable when the disk doesn't answer."""
-        now = time.monotonic()
-        if now >= self._room_until:
-            try:
-                free = os.statvfs(self.folder)
-            except OSError as error:
-                raise Unavailable(f"{self.folder}: {error.strerror}") from error
-            self._room = free.f_bavail * free.f_frsize > self._reserve_bytes
-            self._room_until = now + ROOM_CHECK_S
-        if not self._room:
-            raise NoSpace(f"{self.folder}: only the reserve of {self._reserve_bytes} bytes is free")
-
     def put(self, digest: Digest, generation: Generation, data: bytes, table: bytes) -> "asyncio.Future[None]":
         assert 0 < len(data) <= SMALL_BYTES_MAX
         try:
-            self.check_room()
+            self.health.check()
             if table != block_table(data):
                 raise Corrupt(f"chunk {digest.hex()} was changed on its way")
         except (Corrupt, NoSpace, Unavailable) as error:
@@ -234,7 +220,7 @@ class DiskStore:
         return self._segments.put(Record(digest, generation.pack(), data, table, self.clock.now_ms()))
 
     async def create(self, generation: Generation) -> _Incoming:
-        self.check_room()
+        self.health.check()
         return _Incoming(self, await self._files.create(generation.pack()))
 
     # Reading
@@ -301,8 +287,11 @@ class DiskStore:
                     self.disk.unlink(path, "store.unlink")
             except FileNotFoundError:
                 log.debug("chunk %s was gone already", copy.digest.hex())
-            except OSError:
-                log.warning("chunk %s could not be removed, it will be tried again", copy.digest.hex(), exc_info=True)
+            except OSError as error:
+                log.warning("chunk %s could not be removed, it will be tried again: %s", copy.digest.hex(), error)
+                self.health.failed(error)
+                if error.errno == errno.EROFS:        # the others fare no better, and there may be thousands
+                    break
                 continue
             gone.append(copy)
         for number in self._index.remove(gone):
@@ -380,6 +369,11 @@ class DiskStore:
     def compaction(self) -> CompactionState:
         return self.compactor.state
 
+    @property
+    def disk_state(self) -> DiskState:
+        self.health.look()
+        return self.health.state
+
     def capacity_bytes(self) -> int:
         disk = os.statvfs(self.folder)
         return disk.f_blocks * disk.f_frsize
@@ -388,11 +382,14 @@ class DiskStore:
         totals = await self._run(self._index.totals)
         disk = os.statvfs(self.folder)
         figures = self._segments.statistics
+        self.health.look()
+        state = self.health.state
         return StoreStatistics(
             capacity_bytes=disk.f_blocks * disk.f_frsize, free_bytes=disk.f_bavail * disk.f_frsize,
             chunks=totals.chunks, chunk_bytes=totals.byte_count, unsettled=totals.unsettled, damaged=totals.damaged,
             segments=totals.segments, segment_bytes=totals.segment_bytes, dead_bytes=totals.dead_bytes,
             puts=figures.puts, put_bytes=figures.byte_count, files_finished=self._files.finished, syncs=figures.syncs,
-            sync_s=figures.sync_s, longest_sync_s=figures.longest_sync_s, disk_errors=figures.failures,
-            writable=self._room,
+            sync_s=figures.sync_s, longest_sync_s=figures.longest_sync_s, disk_errors=state.errors,
+            writable=state.writable, reason=state.reason, moves=figures.moves,
+            returned_bytes=self.compactor.returned_bytes, allocated_ahead_bytes=self._segments.allocated_ahead,
         )

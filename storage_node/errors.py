@@ -2,7 +2,7 @@
 
 import errno
 
-from consensus.core.errors import ClusterError, Corrupt, NoSpace, Unavailable
+from consensus.core.errors import Busy, ClusterError, Corrupt, NoSpace, Unavailable
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -23,6 +23,8 @@ def combined(failures: list[ClusterError]) -> ClusterError:
     text = "; ".join(dict.fromkeys(str(failure) for failure in failures))
     if all(isinstance(failure, NoSpace) for failure in failures):
         return NoSpace(text)
+    if all(isinstance(failure, Busy) for failure in failures):
+        return Busy(text)
     if any(isinstance(failure, Corrupt) for failure in failures) and not any(
             isinstance(failure, Unavailable) for failure in failures):
         return Corrupt(text)

@@ -151,6 +151,7 @@ class IncomingFile:
         try:
             return await self._run(self._files.executor, function, *arguments)
         except OSError as error:
+            self._files.on_failure(error)
             await self.abort()
             raise from_os(error, doing) from error
         except BaseException:
@@ -161,7 +162,10 @@ class IncomingFile:
 class Files:
     """Where large chunks arrive. One thread gives them their names."""
 
-    def __init__(self, folder: str, disk: Disk, index: Index, executor: Executor) -> None:
+    def __init__(self, folder: str, disk: Disk, index: Index, executor: Executor,
+                 on_failure: Callable[[OSError | ClusterError], None] = lambda error: None) -> None:
+        """`on_failure` is told, in any thread, that the disk has failed a write."""
+        self.on_failure = on_failure
         self.folder, self.disk, self.executor = folder, disk, executor
         self._index = index
         self._wake = threading.Condition()
@@ -226,6 +230,7 @@ class Files:
                     self._index.add([Row(named.digest, named.generation, named.size, FILE, 0, named.due)
                                      for named in good])
             except ClusterError as error:
+                self.on_failure(error)
                 failed.update((id(named), error) for named in good)
             self.finished += len(batch) - len(failed)
             assert self._loop is not None
@@ -258,6 +263,7 @@ class Files:
                 good += named_here
         for error in failed.values():
             log.error("%s", error)
+            self.on_failure(error)
         return good
 
 

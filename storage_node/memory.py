@@ -14,7 +14,7 @@ from storage_node.chunk import BLOCK_BYTES, SMALL_BYTES_MAX, block_table, check_
 from storage_node.errors import NotHere
 from storage_node.index import FILE, NEW, SETTLED, Copy
 from storage_node.local import PIECE_BYTES
-from storage_node.store import CompactionState, StoreStatistics
+from storage_node.store import CompactionState, DiskState, StoreStatistics
 
 Name = tuple[Digest, bytes]
 
@@ -189,6 +189,10 @@ class MemoryStore:
         self.compaction = CompactionState(run=self.compaction.run + 1)
         return self.compaction.run
 
+    @property
+    def disk_state(self) -> DiskState:
+        return DiskState(writable=not self.full, reason="full" if self.full else "")
+
     def capacity_bytes(self) -> int:
         return 1 << 30
 
@@ -196,5 +200,5 @@ class MemoryStore:
         return StoreStatistics(
             chunks=len(self._copies), chunk_bytes=sum(copy.size for copy in self._copies.values()),
             unsettled=sum(copy.state != SETTLED for copy in self._copies.values()), damaged=len(self._damage),
-            puts=self._puts, writable=not self.full,
+            puts=self._puts, writable=not self.full, reason=self.disk_state.reason,
         )

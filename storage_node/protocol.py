@@ -29,7 +29,7 @@ wait behind them.
 
 import struct
 
-from consensus.core.errors import ClusterError, Corrupt, NoSpace, Refused, Unavailable
+from consensus.core.errors import Busy, ClusterError, Corrupt, NoSpace, Refused, Unavailable
 from consensus.core.ids import Digest, Generation
 from storage_node.errors import NotHere
 
@@ -37,7 +37,7 @@ PUT, BEGIN, BLOCK, END, ABORT, TAKEN, GET, STAT, INVENTORY, STATISTICS, REPORT, 
 COMPACT = 17
 SCRUB, DAMAGE, GC_REPORT, GC_RUN = range(13, 17)
 STATUS, COMPARE = 18, 19
-NOT_HERE, NO_SPACE, UNAVAILABLE, CORRUPT, REFUSED = range(1, 6)
+NOT_HERE, NO_SPACE, UNAVAILABLE, CORRUPT, REFUSED, BUSY = range(1, 7)
 
 WINDOW_BYTES = 4 << 20
 """Of one stream on its way or waiting to be written: enough for a disk's and a network's latency, and it bounds
@@ -51,7 +51,8 @@ GET_HEAD = struct.Struct(">32s16sQI")
 TAKEN_BODY = struct.Struct(">QQ")
 
 _STATUS: list[tuple[type[ClusterError], int]] = [
-    (NotHere, NOT_HERE), (NoSpace, NO_SPACE), (Corrupt, CORRUPT), (Refused, REFUSED), (Unavailable, UNAVAILABLE),
+    (NotHere, NOT_HERE), (NoSpace, NO_SPACE), (Corrupt, CORRUPT), (Refused, REFUSED), (Busy, BUSY),
+    (Unavailable, UNAVAILABLE),
 ]
 _ERROR = {status: kind for kind, status in _STATUS}
 

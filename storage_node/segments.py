@@ -18,9 +18,10 @@ import os
 import secrets
 import threading
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
-from consensus.core.errors import ClusterError, Unavailable
+from consensus.core.errors import Busy, ClusterError, Unavailable
 from consensus.core.ids import Digest
 from consensus.disk import CREATE, IOV_MAX, Disk
 from storage_node.chunk import (
@@ -68,9 +69,15 @@ class Record(NamedTuple):
     origin: tuple[int, int] | None = None
 
 
+QUEUE_S_MAX = 2.0
+"""A put that would stand behind one that has waited for so long is refused: however slow the disk is, who gets in is
+answered within seconds."""
+
+
 class Waiting(NamedTuple):
     record: Record
     answer: "asyncio.Future[None]"
+    since: float
 
 
 class SegmentStatistics:
@@ -90,10 +97,11 @@ def segment_path(folder: str, number: int) -> str:
 class Segments:
     """The writer. `put` from one event loop; the rest happens in its thread."""
 
-    def __init__(self, folder: str, disk: Disk, index: Index, incarnation: bytes,
-                 segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(self, folder: str, disk: Disk, index: Index, incarnation: bytes, segment_bytes: int = SEGMENT_BYTES,
+                 on_failure: Callable[[OSError | ClusterError], None] = lambda error: None) -> None:
+        """`on_failure` is told in the writer's thread that a batch could not be written."""
         self._folder, self._disk, self._index, self._incarnation = folder, disk, index, incarnation
-        self._segment_bytes = segment_bytes
+        self._segment_bytes, self._on_failure = segment_bytes, on_failure
         self._wake = threading.Condition()
         self._queue: list[Waiting] = []
         self._queued_bytes = 0
@@ -103,6 +111,7 @@ class Segments:
         self._home = b""
         self._end = self._allocated = 0
         self._next_number = index.next_segment()
+        self._unsealed: dict[int, int] = {}           # segments that a failing disk did not let us seal, and their ends
         self._to_seal: list[tuple[int, asyncio.Future[None]]] = []
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -156,11 +165,14 @@ class Segments:
         assert self._loop is not None
         answer = self._loop.create_future()
         with self._wake:
-            if self._stopping or self._queued_bytes > QUEUE_BYTES_MAX:
-                why = "the node is stopping" if self._stopping else "the disk can't keep up"
-                answer.set_exception(Unavailable(why))
+            now = time.monotonic()
+            if self._stopping:
+                answer.set_exception(Unavailable("the node is stopping"))
                 return answer
-            self._queue.append(Waiting(record, answer))
+            if self._queued_bytes > QUEUE_BYTES_MAX or (self._queue and now - self._queue[0].since > QUEUE_S_MAX):
+                answer.set_exception(Busy("the disk can't keep up"))
+                return answer
+            self._queue.append(Waiting(record, answer, now))
             self._queued_bytes += len(record.data)
             if len(self._queue) == 1:
                 self._wake.notify()
@@ -185,15 +197,18 @@ class Segments:
             try:
                 self.write([waiting.record for waiting in batch])
             except OSError as failure:
+                self._on_failure(failure)
                 error = from_os(failure, f"writing {len(batch)} chunks to segment {self._number}")
             except ClusterError as failure:
-                error = failure                       # the index could not be written
+                self._on_failure(failure)             # the index could not be written
+                error = failure
             if error is not None:
                 self._note(error)
                 self._seal()
             elif self._in_trouble:
                 self._in_trouble = False
                 log.warning("%s: chunks are written again", self._folder)
+                self._seal_rest()
             assert self._loop is not None
             try:
                 self._loop.call_soon_threadsafe(_answer, batch, error)
@@ -312,17 +327,32 @@ class Segments:
             return
         fd, number, end = self._fd, self._number, self._end
         self._fd, self._number, self._end = -1, 0, 0
+        self._cut(fd, number, end)
+
+    def _seal_rest(self) -> None:
+        """The disk has recovered: seal what it did not let us seal, or its space would not come back before a restart."""
+        unsealed, self._unsealed = self._unsealed, {}
+        for number, end in unsealed.items():
+            try:
+                fd = self._disk.open(segment_path(self._folder, number), os.O_RDWR | os.O_CLOEXEC)
+            except OSError as error:
+                self._unsealed[number] = end
+                log.warning("segment %d could not be sealed: %s", number, error)
+            else:
+                self._cut(fd, number, end)
+
+    def _cut(self, fd: int, number: int, end: int) -> None:
+        """Closes `fd`. While it isn't sealed, a start reads its tail once more."""
         try:
-            self._disk.truncate(fd, end, "segment.truncate")
-        except OSError:
-            log.warning("segment %d could not be cut at %d", number, end, exc_info=True)
-        try:
-            self._disk.close(fd)
+            try:
+                self._disk.truncate(fd, end, "segment.truncate")
+            finally:
+                self._disk.close(fd)
             if self._index.seal_segment(number):
                 remove_segment(self._disk, self._index, self._folder, number)
-        except (OSError, ClusterError):
-            # It stays unsealed: the next start reads its tail once more.
-            log.warning("segment %d could not be sealed", number, exc_info=True)
+        except (OSError, ClusterError) as error:
+            self._unsealed[number] = end
+            log.warning("segment %d could not be sealed at %d: %s", number, end, error)
 
 
 def _answer(batch: list[Waiting], error: ClusterError | None) -> None:

@@ -19,7 +19,8 @@ import msgspec
 from consensus.core.ids import Digest, Generation
 from storage_node.index import CONDEMNED, NEW, SETTLED, Copy
 
-__all__ = ["CONDEMNED", "NEW", "SETTLED", "ChunkStore", "CompactionState", "Copy", "IncomingChunk", "StoreStatistics"]
+__all__ = ["CONDEMNED", "NEW", "SETTLED", "ChunkStore", "CompactionState", "Copy", "DiskState", "IncomingChunk",
+           "StoreStatistics"]
 
 
 class StoreStatistics(NamedTuple):
@@ -42,6 +43,14 @@ class StoreStatistics(NamedTuple):
     longest_sync_s: float = 0.0
     disk_errors: int = 0
     writable: bool = True
+    reason: str = ""
+    """Why it isn't writable: DiskState's."""
+    moves: int = 0
+    """Small chunks that compaction has copied."""
+    returned_bytes: int = 0
+    """That compaction has given back."""
+    allocated_ahead_bytes: int = 0
+    """That the segment being written takes beyond its end."""
 
 
 class CompactionState(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +73,26 @@ class CompactionState(msgspec.Struct, frozen=True, kw_only=True):
     """Why it ended early."""
     started_ms: int = 0
     ended_ms: int = 0
+
+
+class DiskState(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether chunks can be written. Errors are counted since the start."""
+
+    writable: bool = True
+    reason: str = ""
+    """`full` (down to the reserve), `read-only` or `failing`; empty when writable."""
+    text: str = ""
+    since_ms: int = 0
+    """Of the last change; 0 if there was none."""
+    errors_full: int = 0
+    errors_read_only: int = 0
+    errors_failing: int = 0
+    """Writes and syncs that failed otherwise."""
+    errors_read: int = 0
+
+    @property
+    def errors(self) -> int:
+        return self.errors_full + self.errors_read_only + self.errors_failing + self.errors_read
 
 
 class IncomingChunk(Protocol):
@@ -161,6 +190,9 @@ class ChunkStore(Protocol):
 
     @property
     def compaction(self) -> CompactionState: ...
+
+    @property
+    def disk_state(self) -> DiskState: ...
 
     def capacity_bytes(self) -> int:
         """Of the whole disk."""

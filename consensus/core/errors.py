@@ -9,6 +9,10 @@ class Unavailable(ClusterError):
     """Not done and will not happen by itself: nobody took it. Safe to try again."""
 
 
+class Busy(Unavailable):
+    """Not done, because too much is waiting already: come back, and more slowly."""
+
+
 class UnknownOutcome(ClusterError):
     """It may have happened or may still happen. Never to be reported as done nor as not done (promise 6)."""
 

@@ -434,7 +434,7 @@ def test_no_step_of_compaction_may_lose_a_chunk(half_dead: Path, kind: str) -> N
         if kind == "crash":
             check(image(Path(store.folder), half_dead / "after" / "chunks"), acknowledged)
         else:
-            for seed in range(3):
+            for seed in range(2):
                 disk.cut_power(seed, half_dead / "after")
                 check(half_dead / "after" / "chunks", acknowledged)
         if hasattr(store, "_index"):
