@@ -151,7 +151,7 @@ def without_secrets(config: Config) -> dict[str, Any]:
     def masked(value: Any) -> Any:
         if isinstance(value, dict):
             return {name: "***" if name in SECRETS and inner else masked(inner) for name, inner in value.items()}
-        return [masked(inner) for inner in value] if isinstance(value, list) else value
+        return [masked(inner) for inner in value] if isinstance(value, list | tuple) else value
 
     shown: dict[str, Any] = masked(msgspec.to_builtins(
         config, enc_hook=lambda value: int(value) if isinstance(value, int) else str(value)))

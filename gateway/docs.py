@@ -6,10 +6,12 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperArgument, TyperCommand, TyperGroup
 
+from gateway.admin import document
 from gateway.cli import app
 from gateway.config import described
 from gateway.metrics import families
@@ -23,7 +25,7 @@ def pages() -> dict[str, str]:
     """File name in docs/ to its text."""
     return {
         "CONFIGURATION.md": configuration(), "S3_COVERAGE.md": coverage(), "CLI.md": command_line(),
-        "METRICS.md": families.documentation(NOTE),
+        "METRICS.md": families.documentation(NOTE), "ADMIN_API.md": document.documentation(NOTE),
     }
 
 
@@ -91,21 +93,50 @@ def _answer(operation: Operation) -> str:
 
 
 def command_line() -> str:
-    return "\n".join(["# Command line", NOTE, *_command(typer.main.get_command(app), "staddle")])
+    whole = typer.main.get_command(app)
+    assert isinstance(whole, TyperGroup)
+    user = whole.commands["user"]
+    assert isinstance(user, TyperGroup)
+    common = [option for option in _options(user.commands["list"]) if _of_server(option)]
+    return "\n".join([
+        "# Command line", NOTE,
+        "Commands that talk to a server take these options besides their own. They sign with an admin's key and end with",
+        "status 0 when all is well, 1 when something is wrong or was found to be, 2 when they were used wrongly.", "",
+        *_table(common), *_command(whole, "staddle"),
+    ])
 
 
 def _command(command: object, name: str) -> list[str]:
     assert isinstance(command, TyperCommand | TyperGroup)
-    lines = [f"## `{name}`", "", (command.help or "").strip(), ""]
-    options = [parameter for parameter in command.params if parameter.param_type_name == "option" and parameter.name != "help"]
-    if options:
-        lines += ["| option | |", "|---|---|"]
-        lines += [f"| `{', '.join(option.opts)}` | {getattr(option, 'help', '') or ''} |" for option in options]
-        lines.append("")
+    arguments = "".join(_argument(parameter) for parameter in command.params if isinstance(parameter, TyperArgument))
+    lines = [f"## `{name}{arguments}`", "", (command.help or "").strip(), ""]
+    lines += _table([option for option in _options(command) if not _of_server(option)])
     if isinstance(command, TyperGroup):
         for child, inner in sorted(command.commands.items()):
-            lines += _command(inner, f"{name} {child}")
+            if not inner.hidden:
+                lines += _command(inner, f"{name} {child}")
     return lines
+
+
+def _argument(argument: TyperArgument) -> str:
+    name = argument.metavar or (argument.name or "").upper()
+    return f" {name}" if argument.required else f" [{name}]"
+
+
+def _options(command: Any) -> list[Any]:
+    return [parameter for parameter in command.params if parameter.param_type_name == "option" and parameter.name != "help"]
+
+
+def _of_server(option: Any) -> bool:
+    return getattr(option, "rich_help_panel", None) == "Server"
+
+
+def _table(options: list[Any]) -> list[str]:
+    if not options:
+        return []
+    rows = [f"| `{', '.join((*option.opts, *option.secondary_opts))}` | {getattr(option, 'help', '') or ''} |"
+            for option in options]
+    return ["| option | |", "|---|---|", *rows, ""]
 
 
 def main() -> int:

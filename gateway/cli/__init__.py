@@ -13,6 +13,7 @@ import typer
 from gateway.cli.backups import backup_app
 from gateway.cli.buckets import bucket_app
 from gateway.cli.care import gc_app, scrub_app
+from gateway.cli.commands import reflowed
 from gateway.cli.configuring import config_app
 from gateway.cli.nodes import node_app
 from gateway.cli.objects import object_app
@@ -23,7 +24,7 @@ app = typer.Typer(
     name="staddle", no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False,
     help="An S3-compatible object store that keeps what it acknowledges.",
 )
-app.command()(serve)
+app.command()(reflowed(serve))
 for name, group in (
     ("user", user_app), ("key", key_app), ("bucket", bucket_app), ("object", object_app), ("node", node_app),
     ("gc", gc_app), ("scrub", scrub_app), ("backup", backup_app), ("config", config_app),

@@ -29,7 +29,7 @@ def create(
 @remote(bucket_app, "list", "ls")
 def list_buckets(
     server: Server,
-    prefix: Annotated[str, typer.Argument(metavar="[PREFIX]", help="Names that begin so.", show_default=False)] = "",
+    prefix: Annotated[str, typer.Argument(metavar="PREFIX", help="Names that begin so.", show_default=False)] = "",
     account: Annotated[str, typer.Option("--account", metavar="ID", help="Of this account only.")] = "",
 ) -> None:
     """List buckets.

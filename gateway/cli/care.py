@@ -6,7 +6,18 @@ import typer
 
 from gateway.admin import values
 from gateway.cli import printing
-from gateway.cli.commands import FOUND_SOMETHING, AsJson, CaBundle, Data, Endpoint, Server, Yes, remote, with_server
+from gateway.cli.commands import (
+    FOUND_SOMETHING,
+    AsJson,
+    CaBundle,
+    Data,
+    Endpoint,
+    Server,
+    Yes,
+    reflowed,
+    remote,
+    with_server,
+)
 from gateway.cli.connection import DEFAULT_ENDPOINT
 
 gc_app = typer.Typer()
@@ -19,6 +30,7 @@ Full = Annotated[bool, typer.Option("--full-speed", help="As fast as the disks g
 
 
 @gc_app.callback(invoke_without_command=True)
+@reflowed
 def gc(
     context: typer.Context,
     report: Annotated[bool, typer.Option("--report", help="The same as `staddle gc report`.")] = False,

@@ -110,7 +110,13 @@ def with_server(run: Callable[..., None]) -> Callable[..., None]:
     command.__signature__ = signature.replace(parameters=[  # type: ignore[attr-defined]  # typer reads it
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters])
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return command
+    return reflowed(command)
+
+
+def reflowed(run: Callable[..., None]) -> Callable[..., None]:
+    """With each paragraph of the docstring on one line: typer breaks lines where the terminal ends, and where we do."""
+    run.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in inspect.cleandoc(run.__doc__ or "").split("\n\n"))
+    return run
 
 
 def fail_with(error: CommandError) -> NoReturn:

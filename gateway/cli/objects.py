@@ -173,7 +173,7 @@ def put(
 def get(
     server: Server, at: At,
     file: Annotated[str, typer.Argument(
-        metavar="[FILE]", help="Where to; - for standard output. [default: the last part of the key]", show_default=False)] = "",
+        metavar="FILE", help="Where to; - for standard output. [default: the last part of the key]", show_default=False)] = "",
     version_id: Version = "",
 ) -> None:
     """Fetch an object into a file. The file appears when all of it is there.

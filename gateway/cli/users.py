@@ -143,7 +143,7 @@ def create_key(
 
 @remote(key_app, "list", "ls")
 def list_keys(
-    server: Server, name: Annotated[str, typer.Argument(metavar="[NAME]", help="Of this user only.", show_default=False)] = "",
+    server: Server, name: Annotated[str, typer.Argument(metavar="NAME", help="Of this user only.", show_default=False)] = "",
 ) -> None:
     """List access keys, without their secrets.
 
