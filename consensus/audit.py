@@ -6,16 +6,20 @@
 import hashlib
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import chain, islice
+
+import msgspec
 
 from consensus.apply import queue
 from consensus.apply.backups import Needs
+from consensus.core.ids import DIGEST_BYTES
 from consensus.rows import (
     I63_MAX,
     INLINE,
     PARTS,
     PIECES,
+    SLICE_BYTES,
     chunk_seal,
     content_seal,
     decode_locations,
@@ -34,8 +38,48 @@ LOCAL_META = ("generation", "schema")
 
 def recount(db: Database, limit: int | None = None) -> list[str]:
     """What doesn't fit, at most `limit` sentences of it. Reads every row and holds all counts in memory."""
-    found = chain(_versions(db), _references(db), _chunks(db), _shapes(db), _queue(db), _backups(db))
+    found = chain(_versions(db), _references(db), _chunks(db), _shapes(db), _queue(db), _backups(db), _settings(db))
     return list(islice(found, limit))
+
+
+class Affected(msgspec.Struct, frozen=True, kw_only=True):
+    """A version of a key, or a part of an upload, that refers to certain chunks."""
+
+    bucket: str
+    key: str
+    version_id: str = ""
+    upload_id: str = ""
+    part: int = 0
+
+
+AFFECTED_MAX = 10_000
+
+
+def affected(db: Database, digests: Collection[bytes], limit: int = AFFECTED_MAX) -> tuple[int, list[Affected]]:
+    """How many versions and parts refer to any of these chunks, and the first `limit` of them in order of bucket and key.
+    Reads all slices and all versions, unless there are no digests. What only waits to be taken apart is not counted."""
+    if not digests:
+        return 0, []
+    db.execute("CREATE TEMP TABLE IF NOT EXISTS hit (content INTEGER PRIMARY KEY)")
+    db.execute("DELETE FROM temp.hit")
+    for table in ("SELECT id, slices FROM content WHERE slices IS NOT NULL", "SELECT content, slices FROM piece"):
+        for content, packed in db.execute(table):
+            if any(packed[at:at + DIGEST_BYTES] in digests for at in range(0, len(packed), SLICE_BYTES)):
+                db.execute("INSERT OR IGNORE INTO temp.hit VALUES (?)", (content,))
+    db.execute("INSERT OR IGNORE INTO temp.hit SELECT content FROM content_part WHERE part_content IN temp.hit")
+    found = (
+        "SELECT b.name, v.key, v.version_id, '', 0 FROM object v JOIN bucket b ON b.id = v.bucket"
+        " WHERE v.content IN temp.hit UNION ALL"
+        " SELECT b.name, v.key, v.version_id, '', 0 FROM history v JOIN bucket b ON b.id = v.bucket"
+        " WHERE v.content IN temp.hit UNION ALL"
+        " SELECT b.name, u.key, '', u.upload_id, p.number FROM part p JOIN upload u ON u.ord = p.upload"
+        " JOIN bucket b ON b.id = u.bucket WHERE p.content IN temp.hit"
+    )
+    count: int = db.execute(f"SELECT count(*) FROM ({found})").fetchone()[0]
+    rows = db.execute(f"{found} ORDER BY 1, 2, 3, 4, 5 LIMIT ?", (limit,)).fetchall()
+    db.execute("DELETE FROM temp.hit")
+    return count, [Affected(bucket=bucket, key=key.decode(errors="replace"), version_id=version_id, upload_id=upload_id,
+                            part=part) for bucket, key, version_id, upload_id, part in rows]
 
 
 def logical_hash(db: Database) -> str:
@@ -103,6 +147,13 @@ def _references(db: Database) -> Iterator[str]:
             yield (f"content {content}: {refs} references, waiting {content in waiting}, staged {content in staged}, "
                    f"held {content in held}")
     yield from (f"content {content} is referred to, but not there" for content in counted)
+
+
+def _settings(db: Database) -> Iterator[str]:
+    for (bucket,) in db.execute(
+        "SELECT DISTINCT bucket FROM bucket_setting WHERE bucket NOT IN (SELECT id FROM bucket)"
+    ):
+        yield f"settings of bucket {bucket}, which is not there"
 
 
 def _chunks(db: Database) -> Iterator[str]:

@@ -6,6 +6,8 @@ serves; on a host without a member the same function runs over there. For commit
 
 import asyncio
 import contextlib
+import inspect
+import logging
 import sqlite3
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar, get_type_hints
@@ -18,7 +20,7 @@ from consensus.commits import RETRY_S, Commits
 from consensus.config import BUSY_WAIT_S, COMMIT_DEADLINE_S, SERVING_WAIT_S
 from consensus.core.clock import Clock, SystemClock
 from consensus.core.commands import AnyCommand, DropBackup, KeepBackup, OpenBackup, RegisterNode
-from consensus.core.errors import ClusterError, Refused, Unavailable
+from consensus.core.errors import ClusterError, Corrupt, Refused, Unavailable
 from consensus.core.ids import (
     BucketId,
     ContentId,
@@ -44,6 +46,8 @@ from consensus.core.results import AnyResult, BackupExists, Done, Malformed, Ses
 from consensus.link import RECONNECT_S_MIN, MemberLink
 from consensus.reads import Reader, failure, passes
 
+log = logging.getLogger("staddle.meta.client")
+
 Asked = ParamSpec("Asked")
 Value = TypeVar("Value")
 
@@ -61,6 +65,10 @@ class KeptBackup(msgspec.Struct, frozen=True, kw_only=True):
     file: Descriptor | None
 
 
+TELL_S = 10.0
+"""At most one report of damage in this time: the member mends all of it at once, whatever is reported."""
+
+
 class MetadataClient:
     """One per process. All methods belong to the loop in which `start` ran."""
 
@@ -73,6 +81,8 @@ class MetadataClient:
         self._reader = None if meta_dir is None else Reader(meta_dir, queries.header, queries.ALONE)
         self._deadline_s, self._serving_wait_s = deadline_s, serving_wait_s
         self._stopped = False
+        self._may_tell_at = 0.0
+        self._telling: set[asyncio.Task[bytes]] = set()
 
     async def start(self) -> None:
         """Raises Unavailable if the member does not serve within the deadline of a commit, Refused if it isn't ours."""
@@ -100,6 +110,13 @@ class MetadataClient:
     def commit_figures(self) -> tuple[int, float, int]:
         """Commands that got their results, seconds that this took them, and commands that still wait. For metrics."""
         return self._commits.answered, self._commits.answer_seconds, self._commits.waiting
+
+    @property
+    def file(self) -> str | None:
+        """The member's SQLite file, for long reads beside it; None if it is on another host, or does not serve now."""
+        if self._reader is None or self._link.serving is None:
+            return None
+        return self._reader.path_of(self._link.serving.generation)
 
     async def status(self) -> protocol.Status:
         """Of the member. Raises Unavailable."""
@@ -229,9 +246,15 @@ class MetadataClient:
         if serving is not None and reader is not None:
             try:
                 return reader.run(serving.generation, query, *arguments, **named)
+            except Corrupt:
+                self._tell_damage(query, arguments, named)
+                raise
             except sqlite3.Error as error:
                 if not passes(error):
-                    raise failure(error) from error
+                    failed = failure(error)
+                    if isinstance(failed, Corrupt):
+                        self._tell_damage(query, arguments, named)
+                    raise failed from error
         if reader is None:
             return await self._read_remote(query, arguments, named)
         return await self._read_later(reader, lambda generation: reader.run(generation, query, *arguments, **named))
@@ -248,6 +271,22 @@ class MetadataClient:
             if passes(error):
                 return None
             raise failure(error) from error
+
+    def _tell_damage(self, query: Callable[..., object], arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """A read on the local file has met damage. The member looks for itself: what it finds too, it mends."""
+        now = self._loop.time()
+        if now < self._may_tell_at:
+            return
+        self._may_tell_at = now + TELL_S
+        given = inspect.signature(query).bind(None, *arguments, **named).args[1:]
+        task = self._loop.create_task(self._link.ask(protocol.DAMAGE, protocol.encode([query.__name__, *given])))
+        self._telling.add(task)
+        task.add_done_callback(self._told)
+
+    def _told(self, task: "asyncio.Task[bytes]") -> None:
+        self._telling.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.info("the metadata member did not look at damage that a read has met: %s", error)
 
     async def _read_later(self, reader: Reader, run: Callable[[int], Value]) -> Value:
         until = self._loop.time() + BUSY_WAIT_S
@@ -281,6 +320,9 @@ class MetadataClient:
 
     async def bucket(self, name: str) -> Bucket | None:
         return await self.read(queries.bucket, name)
+
+    async def bucket_setting(self, bucket_id: BucketId, name: str) -> bytes | None:
+        return await self.read(queries.bucket_setting, bucket_id, name)
 
     async def buckets(self, account: str | None, prefix: str = "", after: str = "", limit: int = 1000) -> list[Bucket]:
         return await self.read(queries.buckets, account, prefix, after, limit)

@@ -7,7 +7,7 @@ garbage.py too, is one that a process without a member on its host may ask for b
 """
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from consensus import listing
@@ -83,6 +83,16 @@ class ListedCopies(NamedTuple):
     after: bytes | None
 
 
+class ChunkPlace(NamedTuple):
+    """A chunk's row: what is live under this digest, and which nodes are said to hold it."""
+
+    digest: Digest
+    generation: Generation
+    size: int
+    nodes: tuple[NodeId, ...]
+    wanted: int
+
+
 class Usage(NamedTuple):
     """`queued`: items that wait for Drain. `short`: chunks that lack copies, counted up to the limit asked for."""
 
@@ -106,6 +116,13 @@ def header(db: Database) -> tuple[int, int]:
 def bucket(db: Database, name: str) -> Bucket | None:
     row = db.execute(f"SELECT {BUCKET_COLUMNS} FROM bucket WHERE name = ?", (name,)).fetchone()
     return None if row is None else _bucket(row)
+
+
+def bucket_setting(db: Database, bucket_id: BucketId, name: str) -> bytes | None:
+    """What was set for the bucket under that name."""
+    row = db.execute(
+        "SELECT document FROM bucket_setting WHERE bucket = ? AND name = ?", (bucket_id, name)).fetchone()
+    return None if row is None else row[0]
 
 
 def buckets(db: Database, account: str | None, prefix: str = "", after: str = "", limit: int = 1000) -> list[Bucket]:
@@ -458,6 +475,27 @@ def under_replicated(db: Database, limit: int = 1000, after: bytes = b"") -> lis
                    tuple(names[number] for number in decode_locations(row[4]) if number in names), row[5])
         for row in rows
     ]
+
+
+_PLACE = "SELECT digest, session, sequence, size, locations, wanted FROM chunk"
+
+
+def chunk_places(db: Database, after: bytes = b"", limit: int = 1000) -> list[ChunkPlace]:
+    """Chunk rows in order of digest, from after `after` on. Seals are not looked at: whoever compares wants all rows."""
+    names = node_names(db.execute("SELECT v FROM meta WHERE k = 'nodes'").fetchone())
+    rows = db.execute(f"{_PLACE} WHERE digest > ? ORDER BY digest LIMIT ?", (after, limit)).fetchall()
+    return [_place(row, names) for row in rows]
+
+
+def chunk_place(db: Database, digest: Digest) -> ChunkPlace | None:
+    row = db.execute(f"{_PLACE} WHERE digest = ?", (digest,)).fetchone()
+    return None if row is None else _place(row, node_names(db.execute("SELECT v FROM meta WHERE k = 'nodes'").fetchone()))
+
+
+def _place(row: tuple[Any, ...], names: Mapping[int, NodeId]) -> ChunkPlace:
+    digest, session, sequence, size, locations, wanted = row
+    return ChunkPlace(digest, Generation(session, sequence), size,
+                      tuple(names[number] for number in decode_locations(locations) if number in names), wanted)
 
 
 def backups(db: Database) -> list[Backup]:

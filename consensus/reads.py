@@ -72,9 +72,12 @@ class Reader:
         finally:
             execute("COMMIT")
 
+    def path_of(self, generation: int) -> str:
+        return os.path.abspath(os.path.join(self._folder, f"meta.{generation}.sqlite"))
+
     def _open(self, generation: int) -> sqlite3.Connection:
         self.close()
-        path = os.path.abspath(os.path.join(self._folder, f"meta.{generation}.sqlite"))
+        path = self.path_of(generation)
         db = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, isolation_level=None, cached_statements=256)
         try:
             for name, value in (("query_only", 1), ("mmap_size", MMAP_BYTES), ("cache_size", -CACHE_KIB)):

@@ -1,0 +1,403 @@
+"""Restoring the metadata from a backup, while nothing runs: a new `meta` folder is built beside the old one and takes its place.
+
+Names must never be used twice, and what the lost life has used is not known for certain. So the restored one begins far above
+whatever is known of it: its log starts at an index that is JUMP above the backup's, the old journal's and the greatest
+session in any storage node's index. All ids are positions in the log, so they are new too. All sessions are ended.
+
+A backup says where chunks lay; where they lie now is taken from the storage nodes' own indexes, by digest: equal digests are
+equal bytes, so a row takes the generation that is there. A node that is not given keeps the locations that name it, for
+nobody has looked.
+
+The last step is a rename, so a restore that was interrupted has done nothing and can be repeated.
+"""
+
+import fcntl
+import os
+import secrets
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from heapq import merge
+from itertools import groupby
+from operator import itemgetter
+from typing import NamedTuple, Protocol
+from urllib.parse import quote
+from zlib import crc32
+
+import msgspec
+
+from consensus import audit, backup, snapshot
+from consensus.apply import queue
+from consensus.backup import Descriptor
+from consensus.config import MetaConfig
+from consensus.core.errors import Corrupt, Refused
+from consensus.core.ids import POSITION_BITS, Digest, Generation, NodeId
+from consensus.disk import CREATE, Disk, make_folder, replace_file
+from consensus.journal import Journal
+from consensus.rows import chunk_seal, decode_locations, encode
+from consensus.segment import HEAD_BYTES, read_head, records, segment_name, segment_numbers
+from consensus.snapshot import CURRENT
+from consensus.tables import open_database
+
+JUMP = 1 << 32
+"""Log entries between all that is known of the lost life and the new one: at 1,000 a second it would have taken 50 days to
+write them unseen. Indices have room for some 500 restores."""
+
+INDEX_MAX = 1 << 41
+"""Above, positions would not fit SQLite's integers with room to spare (apply.state.count_fits)."""
+
+PROBLEMS_MAX = 1000
+BLOCK_BYTES = 1 << 20
+ROWS_AT_ONCE = 1000
+_SQLITE = b"SQLite format 3\0"
+
+Progress = Callable[[str, int, int], None]
+"""What is being done, how much of it is done, and of how much (0: not known)."""
+
+
+class Copies(Protocol):
+    """The chunk index of a storage node's folder, which nobody else has open."""
+
+    node: NodeId
+    incarnation: bytes
+
+    def greatest_session(self) -> int:
+        """Of all generations that are here; 0 if there are none."""
+
+    def by_digest(self) -> Iterator[tuple[Digest, bytes, int]]:
+        """(digest, packed generation, size) of every copy that isn't known to be damaged, in this order."""
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """`old`: where the metadata that was there has gone to, or "". `problems`: what does not fit in the metadata itself.
+    `missing`: what has lost bytes, at most audit.AFFECTED_MAX of `missing_count`. `absent`: storage nodes that the metadata
+    knows and that were not given."""
+
+    backup: Descriptor
+    index: int
+    chunks: int
+    moved: int
+    lost: int
+    missing_count: int
+    missing: list[audit.Affected]
+    absent: list[NodeId]
+    problems: list[str]
+    old: str
+
+
+class Source(NamedTuple):
+    """A backup in a file: its description, and where in the file the copy begins."""
+
+    path: str
+    descriptor: Descriptor
+    start: int
+
+
+def read_source(path: str) -> Source:
+    """Raises Refused if the file is no backup, Corrupt if it is a damaged one. The copy itself is checked when it is read."""
+    try:
+        with open(path, "rb") as file:
+            first = file.read(len(_SQLITE))
+            if first != _SQLITE:
+                file.seek(0)
+                head = file.readline(backup.HEAD_BYTES_MAX)
+                if not head.startswith(b"{") or not head.endswith(b"\n"):
+                    raise Refused(f"{path} is not a backup of Staddle's metadata")
+                return Source(path, backup.read_descriptor(head, path), len(head))
+    except OSError as error:
+        raise Refused(f"the backup {path} cannot be read: {error.strerror}") from error
+    beside = (path[:-len(".sqlite")] if path.endswith(".sqlite") else path) + ".json"
+    try:
+        with open(beside, "rb") as file:
+            return Source(path, backup.read_descriptor(file.read(), beside), 0)
+    except OSError as error:
+        raise Refused(f"{path} is a bare copy; its description {beside} cannot be read: {error.strerror}") from error
+
+
+def restore(file: str, meta: str, nodes: Sequence[Copies], *, cluster: str | None, replace: bool = False,
+            disk: Disk | None = None, now_ms: int, progress: Progress = lambda what, done, of: None) -> Restored:
+    """Put the backup `file` in the place of the metadata folder `meta`; `nodes` are the storage nodes of this machine.
+
+    `cluster`: fingerprint of the secret that the folder holds, None if there is none yet. `replace` moves metadata that is
+    there out of the way rather than refuse.
+
+    Raises Refused (a server runs; metadata is there; not a backup, or another cluster's) and Corrupt (the copy is not what
+    was saved): then nothing has changed. OSError and sqlite3.Error: likewise.
+    """
+    disk, meta = disk or Disk(), os.path.abspath(meta)
+    source = read_source(file)
+    if cluster is not None and cluster != source.descriptor.cluster:
+        raise Refused(f"{file} is a backup of another cluster: its secret is not the one in {os.path.dirname(meta)}/secret")
+    with _locked(meta):
+        there = _has_metadata(meta)
+        if there and not replace:
+            raise Refused(f"there is metadata in {meta}: give --replace to put the backup in its place (the old folder is kept)")
+        fresh = f"{meta}.restoring"
+        shutil.rmtree(fresh, ignore_errors=True)
+        make_folder(disk, fresh, "restore.folder")
+        used, term = _used(meta, source.descriptor, nodes)
+        if used + JUMP >= INDEX_MAX:
+            raise Refused("the log's indices are used up: this metadata has been restored too often")
+        index, generation = used + JUMP, _generation(meta) + 1
+        path = snapshot.file_of(fresh, generation)
+        _copy(source, path, disk, progress)
+        with closing(_Fitting(path, source.descriptor, nodes, progress)) as fitting:
+            restored = fitting.carry_out(index, term + 1, backup.described(meta))
+        _sync(path, disk)
+        _carry_over(fitting.kept, meta, fresh, disk)
+        Journal(os.path.join(fresh, "journal"), disk, MetaConfig(), applied=index, applied_term=term + 1).close()
+        snapshot.make(path, fresh, disk)
+        replace_file(disk, os.path.join(fresh, CURRENT), f"{generation}\n".encode(), "restore.current")
+        old = _swap(meta, fresh, now_ms, disk)
+    if old and not there:
+        shutil.rmtree(old, ignore_errors=True)
+        old = ""
+    return msgspec.structs.replace(restored, old=old)
+
+
+# What is there
+
+@contextmanager
+def _locked(meta: str) -> Iterator[None]:
+    """Nobody else uses the folder, if it is there. Raises Refused."""
+    if not os.path.isdir(meta):
+        yield
+        return
+    fd = os.open(os.path.join(meta, "lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Refused(f"a server uses {meta}: stop it first") from error
+        yield
+    finally:
+        os.close(fd)
+
+
+def _has_metadata(meta: str) -> bool:
+    journal = os.path.join(meta, "journal")
+    return os.path.exists(os.path.join(meta, CURRENT)) or (os.path.isdir(journal) and bool(os.listdir(journal)))
+
+
+def _generation(meta: str) -> int:
+    with suppress(OSError, ValueError), open(os.path.join(meta, CURRENT), encoding="ascii") as file:
+        return int(file.read())
+    return 0
+
+
+def _used(meta: str, descriptor: Descriptor, nodes: Sequence[Copies]) -> tuple[int, int]:
+    """(index, term): the greatest that anything tells of, as far as what is there can be read at all."""
+    indices, terms = [descriptor.index], [descriptor.term]
+    for index, term in (*_of_journal(os.path.join(meta, "journal")), *_of_sqlite(meta)):
+        indices.append(index)
+        terms.append(term)
+    indices += [node.greatest_session() >> POSITION_BITS for node in nodes]
+    return max(indices), max(terms)
+
+
+def _of_journal(folder: str) -> Iterator[tuple[int, int]]:
+    numbers = segment_numbers(folder) if os.path.isdir(folder) else []
+    for number in numbers:
+        with suppress(OSError, Corrupt), open(os.path.join(folder, segment_name(number)), "rb") as file:
+            head = read_head(file.read(HEAD_BYTES), number)
+            yield head.base_index, head.term
+            if number == numbers[-1]:                # older ones end where the next begins
+                file.seek(0)
+                for record in records(head, file.read(), torn_end=True, where=file.name):
+                    yield record.log_index, record.term
+
+
+def _of_sqlite(meta: str) -> Iterator[tuple[int, int]]:
+    for folder in (meta, os.path.join(meta, snapshot.FOLDER)):
+        for name in os.listdir(folder) if os.path.isdir(folder) else ():
+            if name.endswith(".sqlite"):
+                with suppress(sqlite3.Error), closing(_connect(os.path.join(folder, name), "ro")) as db:
+                    found = dict(db.execute("SELECT k, v FROM meta WHERE k IN ('applied', 'term')").fetchall())
+                    yield found.get("applied") or 0, found.get("term") or 0
+
+
+def _connect(path: str, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(path)}?mode={mode}", uri=True, isolation_level=None)
+
+
+# Files
+
+def _copy(source: Source, path: str, disk: Disk, progress: Progress) -> None:
+    """The copy in the backup becomes a file of its own. Raises Corrupt unless it is what was saved."""
+    descriptor, done, crc = source.descriptor, 0, 0
+    fd = disk.open(path, CREATE)
+    try:
+        with open(source.path, "rb") as file:
+            file.seek(source.start)
+            while data := file.read(BLOCK_BYTES):
+                disk.write(fd, data, "restore.write")
+                done, crc = done + len(data), crc32(data, crc)
+                progress("copying the backup", done, descriptor.size)
+    finally:
+        disk.close(fd)
+    if (done, crc) != (descriptor.size, descriptor.crc32):
+        raise Corrupt(f"the backup {source.path} is damaged: {done} bytes with CRC-32 {crc:08x}, but {descriptor.size} with "
+                      f"{descriptor.crc32:08x} were saved")
+    if snapshot.applied_in(path) != (descriptor.index, descriptor.term):
+        raise Corrupt(f"the backup {source.path} is not the copy that its description is of")
+
+
+def _sync(path: str, disk: Disk) -> None:
+    fd = disk.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        disk.fsync(fd, "restore.fsync")
+    finally:
+        disk.close(fd)
+    disk.fsync_dir(os.path.dirname(path), "restore.fsync_dir")
+
+
+def _carry_over(names: list[str], meta: str, fresh: str, disk: Disk) -> None:
+    """The files of the backups that are still kept: the same files by another name, so that the old folder keeps them."""
+    if names:
+        target = os.path.join(fresh, backup.FOLDER)
+        make_folder(disk, target, "restore.folder")
+        for name in names:
+            for end in ("sqlite", "json"):
+                os.link(os.path.join(meta, backup.FOLDER, f"{name}.{end}"), os.path.join(target, f"{name}.{end}"))
+        disk.fsync_dir(target, "restore.fsync_dir")
+
+
+def _swap(meta: str, fresh: str, now_ms: int, disk: Disk) -> str:
+    """The new folder takes the old one's name. Answers where the old one has gone to, "" if there was none."""
+    old = ""
+    if os.path.isdir(meta):
+        old = f"{meta}.before-restore-{now_ms}"
+        disk.rename(meta, old, "restore.aside")
+    disk.rename(fresh, meta, "restore.rename")
+    disk.fsync_dir(os.path.dirname(meta), "restore.fsync_dir")
+    return old
+
+
+# Rows
+
+class _Fitting:
+    """A copy of the metadata as it was, made into one that fits what is here now. Nobody else has the file yet."""
+
+    def __init__(self, path: str, descriptor: Descriptor, nodes: Sequence[Copies], progress: Progress) -> None:
+        self._descriptor, self._nodes, self._progress = descriptor, nodes, progress
+        self._database = open_database(path)          # brings an older schema up to date
+        self._db: sqlite3.Connection = self._database.connection()  # type: ignore[no-untyped-call]  # peewee
+        self._names: dict[int, NodeId] = {}
+        self._absent: dict[int, NodeId] = {}
+        self.kept: list[str] = []
+
+    def close(self) -> None:
+        self._database.close()
+
+    def carry_out(self, index: int, term: int, files: Iterator[Descriptor]) -> Restored:
+        db = self._db
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("BEGIN IMMEDIATE")
+        self._end_sessions()
+        self._keep_backups({made.name: made for made in files})
+        self._number_nodes()
+        chunks, moved, lost = self._locate()
+        db.executemany("INSERT OR REPLACE INTO meta (k, v) VALUES (?, ?)", [
+            ("applied", index), ("term", term), ("restored", secrets.token_hex(8))])
+        db.execute("COMMIT")
+        self._progress("counting", 0, 0)
+        problems = audit.recount(db, PROBLEMS_MAX)
+        missing_count, missing = audit.affected(db, lost)
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return Restored(backup=self._descriptor, index=index, chunks=chunks, moved=moved, lost=len(lost),
+                        missing_count=missing_count, missing=missing, absent=sorted(self._absent.values()),
+                        problems=problems, old="")
+
+    def _end_sessions(self) -> None:
+        """As at the end of each: what they left goes in pages."""
+        self._db.execute("INSERT INTO queue (kind, a) SELECT ?, id FROM session", (queue.SESSION,))
+        self._db.execute("DELETE FROM session")
+        self._db.execute("DELETE FROM released")     # nodes compare their inventories after a restore
+
+    def _keep_backups(self, files: dict[str, Descriptor]) -> None:
+        """A backup stays if its copy is still there: what it refers to is in this one too. That holds for this one itself."""
+        db, own = self._db, self._descriptor
+        db.execute("UPDATE backup SET idx = ?, session = NULL WHERE name = ? AND idx IS NULL", (own.index, own.name))
+        for name, index in db.execute("SELECT name, idx FROM backup").fetchall():
+            made = files.get(name)
+            if index is not None and made is not None and made.index == index:
+                self.kept.append(name)
+            else:
+                db.execute("DELETE FROM backup WHERE name = ?", (name,))
+        db.execute("DELETE FROM queue WHERE kind = ?", (queue.HELD,))
+        db.execute("INSERT INTO queue (kind, a, b) VALUES (?, 0, ?)", (queue.HELD, bytes(8)))
+
+    def _number_nodes(self) -> None:
+        """As at their registration: a disk that the metadata doesn't know gets a number of its own."""
+        db = self._db
+        known = {id: (number, incarnation) for number, id, incarnation in
+                 db.execute("SELECT number, id, incarnation FROM node").fetchall()}
+        found = db.execute("SELECT v FROM meta WHERE k = 'next_node'").fetchone()
+        following = found[0] if found else 1
+        for node in self._nodes:
+            number, incarnation = known.pop(node.node, (0, b""))
+            if incarnation != node.incarnation:
+                db.execute("DELETE FROM node WHERE number = ?", (number,))
+                number, following = following, following + 1
+                db.execute("INSERT INTO node (number, id, incarnation, address, zone, capacity, state)"
+                           " VALUES (?, ?, ?, '', '', 0, 'up')", (number, node.node, node.incarnation))
+            self._names[number] = node.node
+        self._absent = {number: id for id, (number, _) in known.items()}
+        every = tuple(sorted({**self._names, **self._absent}.items()))
+        db.executemany("INSERT OR REPLACE INTO meta (k, v) VALUES (?, ?)",
+                       [("next_node", following), ("nodes", encode(every))])
+        db.execute("DELETE FROM queue WHERE kind = ?", (queue.REVIEW,))
+        db.execute("INSERT INTO queue (kind, a, b) VALUES (?, 0, ?)", (queue.REVIEW, b""))
+
+    def _locate(self) -> tuple[int, int, set[bytes]]:
+        """Give each chunk row the copies that there are. Answers how many rows there are, how many have another generation
+        or other locations now, and the digests that have no location."""
+        numbers = {id: number for number, id in self._names.items()}
+        here = groupby(merge(*[_with_number(node, numbers[node.node]) for node in self._nodes]), key=itemgetter(0))
+        at = next(here, None)
+        total = self._db.execute("SELECT count(*) FROM chunk").fetchone()[0]
+        chunks = moved = 0
+        lost: set[bytes] = set()
+        after = b""
+        while rows := self._db.execute(
+            "SELECT digest, session, sequence, size, wanted, short, locations FROM chunk WHERE digest > ? ORDER BY digest"
+            " LIMIT ?", (after, ROWS_AT_ONCE)
+        ).fetchall():
+            changed = []
+            for digest, session, sequence, size, wanted, short, packed in rows:
+                while at is not None and at[0] < digest:
+                    at = next(here, None)
+                copies = [copy[1:3] for copy in at[1] if copy[3] == size] if at is not None and at[0] == digest else []
+                generation, locations = self._choose(Generation(session, sequence), decode_locations(packed), copies)
+                lacking = len(locations) < wanted
+                if not locations:
+                    lost.add(digest)
+                if (*generation, encode(locations), lacking) != (session, sequence, packed, bool(short)):
+                    raw = encode(locations)
+                    changed.append((*generation, lacking, raw, chunk_seal(digest, *generation, size, raw), digest))
+            self._db.executemany("UPDATE chunk SET session = ?, sequence = ?, short = ?, locations = ?, crc = ? WHERE digest = ?",
+                                 changed)
+            chunks, moved, after = chunks + len(rows), moved + len(changed), rows[-1][0]
+            self._progress("finding chunks", chunks, total)
+        return chunks, moved, lost
+
+    def _choose(self, live: Generation, known: tuple[int, ...], copies: list[tuple[bytes, int]]
+                ) -> tuple[Generation, tuple[int, ...]]:
+        """The generation with the most copies here, the live one if it has as many; and who holds it."""
+        absent = tuple(number for number in known if number in self._absent)
+        held: dict[bytes, list[int]] = {}
+        for generation, number in copies:
+            held.setdefault(generation, []).append(number)
+        packed = live.pack()
+        if not held:
+            return live, absent
+        best = max(held, key=lambda generation: (len(held[generation]), generation == packed, generation))
+        if best == packed or len(held.get(packed, ())) + len(absent) >= len(held[best]):
+            return live, (*sorted(held.get(packed, ())), *absent)
+        return Generation.unpack(best), tuple(sorted(held[best]))
+
+
+def _with_number(node: Copies, number: int) -> Iterator[tuple[bytes, bytes, int, int]]:
+    for digest, generation, size in node.by_digest():
+        yield digest, generation, number, size
