@@ -1,9 +1,10 @@
 """Chunks that rot on the disk: no wrong byte is ever served, the scrub finds every one, and fresh bytes mend them.
 
-Objects are written, and their chunks damaged in the files, half of them under a running server (which has some of them
-open, and has read them before), half while it is down, after kill -9, so that recovery meets them too. Then every object
-is read: as a whole, and around the damage. What may come is the right bytes, an error, or a body that is cut off, right
-as far as it goes; for a small object only an error: its status is chosen when its bytes are in hand.
+Objects are written, and their chunks damaged in the files: a third under a running server (which has some of them open,
+and has read them before), a third while it is down, after kill -9, so that recovery meets them too, and a third that
+nobody reads before the scrub does. Every object is read, as a whole and around the damage. What may come is the right
+bytes, an error, or a body that is cut off, right as far as it goes; for a small object only an error: its status is
+chosen when its bytes are in hand. At the end the same contents are put once more, and everything reads right.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ from storage_node.segments import segment_path
 from tests.bench.signer import Signer
 from tests.servers import ACCESS_KEY, SECRET_KEY, StaddleProcess
 from tests.talker import Talker
-from tests.torture import leftovers, variants
+from tests.torture import admin, leftovers, variants
 from tests.torture.contents import KIB, MIB, Content
 from tests.torture.report import Report, scratch
 from tests.torture.workload import BUCKET
@@ -320,18 +321,21 @@ class Run:
     # The scrub
 
     def scrub(self) -> list[str]:
-        """Every damaged chunk is known as damaged, or was put away already; every other is held and good."""
+        """By a pass of the product's: every damaged chunk is noted as damaged, or put away already; every other is held
+        and good."""
+        done = admin.run(self._server, "scrub/run", full_speed=True)
+        wrong = [f"scrub of {node['node']}: {node['error']}{node['trouble']}" for node in done["nodes"]
+                 if node["error"] or node["trouble"] or node["errors"]]
+        self.seen["found damaged by the scrub"] = sum(node["damaged"] for node in done["nodes"])
         self._server.stop()
-        held, bad = asyncio.run(_verify_all(self._server.data[0] / "chunks"))
-        wrong = []
+        held, noted, bad = asyncio.run(_verify_all(self._server.data[0] / "chunks"))
         for digest in sorted(self.places):
             name = digest.hex()[:12]
             if digest in self.spans:
-                self.seen["found by the scrub" if digest in bad else "put away before"] += digest not in held or digest in bad
-                if digest in held and digest not in bad:
+                if digest in held and digest not in noted:
                     wrong.append(f"chunk {name} is damaged, and was not found")
-            elif digest not in held or digest in bad:
-                wrong.append(f"chunk {name} is whole, and is {'damaged' if digest in bad else 'gone'}")
+            elif digest not in held or digest in bad | noted:
+                wrong.append(f"chunk {name} is whole, and is {'gone' if digest not in held else 'taken for damaged'}")
         self._server.start()
         return wrong
 
@@ -371,13 +375,14 @@ class Run:
         return self.read_all()
 
 
-async def _verify_all(chunks: Path) -> tuple[set[bytes], set[bytes]]:
-    """Digests that the store holds, and those that it finds, or knows, to be damaged."""
+async def _verify_all(chunks: Path) -> tuple[set[bytes], set[bytes], set[bytes]]:
+    """Digests that the store holds, those that it has noted as damaged, and those that are."""
     store = DiskStore(str(chunks))
     await store.start()
     try:
         held: set[bytes] = set()
-        bad = {bytes(digest) for digest, _, _ in await store.damage(10**6)}
+        noted = {bytes(digest) for digest, _, _ in await store.damage(10**6)}
+        bad: set[bytes] = set()
         after: tuple[bytes, bytes] | None = None
         while page := await store.inventory(after, 1000):
             for copy in page:
@@ -385,7 +390,7 @@ async def _verify_all(chunks: Path) -> tuple[set[bytes], set[bytes]]:
                 if not await store.verify(copy):
                     bad.add(copy.digest)
             after = page[-1].digest, page[-1].generation
-        return held, bad
+        return held, noted, bad
     finally:
         await store.stop()
 
@@ -415,17 +420,19 @@ def _run(run: Run, server: StaddleProcess, report: Report, count: int, until_cau
     report.say(f"{len(run.objects)} objects of {len(run.places)} chunks, "
                f"{sum(place.is_file for place in run.places.values())} of them in files; all read right")
     run.seen.clear()
-    run.damage(count // 2)
+    third = count // 3
+    run.damage(third)
     report.violations("damaged while it runs", run.read_all())
     if until_caught and report.wrong:
         return
     server.kill_all()
-    run.damage(count - count // 2)
+    run.damage(third)
     server.start()
     report.violations("damaged while it was down", run.read_all())
-    report.say(f"damage: {dict(run.kinds)}; answers: {dict(run.seen)}")
+    run.damage(count - 2 * third)                     # nobody reads these before the scrub
     report.violations("scrub", run.scrub())
-    report.violations("afterwards", run.read_all())
+    report.violations("after the scrub", run.read_all())
+    report.say(f"damage: {dict(run.kinds)}; seen: {dict(run.seen)}")
     report.violations("mending", run.mend())
     report.violations("at last", run.read_again())
     report.violations("leftovers", leftovers.check_listed(server))

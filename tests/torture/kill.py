@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from tests import processes
 from tests.servers import NotReady, StaddleProcess
-from tests.torture import checker, leftovers, variants
+from tests.torture import admin, checker, leftovers, variants
 from tests.torture.contents import SIZES
 from tests.torture.report import Report, scratch
 from tests.torture.workload import Workload
@@ -39,12 +39,17 @@ NO_GRACE = {"STADDLE_READ_GRACE_SECONDS": "0"}
 POLL_S = 0.01
 
 
+def ready_s_max() -> float:
+    """READY_S_MAX, where nobody else uses the machine; what others take of it is not the server's time."""
+    return READY_S_MAX * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 class Back(NamedTuple):
     """Seconds from the last kill."""
 
     ready_s: float
     written_s: float
-    """Until a write was acknowledged that began after the kill."""
+    """Until a write was acknowledged that began when the dead were dead."""
 
 
 def run(rounds: int, seed: int, *, variant: str = "", victims: tuple[str, ...] = VICTIMS, collect: bool = True,
@@ -78,7 +83,7 @@ def _run(server: StaddleProcess, report: Report, rounds: int, seed: int, variant
         backs.append(back)
         wrong = checker.check(workload, everything=number == rounds or number % 10 == 0)
         wrong += leftovers.check_listed(server)
-        if back.ready_s > READY_S_MAX:
+        if back.ready_s > ready_s_max():
             wrong.append(f"ready only after {back.ready_s:.2f} s")
         report.say(f"{number:4} {victim:10} {line}, {len(wrong)} violations")
         report.violations(f"round {number}, {victim}", wrong)
@@ -111,6 +116,7 @@ def _round(server: StaddleProcess, workload: Workload, victim: str, choose: rand
         time.sleep(load_s)                            # the moment of the kill is the experiment: not to be awaited
         killed = time.monotonic()
         pids = kill(server, victim)
+        dead = time.monotonic()
         line = f"after {load_s:.2f} s"
         if choose.random() < TWICE:
             second_s = choose.uniform(0, TWICE_WITHIN_S)
@@ -119,9 +125,10 @@ def _round(server: StaddleProcess, workload: Workload, victim: str, choose: rand
             if server.running and server.roles()[again]:
                 killed = time.monotonic()
                 pids += kill(server, again)
+                dead = time.monotonic()
                 line += f", and {again} {second_s:.2f} s later"
         ready_s = await_ready(server, pids, killed)
-        written_s = _await_written(workload, killed)
+        written_s = _await_written(workload, dead)
         time.sleep(AFTERWARDS_S)
     finally:
         workload.stop()
@@ -173,7 +180,9 @@ def _collect(server: StaddleProcess, report: Report) -> list[str]:
     """With a server whose collection does not wait."""
     _restart(server, variants.environment(server.folder, "hurried collection") | NO_GRACE)
     began = time.monotonic()
-    wrong = leftovers.await_collected(server, COLLECT_PATIENCE_S)
+    done = admin.run(server, "gc/run", now=True)
+    wrong = [f"gc run: {error}" for error in done["errors"]]
+    wrong += leftovers.await_collected(server, COLLECT_PATIENCE_S)
     found = leftovers.look(server)
     report.say(f"     collected in {time.monotonic() - began:.1f} s: {len(found.held)} copies held, {len(found.listed)} "
                f"listed, {len(found.orphans)} orphans, {len(wrong)} violations")
