@@ -35,6 +35,7 @@ _HANDLERS: dict[type, Callable[[State, Any], AnyResult]] = {
     commands.CreateBucket: buckets.create_bucket,
     commands.DeleteBucket: buckets.delete_bucket,
     commands.SetVersioning: buckets.set_versioning,
+    commands.SetBucketSetting: buckets.set_setting,
     commands.StageContent: contents.stage_content,
     commands.PutVersion: objects.put_version,
     commands.DeleteVersion: objects.delete_version,

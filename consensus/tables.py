@@ -67,6 +67,19 @@ class Bucket(_Table):
         indexes = ((("account", "name"), False),)
 
 
+class BucketSetting(_Table):
+    """What owners have set for their buckets (CORS, tags, ...): documents that the gateways understand."""
+
+    bucket = IntegerField()
+    name = TextField()
+    document = BlobField()
+
+    class Meta:
+        table_name = "bucket_setting"
+        without_rowid = True
+        primary_key = peewee.CompositeKey("bucket", "name")
+
+
 class Session(_Table):
     id = IntegerField(primary_key=True)
     owner = TextField()
@@ -353,7 +366,7 @@ class Held(_Table):
 
 
 TABLES = (
-    Meta, Bucket, Session, Result, Node, Object, History, Content, Staged, Piece, ContentPart, Upload, Completed, Part,
+    Meta, Bucket, BucketSetting, Session, Result, Node, Object, History, Content, Staged, Piece, ContentPart, Upload, Completed, Part,
     Chunk, Queue, Lingering, Released, User, AccessKey, Backup, Held,
 )
 

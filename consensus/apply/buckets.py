@@ -2,12 +2,19 @@
 
 from consensus.apply import queue
 from consensus.apply.state import BucketState, State, count_fits, texts_fit
-from consensus.core.commands import CreateBucket, DeleteBucket, SetVersioning
+from consensus.core.commands import CreateBucket, DeleteBucket, SetBucketSetting, SetVersioning
 from consensus.core.ids import BucketId
 from consensus.core.results import AnyResult, BucketCreated, BucketExists, BucketNotEmpty, Done, Malformed, NoBucket
 
 STATUSES = ("Enabled", "Suspended")
 """What versioning may be set to. "" (never set) can't be returned to."""
+
+
+SETTING_BYTES_MAX = 512 << 10
+"""The greatest is a lifecycle of 1,000 rules."""
+
+SETTINGS_MAX = 64
+"""Of one bucket: they go with it in one command. S3 has about 25 kinds."""
 
 
 def find(state: State, id: BucketId) -> BucketState | None:
@@ -49,6 +56,7 @@ def delete_bucket(state: State, command: DeleteBucket) -> AnyResult:
             return BucketNotEmpty()
     state.touch()
     state.execute("DELETE FROM bucket WHERE id = ?", (bucket.id,))
+    state.touch(state.execute("DELETE FROM bucket_setting WHERE bucket = ?", (bucket.id,)).rowcount)
     state.forget(bucket)
     state.enqueue(queue.BUCKET, bucket.id)
     return Done()
@@ -63,4 +71,26 @@ def set_versioning(state: State, command: SetVersioning) -> AnyResult:
     state.touch()
     state.execute("UPDATE bucket SET versioning = ? WHERE id = ?", (command.status, bucket.id))
     bucket.versioning = command.status
+    return Done()
+
+
+def set_setting(state: State, command: SetBucketSetting) -> AnyResult:
+    bucket = find(state, command.bucket)
+    if bucket is None:
+        return NoBucket()
+    name, document = command.name, command.document
+    if not name or not texts_fit(name):
+        return Malformed(reason="a setting has a short name")
+    state.touch()
+    if document is None:
+        state.execute("DELETE FROM bucket_setting WHERE bucket = ? AND name = ?", (bucket.id, name))
+        return Done()
+    if len(document) > SETTING_BYTES_MAX:
+        return Malformed(reason=f"a setting of a bucket has at most {SETTING_BYTES_MAX} bytes")
+    others = state.execute(
+        "SELECT count(*) FROM bucket_setting WHERE bucket = ? AND name <> ?", (bucket.id, name)).fetchone()[0]
+    if others >= SETTINGS_MAX:
+        return Malformed(reason=f"a bucket has at most {SETTINGS_MAX} settings")
+    state.execute("INSERT OR REPLACE INTO bucket_setting (bucket, name, document) VALUES (?, ?, ?)",
+                  (bucket.id, name, document))
     return Done()

@@ -126,6 +126,15 @@ class SetVersioning(Command, frozen=True, kw_only=True):
     status: str                   # Enabled | Suspended
 
 
+class SetBucketSetting(Command, frozen=True, kw_only=True):
+    """Keep `document` under `name` with the bucket, in place of an earlier one; None removes it. What it means is for
+    the gateways to know. Answer: Done, NoBucket, Malformed."""
+
+    bucket: BucketId
+    name: str
+    document: bytes | None
+
+
 # Objects
 
 class StageContent(Command, frozen=True, kw_only=True):
@@ -332,7 +341,7 @@ AnyCommand = (
     OpenSession | EndSession | RegisterNode | Announce | Withdraw | CreateBucket | DeleteBucket | SetVersioning
     | StageContent | PutVersion | DeleteVersion | CreateUpload | PutPart | StageParts | CompleteUpload | AbortUpload | Drain
     | CreateUser | ChangeUser | DeleteUser | CreateKey | ChangeKey | DeleteKey | OpenBackup | KeepBackup | DropBackup
-    | ExpireUploads | SetTags
+    | ExpireUploads | SetTags | SetBucketSetting
 )
 
 

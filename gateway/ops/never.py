@@ -26,8 +26,6 @@ async def answer(ctx: Context, request: S3Request) -> Reply:
     """The table's answer. The bucket, and the object where the operation is about one, must exist."""
     operation, never = ctx.operation, ctx.operation.never
     owner = ""
-    if not operation.action and never is not None:
-        raise S3Error(never.code, never.message)  # a CORS preflight: nobody is asked who they are
     if operation.scope == "object" and never is not None:
         owner = (await find(ctx, request)).version.owner
     elif operation.scope != "service":

@@ -1,16 +1,15 @@
-"""Tags of an object's version: shown, replaced, removed (S3_SEMANTICS §16)."""
+"""Tags of an object's version, and of a bucket: shown, replaced, removed (S3_SEMANTICS §16)."""
 
 from consensus.core.commands import SetTags
 from consensus.core.model import Pairs
 from consensus.core.results import IsMarker, TagsSet
+from gateway.ops import settings
 from gateway.ops.context import Context
 from gateway.ops.reading import find, is_marker
 from gateway.ops.refusals import refusal
 from gateway.ops.replies import read_version, xml
-from gateway.ops.upload import read_body
 from gateway.ops.versions import parse_version_id
 from gateway.s3 import tags, xml_read, xml_write
-from gateway.s3.errors import S3Error
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
 
@@ -23,11 +22,7 @@ async def get_object_tagging(ctx: Context, request: S3Request) -> Reply:
 
 async def put_object_tagging(ctx: Context, request: S3Request) -> Reply:
     """The given tags take the place of all that were there. ETag and Last-Modified stay."""
-    await ctx.bucket(request)
-    body = await read_body(ctx, request, xml_read.SMALL_BYTES_MAX)
-    if not body:
-        raise S3Error("MissingRequestBodyError")
-    wanted = xml_read.tagging(body)
+    wanted = xml_read.tagging(await settings.body(ctx, request, xml_read.SMALL_BYTES_MAX))
     tags.check(wanted, tags.OBJECT_TAGS_MAX)
     return await _set(ctx, request, wanted, 200)
 
@@ -48,3 +43,18 @@ async def _set(ctx: Context, request: S3Request, wanted: Pairs, status: int) -> 
     if not isinstance(outcome, TagsSet):
         raise refusal(outcome, request)
     return Reply(status=status, headers=[] if outcome.version_id is None else [("x-amz-version-id", outcome.version_id)])
+
+
+async def get_bucket_tagging(ctx: Context, request: S3Request) -> Reply:
+    found: Pairs = await settings.get(ctx, request, settings.TAGS)
+    return xml(xml_write.tagging(found))
+
+
+async def put_bucket_tagging(ctx: Context, request: S3Request) -> Reply:
+    wanted = xml_read.tagging(await settings.body(ctx, request, xml_read.SMALL_BYTES_MAX))
+    tags.check(wanted, tags.BUCKET_TAGS_MAX)
+    return await settings.put(ctx, request, settings.TAGS, wanted, 204)
+
+
+async def delete_bucket_tagging(ctx: Context, request: S3Request) -> Reply:
+    return await settings.put(ctx, request, settings.TAGS, None, 204)

@@ -3,11 +3,11 @@
 from consensus.core.commands import SetVersioning
 from consensus.core.model import Page
 from consensus.core.results import Done
+from gateway.ops import settings
 from gateway.ops.context import Context
 from gateway.ops.listing import KEYS_MAX, url_encoded, whole_number
 from gateway.ops.refusals import refusal
 from gateway.ops.replies import xml
-from gateway.ops.upload import read_body
 from gateway.ops.versions import parse_version_id
 from gateway.s3 import xml_listings, xml_read, xml_write
 from gateway.s3.errors import S3Error
@@ -25,11 +25,8 @@ async def get_bucket_versioning(ctx: Context, request: S3Request) -> Reply:
 
 async def put_bucket_versioning(ctx: Context, request: S3Request) -> Reply:
     """Enabled or Suspended; there is no way back to "never set"."""
+    wanted = xml_read.versioning_configuration(await settings.body(ctx, request, xml_read.SMALL_BYTES_MAX))
     bucket = await ctx.bucket(request)
-    body = await read_body(ctx, request, xml_read.SMALL_BYTES_MAX)
-    if not body:
-        raise S3Error("MissingRequestBodyError")
-    wanted = xml_read.versioning_configuration(body)
     if wanted.mfa_delete == "Enabled":
         raise S3Error("NotImplemented", "Staddle has no MFA devices, so MFA delete cannot be enabled.")
     outcome = await ctx.metadata.commit(SetVersioning(bucket=bucket.id, status=wanted.status))

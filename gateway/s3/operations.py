@@ -136,9 +136,9 @@ OPERATIONS: tuple[Operation, ...] = (
     _row("PutObjectTagging", "PUT", "object", "tagging", "PutObjectTagging", version="PutObjectVersionTagging"),
     _row("DeleteObjectTagging", "DELETE", "object", "tagging", "DeleteObjectTagging",
          version="DeleteObjectVersionTagging", status=204),
-    _row("GetBucketTagging", "GET", "bucket", "tagging", "GetBucketTagging", never=_error(404, "NoSuchTagSet")),
+    _row("GetBucketTagging", "GET", "bucket", "tagging", "GetBucketTagging"),
     _row("PutBucketTagging", "PUT", "bucket", "tagging", "PutBucketTagging", status=204),
-    _row("DeleteBucketTagging", "DELETE", "bucket", "tagging", "PutBucketTagging", status=204, never=_GONE),
+    _row("DeleteBucketTagging", "DELETE", "bucket", "tagging", "PutBucketTagging", status=204),
     # annotations
     _row("ListObjectAnnotations", "GET", "object", "annotation", "ListObjectAnnotations"),
     _row("GetObjectAnnotation", "GET", "object", "annotation annotationName", "GetObjectAnnotation"),
@@ -167,9 +167,9 @@ OPERATIONS: tuple[Operation, ...] = (
          status=204),
     _row("GetBucketAbac", "GET", "bucket", "abac", "GetBucketAbac"),
     _row("PutBucketAbac", "PUT", "bucket", "abac", "PutBucketAbac"),
-    _row("GetBucketCors", "GET", "bucket", "cors", "GetBucketCORS", never=_error(404, "NoSuchCORSConfiguration")),
+    _row("GetBucketCors", "GET", "bucket", "cors", "GetBucketCORS"),
     _row("PutBucketCors", "PUT", "bucket", "cors", "PutBucketCORS"),
-    _row("DeleteBucketCors", "DELETE", "bucket", "cors", "PutBucketCORS", status=204, never=_GONE),
+    _row("DeleteBucketCors", "DELETE", "bucket", "cors", "PutBucketCORS", status=204),
     _row("GetBucketRequestPayment", "GET", "bucket", "requestPayment", "GetBucketRequestPayment",
          never=_document("RequestPaymentConfiguration", "<Payer>BucketOwner</Payer>")),
     _row("PutBucketRequestPayment", "PUT", "bucket", "requestPayment", "PutBucketRequestPayment"),
@@ -276,10 +276,8 @@ OPERATIONS: tuple[Operation, ...] = (
 
 BEYOND_MODEL: tuple[Operation, ...] = (
     _row("PostObject", "POST", "bucket", "", "PutObject", status=204),
-    _row("PreflightBucket", "OPTIONS", "bucket", "", "", never=_error(403, "AccessForbidden",
-         "CORSResponse: CORS is not enabled for this bucket.")),
-    _row("PreflightObject", "OPTIONS", "object", "", "", never=_error(403, "AccessForbidden",
-         "CORSResponse: CORS is not enabled for this bucket.")),
+    _row("PreflightBucket", "OPTIONS", "bucket", "", ""),
+    _row("PreflightObject", "OPTIONS", "object", "", ""),
 )
 """What browsers do and SDKs don't: form uploads, which authenticate within the form, and CORS preflights."""
 

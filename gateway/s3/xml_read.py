@@ -121,7 +121,7 @@ def malformed() -> NoReturn:
     raise S3Error("MalformedXML")
 
 
-def _fields(element: Element, known: frozenset[str]) -> dict[str, Element]:
+def fields_of(element: Element, known: frozenset[str]) -> dict[str, Element]:
     """An element's children by name: each known, each once."""
     fields = {child.name: child for child in element.children}
     if len(fields) != len(element.children) or not known.issuperset(fields) or element.text.strip():
@@ -129,7 +129,7 @@ def _fields(element: Element, known: frozenset[str]) -> dict[str, Element]:
     return fields
 
 
-def _text(fields: dict[str, Element], name: str) -> str | None:
+def text_of(fields: dict[str, Element], name: str) -> str | None:
     field = fields.get(name)
     if field is None:
         return None
@@ -138,7 +138,7 @@ def _text(fields: dict[str, Element], name: str) -> str | None:
     return field.text
 
 
-def _number(text: str) -> int:
+def number_of(text: str) -> int:
     """A whole number as XML Schema has it, of at most 18 digits (sizes fit, and `int` stays cheap)."""
     digits = text.strip().removeprefix("-")
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 18):
@@ -155,11 +155,11 @@ _CREATE_FIELDS = frozenset({"LocationConstraint", "Location", "Bucket", "Tags"})
 
 def create_bucket(body: bytes) -> str:
     """The location constraint, "" for none. S3Error NotImplemented for directory buckets and tags."""
-    fields = _fields(parse(body, "CreateBucketConfiguration", SMALL_BYTES_MAX), _CREATE_FIELDS)
+    fields = fields_of(parse(body, "CreateBucketConfiguration", SMALL_BYTES_MAX), _CREATE_FIELDS)
     for unsupported in ("Location", "Bucket", "Tags"):
         if unsupported in fields:
             raise S3Error("NotImplemented", f"Creating a bucket with {unsupported} is not implemented.")
-    return (_text(fields, "LocationConstraint") or "").strip()
+    return (text_of(fields, "LocationConstraint") or "").strip()
 
 
 _PART_FIELDS = frozenset({"PartNumber", "ETag", *CHECKSUM_ELEMENTS})
@@ -181,18 +181,18 @@ def complete_multipart_upload(body: bytes) -> tuple[CompletePart, ...]:
 def _complete_part(element: Element) -> CompletePart:
     if element.name != "Part":
         malformed()
-    fields = _fields(element, _PART_FIELDS)
-    number, etag = _text(fields, "PartNumber"), _text(fields, "ETag")
+    fields = fields_of(element, _PART_FIELDS)
+    number, etag = text_of(fields, "PartNumber"), text_of(fields, "ETag")
     if number is None or etag is None:
         malformed()
     checksums: tuple[tuple[str, str], ...] = ()
     if len(fields) > 2:
         checksums = tuple(
-            (CHECKSUM_ELEMENTS[name], (_text(fields, name) or "").strip())
+            (CHECKSUM_ELEMENTS[name], (text_of(fields, name) or "").strip())
             for name in fields
             if name in CHECKSUM_ELEMENTS
         )
-    part = _number(number)
+    part = number_of(number)
     if part < 1:
         raise S3Error(
             "InvalidArgument", "PartNumber must be >= 1", ArgumentName="PartNumber", ArgumentValue=number.strip()
@@ -220,19 +220,19 @@ def delete(body: bytes) -> Delete:
 
 
 def _object_to_delete(element: Element) -> ObjectToDelete:
-    fields = _fields(element, _OBJECT_FIELDS)
-    key = _text(fields, "Key")
+    fields = fields_of(element, _OBJECT_FIELDS)
+    key = text_of(fields, "Key")
     if not key:
         malformed()
     if len(fields) == 1:
         return ObjectToDelete(key)
-    etag, size = _text(fields, "ETag"), _text(fields, "Size")
+    etag, size = text_of(fields, "ETag"), text_of(fields, "Size")
     return ObjectToDelete(
         key,
-        _text(fields, "VersionId"),
+        text_of(fields, "VersionId"),
         None if etag is None else _unquoted(etag),
-        None if size is None else _number(size),
-        _text(fields, "LastModifiedTime"),
+        None if size is None else number_of(size),
+        text_of(fields, "LastModifiedTime"),
     )
 
 
@@ -248,8 +248,8 @@ _VERSIONING_FIELDS = frozenset({"Status", "MfaDelete"})
 
 def versioning_configuration(body: bytes) -> Versioning:
     """S3Error IllegalVersioningConfigurationException without Status, MalformedXML for an unknown one (recorded)."""
-    fields = _fields(parse(body, "VersioningConfiguration", SMALL_BYTES_MAX), _VERSIONING_FIELDS)
-    status, mfa_delete = _text(fields, "Status"), _text(fields, "MfaDelete")
+    fields = fields_of(parse(body, "VersioningConfiguration", SMALL_BYTES_MAX), _VERSIONING_FIELDS)
+    status, mfa_delete = text_of(fields, "Status"), text_of(fields, "MfaDelete")
     if status is None:
         raise S3Error("IllegalVersioningConfigurationException")
     if status not in ("Enabled", "Suspended") or mfa_delete not in (None, "Enabled", "Disabled"):
@@ -263,7 +263,7 @@ _TAG_FIELDS = frozenset({"Key", "Value"})
 
 def tagging(body: bytes) -> tuple[tuple[str, str], ...]:
     """The tags of a Tagging document in the order sent; `tags.check` says whether S3 allows them."""
-    fields = _fields(parse(body, "Tagging", SMALL_BYTES_MAX), _TAGGING_FIELDS)
+    fields = fields_of(parse(body, "Tagging", SMALL_BYTES_MAX), _TAGGING_FIELDS)
     tag_set = fields.get("TagSet")
     if tag_set is None or tag_set.text.strip():
         malformed()
@@ -273,8 +273,8 @@ def tagging(body: bytes) -> tuple[tuple[str, str], ...]:
 def _tag(element: Element) -> tuple[str, str]:
     if element.name != "Tag":
         malformed()
-    fields = _fields(element, _TAG_FIELDS)
-    key, value = _text(fields, "Key"), _text(fields, "Value")
+    fields = fields_of(element, _TAG_FIELDS)
+    key, value = text_of(fields, "Key"), text_of(fields, "Value")
     if key is None or value is None:
         malformed()
     return key, value

@@ -96,9 +96,7 @@ def test_classic_defaults(tmp_path: Any) -> None:
 
 def test_what_is_not_there_says_its_name(s3: BaseClient, bucket: str) -> None:
     with refused("NotImplemented", 501) as said:
-        s3.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [
-            {"AllowedMethods": ["GET"], "AllowedOrigins": ["*"]}
-        ]})
-    assert "PutBucketCors" in said["Message"]
+        s3.put_bucket_accelerate_configuration(Bucket=bucket, AccelerateConfiguration={"Status": "Enabled"})
+    assert "PutBucketAccelerateConfiguration" in said["Message"]
     with refused("NoSuchBucket", 404):
-        s3.get_bucket_cors(Bucket="bucket-not-there")
+        s3.get_bucket_accelerate_configuration(Bucket="bucket-not-there")

@@ -1,0 +1,73 @@
+"""What owners set for their buckets: one document a kind, kept in the metadata and read back as the value it was.
+
+A *kind* says its name in the metadata, the type of its value, and what S3 answers where it was never set.
+"""
+
+from typing import Generic, TypeVar
+
+import msgspec
+
+from consensus.core.commands import SetBucketSetting
+from consensus.core.errors import Corrupt
+from consensus.core.model import Bucket, Pairs
+from consensus.core.results import Done
+from gateway.ops.context import Context
+from gateway.ops.refusals import refusal
+from gateway.ops.upload import read_body
+from gateway.s3 import cors
+from gateway.s3.errors import S3Error
+from gateway.s3.reply import Reply
+from gateway.s3.request import S3Request
+
+Value = TypeVar("Value")
+
+
+class Kind(Generic[Value]):
+    """`missing` is the error code for a bucket that has none."""
+
+    def __init__(self, name: str, type: type[Value], missing: str) -> None:
+        self.name, self.missing = name, missing
+        self._decoder = msgspec.msgpack.Decoder(type)
+
+    def decode(self, document: bytes) -> Value:
+        try:
+            return self._decoder.decode(document)
+        except msgspec.MsgspecError as error:
+            raise Corrupt(f"the setting {self.name} of a bucket cannot be read: {error}") from error
+
+
+CORS: Kind[cors.Rules] = Kind("cors", cors.Rules, "NoSuchCORSConfiguration")
+TAGS: Kind[Pairs] = Kind("tags", Pairs, "NoSuchTagSet")
+
+
+async def find(ctx: Context, bucket: Bucket, kind: Kind[Value]) -> Value | None:
+    document = await ctx.metadata.bucket_setting(bucket.id, kind.name)
+    return None if document is None else kind.decode(document)
+
+
+async def get(ctx: Context, request: S3Request, kind: Kind[Value]) -> Value:
+    """Raises S3Error with the code for a bucket that has none."""
+    bucket = await ctx.bucket(request)
+    value = await find(ctx, bucket, kind)
+    if value is None:
+        raise S3Error(kind.missing, BucketName=bucket.name)
+    return value
+
+
+async def body(ctx: Context, request: S3Request, limit: int) -> bytes:
+    """The document that a client sends. Raises S3Error; the caller must be allowed to set it."""
+    await ctx.bucket(request)
+    sent = await read_body(ctx, request, limit)
+    if not sent:
+        raise S3Error("MissingRequestBodyError")
+    return sent
+
+
+async def put(ctx: Context, request: S3Request, kind: Kind[Value], value: Value | None, status: int = 200) -> Reply:
+    """Set it, or remove it."""
+    bucket = await ctx.bucket(request)
+    document = None if value is None else msgspec.msgpack.encode(value)
+    outcome = await ctx.metadata.commit(SetBucketSetting(bucket=bucket.id, name=kind.name, document=document))
+    if not isinstance(outcome, Done):
+        raise refusal(outcome, request)
+    return Reply(status=status)

@@ -1,0 +1,61 @@
+"""CORS: the rules of a bucket, the preflight that browsers send, and what every answer to another origin says."""
+
+from typing import TYPE_CHECKING
+
+from gateway.ops import settings
+from gateway.ops.context import Context
+from gateway.ops.replies import xml
+from gateway.s3 import cors
+from gateway.s3.errors import S3Error
+from gateway.s3.reply import Reply
+from gateway.s3.request import S3Request
+
+if TYPE_CHECKING:
+    from consensus.client import MetadataClient
+
+
+async def get_bucket_cors(ctx: Context, request: S3Request) -> Reply:
+    return xml(cors.write(await settings.get(ctx, request, settings.CORS)))
+
+
+async def put_bucket_cors(ctx: Context, request: S3Request) -> Reply:
+    rules = cors.read(await settings.body(ctx, request, cors.BYTES_MAX))
+    return await settings.put(ctx, request, settings.CORS, rules)
+
+
+async def delete_bucket_cors(ctx: Context, request: S3Request) -> Reply:
+    return await settings.put(ctx, request, settings.CORS, None, 204)
+
+
+async def preflight(ctx: Context, request: S3Request) -> Reply:
+    """Nobody is asked who they are: browsers send this without credentials."""
+    origin = request.headers.get("origin")
+    if not origin:
+        raise S3Error("BadRequest", "Insufficient information. Origin request header needed.")
+    method = request.headers.get("access-control-request-method")
+    if method not in cors.METHODS:
+        raise S3Error("BadRequest", f"Invalid Access-Control-Request-Method: {method or 'null'}")
+    resource = "OBJECT" if request.key else "BUCKET"
+    rules = await _rules(ctx.metadata, request.bucket)
+    if rules is None:
+        raise S3Error("AccessForbidden", cors.NOT_ENABLED, Method=method, ResourceType=resource)
+    requested = cors.requested_headers(request.headers.get("access-control-request-headers", ""))
+    rule = cors.matching(rules, origin, method, requested)
+    if rule is None:
+        raise S3Error("AccessForbidden", cors.NOT_ALLOWED, Method=method, ResourceType=resource)
+    return Reply(headers=cors.answer(rule, origin, requested))
+
+
+async def for_origin(metadata: "MetadataClient", request: S3Request) -> list[tuple[str, str]]:
+    """What the answer to this request says to the browser: nothing without a rule that fits. Raises ClusterError."""
+    rules = await _rules(metadata, request.bucket)
+    origin = request.headers["origin"]
+    rule = None if rules is None else cors.matching(rules, origin, request.method)
+    return [] if rule is None else cors.answer(rule, origin)
+
+
+async def _rules(metadata: "MetadataClient", name: str) -> cors.Rules | None:
+    """None where the bucket has none, or isn't there: that is all that strangers learn."""
+    bucket = await metadata.bucket(name)
+    document = None if bucket is None else await metadata.bucket_setting(bucket.id, settings.CORS.name)
+    return None if document is None else settings.CORS.decode(document)
