@@ -29,13 +29,23 @@ TARGETS = {
     "the journal's folder": ("meta/journal", Op.SYNC),
     "anything": ("*", Op.SYNC),
 }
-FAILURES = (1, 1, 1, 2, 5)
+FAILURES = (1, 1, 2, 4)
+EVERY = 2
+"""The first fails, the next one succeeds: what a program that merely tries again is waiting for."""
+
+LIMP_S = 0.03
+"""Later syncs of the target take so long: else the next one could write the page of a short record again, with what the
+failed one has lost."""
+
 BEFORE_S = (0.0, 1.0)
 HIT_TIMEOUT_S = 2.0
-AT_ACKNOWLEDGEMENT = 0.5
-ACKNOWLEDGEMENTS = (1, 6)
-BACK_TIMEOUT_S = 15.0
+AT_ACKNOWLEDGEMENT = 0.6
+ACKNOWLEDGEMENTS = (1, 4)
+BACK_TIMEOUT_S = 20.0
 AFTERWARDS_S = (0.0, 1.0)
+FRESH_LARGE = 0.7
+"""The share of large objects with new bytes: those of a duplicate are not needed, so losing them would not show."""
+
 POLL_S = 0.001
 
 
@@ -54,16 +64,22 @@ class FailedSyncs(Rounds):
         pattern, ops = TARGETS[target]
         before = workload.outcomes
         self.switch.wire(workload)
+        workload.pool.FRESH_LARGE = FRESH_LARGE       # type: ignore[misc]
         workload.start()
         try:
             cut.came.wait(choose.uniform(*BEFORE_S))
-            number = log.add(Rule(pattern=pattern, ops=ops, count=choose.choice(FAILURES)))
+            at_once = choose.random() < AT_ACKNOWLEDGEMENT
+            if at_once:
+                cut.arm(choose.randint(*ACKNOWLEDGEMENTS), lambda: log.hits(0) > 0)
+            number = log.add(Rule(pattern=pattern, ops=ops, count=choose.choice(FAILURES), every=EVERY))
+            log.add(Rule(pattern=pattern, ops=ops, error=0, skip=1, count=None, delay_s=LIMP_S))
             deadline = time.monotonic() + HIT_TIMEOUT_S
             while not log.hits(number) and time.monotonic() < deadline:
                 time.sleep(POLL_S)
             failed_at = time.monotonic()
-            if choose.random() < AT_ACKNOWLEDGEMENT:
-                cut.arm(choose.randint(*ACKNOWLEDGEMENTS))
+            if not log.hits(number):
+                how = "cut all the same"
+            elif at_once:
                 cut.came.wait(BACK_TIMEOUT_S)
                 how = "cut at once"
             else:

@@ -29,7 +29,7 @@ LOG_BYTES_MAX = 8 << 30
 
 HEADER_BYTES = 16384
 _TAIL, _FLAGS, _DELAY, _RULES_ACTIVE, _RULES_AT = 16, 24, 28, 32, 2048
-_RULE = struct.Struct("<IIiiiIQ160s")
+_RULE = struct.Struct("<IIiiiIQII152s")
 RULES_MAX = 32
 _RECORD = struct.Struct("<IHHqQQQQII")
 NO_RESULT = -(1 << 63)
@@ -82,13 +82,15 @@ class Record(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """For calls of these kinds on files whose path below the root fits `pattern` (as in fnmatch; * takes slashes too):
-    let `skip` pass, then `count` of them (None: all) wait for `delay_s` and fail with `error` (0: go on)."""
+    let `skip` pass, then `count` of them (None: all) wait for `delay_s` and fail with `error` (0: go on). `every`: only each
+    second, third, … meets this, the first one does. A call that one rule fails is not shown to the next."""
 
     pattern: str
     ops: Op
     error: int = errno.EIO
     skip: int = 0
     count: int | None = 1
+    every: int = 1
     delay_s: float = 0.0
 
 
@@ -157,7 +159,8 @@ class ShimLog:
         assert self._rules < RULES_MAX, "too many rules"
         number, self._rules = self._rules, self._rules + 1
         _RULE.pack_into(self._map, _RULES_AT + number * _RULE.size, 1, int(rule.ops), rule.error, rule.skip,
-                        -1 if rule.count is None else rule.count, int(rule.delay_s * 1e6), 0, rule.pattern.encode())
+                        -1 if rule.count is None else rule.count, int(rule.delay_s * 1e6), 0, rule.every, 0,
+                        rule.pattern.encode())
         struct.pack_into("<I", self._map, _RULES_ACTIVE, 1)
         return number
 

@@ -10,7 +10,7 @@ So the moment is exact although processes run on until they are killed: the imag
 import random
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from tests.servers import StaddleProcess
@@ -21,18 +21,21 @@ from tests.torture.workload import Workload
 
 
 class Cut:
-    """A moment of a log, once it has come: when `now` is called, or at the n-th acknowledged write from `arm` on."""
+    """A moment of a log, once it has come: when `now` is called, or at the n-th acknowledged write of those that `arm` is
+    about."""
 
     def __init__(self, log: ShimLog) -> None:
         self._log = log
         self._lock = threading.Lock()
         self._left: int | None = None
+        self._counts: Callable[[], bool] = _always
         self.position: int | None = None
         self.came = threading.Event()
 
-    def arm(self, acknowledgements: int) -> None:
+    def arm(self, acknowledgements: int, counts: Callable[[], bool] | None = None) -> None:
+        """At this many acknowledgements from now on; with `counts`, from when it is true."""
         with self._lock:
-            self._left = acknowledgements
+            self._left, self._counts = acknowledgements, counts or _always
 
     def now(self) -> int:
         with self._lock:
@@ -49,11 +52,15 @@ class Cut:
         with self._lock:
             if self.position is not None:
                 return False
-            if acknowledged and self._left is not None:
+            if acknowledged and self._left is not None and self._counts():
                 self._left -= 1
                 if self._left <= 0:
                     self._now()
             return True
+
+
+def _always() -> bool:
+    return True
 
 
 class CutTalker(Talker):

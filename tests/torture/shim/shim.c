@@ -55,7 +55,8 @@ typedef struct {
     int32_t error, skip, count;              /* count < 0: for ever */
     uint32_t delay_us;
     uint64_t hits;
-    char pattern[160];
+    uint32_t every, seen;                    /* of those that fit: the first, and then each every-th */
+    char pattern[152];
 } Rule;                                      /* 192 bytes */
 
 typedef struct {
@@ -256,7 +257,7 @@ static int ruled(int op, const char *path) {
         Rule *rule = &header->rules[i];
         if (!rule->active || !(rule->ops & op) || fnmatch(rule->pattern, below, 0)) continue;
         if (rule->skip > 0) { rule->skip--; continue; }
-        if (rule->count == 0) continue;
+        if (rule->count == 0 || rule->seen++ % rule->every) continue;
         if (rule->count > 0) rule->count--;
         rule->hits++;
         delay_us += rule->delay_us;
