@@ -362,14 +362,17 @@ class Scrub:
             await self._pace(count)
             if self._left(now):
                 return
-        self._troubles = 0
         now.chunks += 1
         if end.reason is not None:
             await self._found(now, copy, end.reason)
+        self._troubles = 0
 
     async def _found(self, now: _Pass, copy: Copy, reason: str) -> None:
         """Damage, unless the copy has been moved or removed while it was read, or the whole disk has gone."""
-        await self._store.check()
+        try:
+            await self._store.check()
+        except Unavailable as error:
+            raise _DiskGone(str(error)) from error
         fresh = await self._store.find(copy.digest, Generation.unpack(copy.generation))
         if fresh is None or fresh[:5] != copy[:5]:
             return
@@ -379,6 +382,8 @@ class Scrub:
         self._on_damage()
 
     def _count_trouble(self, now: _Pass, error: ClusterError) -> None:
+        if isinstance(error, _DiskGone):
+            raise error
         now.errors += 1
         self._troubles += 1
         log.warning("scrub: %s", error)
@@ -404,6 +409,10 @@ class Scrub:
     async def _in_thread(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         assert not named
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+
+class _DiskGone(Unavailable):
+    """What is missing says nothing: the whole folder can't be read, or is another one."""
 
 
 class _End(NamedTuple):
