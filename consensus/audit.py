@@ -231,12 +231,7 @@ def _shapes(db: Database) -> Iterator[str]:
 def _queue(db: Database) -> Iterator[str]:
     """What has lost its owner is waiting to be taken apart."""
     waiting = set(db.execute("SELECT kind, a FROM queue").fetchall())
-    for kind, table, column, owners, id in (
-        (queue.UPLOAD, "part", "upload", "upload", "ord"),
-        (queue.BUCKET, "upload", "bucket", "bucket", "id"),
-        (queue.SESSION, "staged", "session", "session", "id"),
-        (queue.SESSION, "result", "session", "session", "id"),
-    ):
+    for kind, table, column, owners, id in queue.OWNED:
         for (owner,) in db.execute(
             f"SELECT DISTINCT {column} FROM {table} WHERE {column} NOT IN (SELECT {id} FROM {owners})"
         ):

@@ -129,7 +129,7 @@ def restore(file: str, meta: str, nodes: Sequence[Copies], *, cluster: str | Non
     source = read_source(file)
     if cluster is not None and cluster != source.descriptor.cluster:
         raise Refused(f"{file} is a backup of another cluster: its secret is not the one in {os.path.dirname(meta)}/secret")
-    with _locked(meta):
+    with locked(meta):
         there = _has_metadata(meta)
         if there and not replace:
             raise Refused(f"there is metadata in {meta}: give --replace to put the backup in its place (the old folder is kept)")
@@ -159,7 +159,7 @@ def restore(file: str, meta: str, nodes: Sequence[Copies], *, cluster: str | Non
 # What is there
 
 @contextmanager
-def _locked(meta: str) -> Iterator[None]:
+def locked(meta: str) -> Iterator[None]:
     """Nobody else uses the folder, if it is there. Raises Refused."""
     if not os.path.isdir(meta):
         yield

@@ -58,8 +58,11 @@ class Metadata(Protocol):
 class Node(Protocol):
     """A storage node as fsck sees it. `folder`: its chunks on this machine, or None. All raise ClusterError."""
 
-    node: NodeId
-    folder: str | None
+    @property
+    def node(self) -> NodeId: ...
+
+    @property
+    def folder(self) -> str | None: ...
 
     async def inventory(self, after: tuple[bytes, bytes] | None, limit: int) -> list[Copy]: ...
 

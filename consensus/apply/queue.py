@@ -17,3 +17,12 @@ REVIEW = 5
 
 HELD = 6
 """b: the id (8 bytes) of the content after which held ones are still to be looked through, since backups have changed."""
+
+OWNED = (
+    (UPLOAD, "part", "upload", "upload", "ord"),
+    (BUCKET, "upload", "bucket", "bucket", "id"),
+    (SESSION, "staged", "session", "session", "id"),
+    (SESSION, "result", "session", "session", "id"),
+)
+"""Which work takes away rows whose owner has gone: the kind, the rows' table and its column that names the owner, the
+owner's table and key."""
