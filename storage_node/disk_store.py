@@ -235,8 +235,9 @@ class DiskStore:
             if not 0 <= start < start + length <= located.size or length > PIECE_BYTES:
                 raise ValueError(f"chunk {digest.hex()} has {located.size} bytes, not {start} + {length}")
             return await self._reader.read(located, start, length, self._workers)
-        except Corrupt as error:
-            await self._remember(digest, packed, str(error))
+        except (Corrupt, NotHere) as error:
+            if isinstance(error, Corrupt):
+                await self._remember(digest, packed, str(error))
             for other in self._reader.others(digest, packed):
                 with contextlib.suppress(Corrupt, NotHere):
                     if start + length <= other.size:
