@@ -30,6 +30,8 @@ def create(
 
     Example: staddle backup create before-upgrade --file /mnt/usb/before-upgrade.backup
     """
+    if file is not None and not os.access(file.parent, os.W_OK):
+        raise CommandError(f"cannot write {file}: {file.parent} is no folder that you may write to.", status=2)
     made = server.long("copying the metadata", "backup/create", values.BackupInfo, name=name)
     if file is not None:
         _fetch(server, made.name, file)
