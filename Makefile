@@ -9,7 +9,7 @@ ROUNDS ?= 100
 OPS    ?= 100000
 CHUNKS ?= 1000
 
-.PHONY: run dev test unit check format docs clients bench crash million torture torture-model torture-damage clean help
+.PHONY: run dev test unit check format docs clients bench crash million torture torture-model torture-damage torture-power torture-syncs torture-controls clean help
 
 help:                       ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -64,6 +64,17 @@ torture-model: $(VENV)/.test    ## random operations against a reference model: 
 
 torture-damage: $(VENV)/.test   ## damaged chunks, read, found by the scrub and mended: CHUNKS=1000 SEED=1
 	$(BIN)/python -m tests.torture damage --chunks $(CHUNKS) $(if $(SEED),--seed $(SEED))
+
+torture-power: ROUNDS = 30
+torture-power: $(VENV)/.test    ## power cuts, then torn writes, under load (needs a C compiler): ROUNDS=30 SEED=1
+	$(BIN)/python -m tests.torture power --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
+
+torture-syncs: ROUNDS = 20
+torture-syncs: $(VENV)/.test    ## syncs that fail, and power cuts after them (needs a C compiler): ROUNDS=20 SEED=1
+	$(BIN)/python -m tests.torture failed-syncs --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
+
+torture-controls: $(VENV)/.test  ## products that break a rule on purpose, each to be caught: SEED=1
+	$(BIN)/python -m tests.torture controls $(if $(SEED),--seed $(SEED))
 
 clean:                      ## remove what was installed and cached, never data
 	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist build

@@ -9,7 +9,7 @@ import random
 import sys
 from collections.abc import Callable
 
-from tests.torture import damage, kill, model, variants
+from tests.torture import controls, damage, fsyncfail, kill, model, power, variants
 
 
 def main() -> int:
@@ -18,6 +18,9 @@ def main() -> int:
     _kill(runs.add_parser("kill", help=kill.__doc__))
     _damage(runs.add_parser("damage", help=damage.__doc__))
     _model(runs.add_parser("model", help=model.__doc__))
+    _power(runs.add_parser("power", help=power.__doc__))
+    _failed_syncs(runs.add_parser("failed-syncs", help=fsyncfail.__doc__))
+    _controls(runs.add_parser("controls", help=controls.__doc__))
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)                 # what runs in this process says a lot about damage
     start: Callable[[argparse.Namespace], int] = arguments.start
@@ -32,10 +35,13 @@ def _kill(parser: argparse.ArgumentParser) -> None:
     _seed(parser)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--variant", default="", choices=["", *variants.BROKEN])
+    parser.add_argument("--disks", type=int, default=1, help="data folders, so storage nodes")
+    parser.add_argument("--workers", type=int, default=1, help="gateway processes")
     parser.add_argument("--until-caught", action="store_true", help="end at the first violation")
 
     def start(given: argparse.Namespace) -> int:
-        report = kill.run(given.rounds, given.seed, variant=given.variant, until_caught=given.until_caught)
+        report = kill.run(given.rounds, given.seed, variant=given.variant, until_caught=given.until_caught,
+                          disks=given.disks, workers=given.workers)
         return report.end(f"{given.rounds} rounds")
 
     parser.set_defaults(start=start)
@@ -58,6 +64,52 @@ def _model(parser: argparse.ArgumentParser) -> None:
 
     def start(given: argparse.Namespace) -> int:
         return model.run(given.operations, given.seed).end("everything equal, nothing left over on the disk")
+
+    parser.set_defaults(start=start)
+
+
+def _power(parser: argparse.ArgumentParser) -> None:
+    _seed(parser)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--form", choices=[power.LOST, power.TORN])
+    parser.add_argument("--variant", default="", choices=["", *variants.BROKEN])
+    parser.add_argument("--disks", type=int, default=1, help="data folders, so storage nodes")
+    parser.add_argument("--workers", type=int, default=1, help="gateway processes")
+    parser.add_argument("--until-caught", action="store_true", help="end at the first violation")
+
+    def start(given: argparse.Namespace) -> int:
+        failed = 0
+        for form in [given.form] if given.form else [power.LOST, power.TORN]:
+            report = power.run(given.rounds, given.seed, form=form, variant=given.variant, until_caught=given.until_caught,
+                               collect=not given.variant)
+            failed |= report.end(f"{given.rounds} rounds")
+        return failed
+
+    parser.set_defaults(start=start)
+
+
+def _failed_syncs(parser: argparse.ArgumentParser) -> None:
+    _seed(parser)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--variant", default="", choices=["", *variants.BROKEN])
+    parser.add_argument("--disks", type=int, default=1, help="data folders, so storage nodes")
+    parser.add_argument("--workers", type=int, default=1, help="gateway processes")
+    parser.add_argument("--until-caught", action="store_true", help="end at the first violation")
+
+    def start(given: argparse.Namespace) -> int:
+        report = fsyncfail.run(given.rounds, given.seed, variant=given.variant, until_caught=given.until_caught,
+                               collect=not given.variant)
+        return report.end(f"{given.rounds} rounds")
+
+    parser.set_defaults(start=start)
+
+
+def _controls(parser: argparse.ArgumentParser) -> None:
+    _seed(parser)
+    parser.add_argument("--seeds", type=int, default=controls.SEEDS)
+
+    def start(given: argparse.Namespace) -> int:
+        return controls.run(given.seed, given.seeds).end("each variant is to be caught for every seed")
 
     parser.set_defaults(start=start)
 

@@ -1,0 +1,35 @@
+"""Short runs of `make torture-power` and `make torture-syncs`; `make torture-controls` is what shows that they would
+notice, and one of its products is tried here."""
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.torture import fsyncfail, power
+from tests.torture.shim.log import compiler
+
+pytestmark = [
+    pytest.mark.slow, pytest.mark.timeout(120),
+    pytest.mark.skipif(compiler() is None, reason="the shim is written in C, and there is no compiler"),
+]
+
+SEED = int(os.environ.get("STADDLE_TORTURE_SEED", str(random.randrange(10**6))))
+LARGEST = 8 << 20
+
+
+def test_power_cut(tmp_path: Path) -> None:
+    report = power.run(1, SEED, form=(power.LOST, power.TORN)[SEED % 2], collect=False, parent=tmp_path, largest=LARGEST)
+    assert not report.wrong, report.wrong
+
+
+def test_failed_sync(tmp_path: Path) -> None:
+    report = fsyncfail.run(1, SEED, collect=False, parent=tmp_path, largest=LARGEST)
+    assert not report.wrong, report.wrong
+
+
+def test_control_bytes_that_are_never_synced_are_noticed(tmp_path: Path) -> None:
+    report = power.run(10, SEED, form=power.LOST, variant="no fsync", collect=False, parent=tmp_path, largest=LARGEST,
+                       until_caught=True)
+    assert report.wrong
