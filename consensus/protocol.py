@@ -12,6 +12,7 @@
 | | msgpack "" | nothing; the files of backups that were dropped go |
 | BACKUP_READ | msgpack (name, offset, length) | a page of its exported form, at most 1 MiB |
 | | msgpack ("", 0, 0) | msgpack array of the Descriptors of all copies |
+| DAMAGE | as QUERY's: a question whose answer was damage, for the member to ask itself and mend what it finds | nothing |
 | HOUSEKEEP | msgpack: Housekeep | msgpack array: units released, whether more is left |
 
 A status other than OK has a sentence as its payload.
@@ -25,7 +26,7 @@ from consensus.core.errors import ClusterError, Corrupt, NoSpace, Refused, Unava
 from consensus.core.wire import OK
 
 SUBMIT, PING, WATCH, STATUS, QUERY = 1, 2, 3, 4, 5
-RECOUNT, BACKUP_TAKE, BACKUP_READ, HOUSEKEEP = 6, 7, 8, 9
+RECOUNT, BACKUP_TAKE, BACKUP_READ, HOUSEKEEP, DAMAGE = 6, 7, 8, 9, 10
 BESIDE = frozenset({RECOUNT, BACKUP_TAKE, BACKUP_READ})
 """Answered by consensus.beside."""
 

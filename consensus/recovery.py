@@ -7,7 +7,8 @@ matter: it alone holds the newest entries, so then the member stops.
 Damage shows in three ways, each of which ends in another file instead of the damaged one, without anybody's help:
 * the file cannot be opened: `openings` goes on to the next state;
 * an entry cannot be applied while the journal is replayed: the caller asks `openings` for the next state;
-* a running member meets it: it leaves a mark (`distrust`) and ends, and its next start passes that file over.
+* a running member meets it, or a reader that tells it: it leaves a mark (`distrust`) and ends, and its next start passes
+  that file over.
 
 States are tried best first: the file in use, the newest snapshot, the older one (the newest may have been taken of a file
 that was damaged already), nothing but the journal. An entry that cannot be applied on any of them is a fault of this
@@ -43,6 +44,9 @@ MARK = "DISTRUSTED"
 MARKS_MAX = 3
 MARKS_WITHIN_MS = 3_600_000
 """So many marks within an hour: what comes out of a rebuild is damaged again and again, and one more would not help."""
+
+READ_DAMAGE_AGAIN_MS = 24 * 3_600_000
+"""Damage that a read meets is a reason for a rebuild at most once in this time."""
 
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _OF_THE_DISK = {

@@ -26,7 +26,7 @@ from consensus.config import MetaConfig
 from consensus.core.clock import Clock, SystemClock
 from consensus.core.codec import ENTRY_VERSION, UNDECODABLE, FutureEntry, encode_entry, encode_results
 from consensus.core.commands import AnyCommand, Envelope
-from consensus.core.errors import ClusterError, Refused, Unavailable
+from consensus.core.errors import ClusterError, Corrupt, Refused, Unavailable
 from consensus.core.ids import SessionId
 from consensus.core.results import AnyResult
 from consensus.core.wire import OK, Handler, Link, WireServer
@@ -268,6 +268,8 @@ class MetaServer:
                 payload = await work
             except ClusterError as error:
                 link.send(operation, protocol.status_of(error), request_id, str(error).encode())
+                if isinstance(error, Corrupt) and operation == protocol.RECOUNT:
+                    self._found_damaged(error)
             except UNDECODABLE as error:
                 link.send(operation, protocol.REFUSED, request_id, f"cannot be decoded: {error}".encode())
             else:
@@ -296,10 +298,34 @@ class MetaServer:
             raise Refused(f"a query that cannot be understood: {error}") from error
         try:
             return protocol.encode(self._reader.run(self._machine.generation, function, *arguments))
+        except Corrupt as error:
+            self._found_damaged(error)
+            raise
         except sqlite3.Error as error:
-            raise failure(error) from error
+            failed = failure(error)
+            if isinstance(failed, Corrupt):
+                self._found_damaged(error)
+            raise failed from error
         except OverflowError as error:
             raise Refused(f"a number in a query is too large: {error}") from error
+
+    def look_at_damage(self, payload: memoryview) -> bytes:
+        """A client says that this question was answered by damage."""
+        with contextlib.suppress(Corrupt):
+            self.query(payload)
+        return b""
+
+    def _found_damaged(self, error: Exception) -> None:
+        """Make the metadata anew: damage must not stay until it is in both snapshots. After a rebuild that has changed
+        nothing, a row that cannot be read is no reason to stop the others again and again."""
+        mark = recovery.read_mark(self._folder)
+        if mark is not None and self._clock.now_ms() - mark.at_ms[-1] < recovery.READ_DAMAGE_AGAIN_MS:
+            log.error("damaged metadata, although it was made anew within the last day (`staddle fsck` tells what is "
+                      "affected): %s", error)
+            return
+        log.error("damaged metadata, which is made anew now: %s", error)
+        assert self._raft is not None
+        asyncio.get_running_loop().call_soon(self._raft.fail, error)
 
     def forget(self, link: Link) -> None:
         self._watching.discard(link)
@@ -351,6 +377,8 @@ class _Connection(Handler):
                 answer = protocol.encode(server.status())
             elif operation == protocol.QUERY:
                 answer = server.query(payload)
+            elif operation == protocol.DAMAGE:
+                answer = server.look_at_damage(payload)
             else:
                 raise Refused(f"there is no operation {operation}")
         except ClusterError as error:
