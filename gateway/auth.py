@@ -42,6 +42,8 @@ class Mechanism(enum.Enum):
     V4_QUERY = "version 4, presigned"
     V2_HEADER = "version 2, header"
     V2_QUERY = "version 2, presigned"
+    V4_FORM = "version 4, form"
+    V2_FORM = "version 2, form"
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,8 +99,8 @@ def _by_v4_header(
     headers = request.headers
     claims = claim.claims
     date, date_s = _request_date(headers)
-    _check_scope(claims.credential, date, settings, Scheme.HEADER)
-    identity = _identity(store, claims.credential.access_key, headers.get("x-amz-security-token"))
+    check_scope(claims.credential, date, settings, Scheme.HEADER)
+    identity = find_identity(store, claims.credential.access_key, headers.get("x-amz-security-token"))
     kind = headers.get("x-amz-content-sha256")
     if kind is None:
         raise S3Error("InvalidRequest", "Missing required header for this request: x-amz-content-sha256")
@@ -115,9 +117,9 @@ def _by_v4_query(
 ) -> Authenticated:
     claims = claim.claims
     headers = effective_headers(request)
-    _check_scope(claims.credential, claim.date, settings, Scheme.QUERY)
+    check_scope(claims.credential, claim.date, settings, Scheme.QUERY)
     token = request.query.get("X-Amz-Security-Token") or headers.get("x-amz-security-token")
-    identity = _identity(store, claims.credential.access_key, token)
+    identity = find_identity(store, claims.credential.access_key, token)
     kind = known_kind(headers.get("x-amz-content-sha256", UNSIGNED))
     age_ms = now_ms - claim.date_s * 1000
     if age_ms < -SKEW_MAX_MS:
@@ -135,7 +137,7 @@ def _by_v4_query(
 
 def _by_v2_header(request: S3Request, claim: V2, store: IdentityStore, now_ms: int) -> Authenticated:
     headers = request.headers
-    identity = _identity(store, claim.access_key, headers.get("x-amz-security-token"))
+    identity = find_identity(store, claim.access_key, headers.get("x-amz-security-token"))
     date = headers.get("x-amz-date") or headers.get("date", "")
     date_s = basic_date_s(date)
     if date_s is None:
@@ -150,7 +152,7 @@ def _by_v2_header(request: S3Request, claim: V2, store: IdentityStore, now_ms: i
 
 def _by_v2_query(request: S3Request, claim: V2Query, store: IdentityStore, now_ms: int) -> Authenticated:
     signed = signed_by_v2(request)
-    identity = _identity(store, claim.access_key, signed.get("x-amz-security-token"))
+    identity = find_identity(store, claim.access_key, signed.get("x-amz-security-token"))
     if now_ms > claim.expires_s * 1000:
         raise _expired(claim.expires_s * 1000, now_ms, {})
     _verify_v2(request, signed, claim.expires, claim, identity)
@@ -226,7 +228,7 @@ def _age_ms(headers: dict[str, str], date_s: int, now_ms: int) -> int:
     )
 
 
-def _check_scope(credential: Credential, date: str, settings: Settings, scheme: Scheme) -> None:
+def check_scope(credential: Credential, date: str, settings: Settings, scheme: Scheme) -> None:
     if credential.date != date[:8]:
         raise scheme.malformed(
             f'Invalid credential date "{credential.date}". This date is not the same as X-Amz-Date: "{date[:8]}".'
@@ -242,7 +244,7 @@ def _check_scope(credential: Credential, date: str, settings: Settings, scheme: 
         raise error
 
 
-def _identity(store: IdentityStore, access_key: str, token: str | None) -> Identity:
+def find_identity(store: IdentityStore, access_key: str, token: str | None) -> Identity:
     identity = store.by_access_key(access_key)
     if identity is None:
         raise S3Error("InvalidAccessKeyId", AWSAccessKeyId=access_key)

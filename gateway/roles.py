@@ -26,6 +26,7 @@ from consensus.core.clock import SystemClock
 from consensus.core.errors import ClusterError, Refused
 from consensus.core.settings import decode_setting
 from consensus.server import MetaServer
+from consensus.standby import Member
 from gateway.admin.api import mount as mount_admin
 from gateway.admin.context import AdminServices
 from gateway.auth import Settings as AuthSettings
@@ -102,9 +103,10 @@ def build(launch: Launch) -> Role:
     """The role of a launch, not started. Raises FolderError."""
     folders, config, secret = Folders(Path(launch.folders)), launch.config, bytes.fromhex(launch.secret)
     if launch.role == "meta":
-        return MetaServer(str(folders.meta), folders.meta_address, secret, copies=config.copies, replication=config.replication,
-                          config=MetaConfig(read_grace_s=config.read_grace_seconds,
-                                            upload_expire_s=config.upload_expire_days * 86400.0))
+        return Member(lambda: MetaServer(
+            str(folders.meta), folders.meta_address, secret, copies=config.copies, replication=config.replication,
+            config=MetaConfig(read_grace_s=config.read_grace_seconds, upload_expire_s=config.upload_expire_days * 86400.0)),
+            str(folders.meta), folders.meta_address, secret)
     if launch.role == "node":
         return StorageRole(folders, config, launch.number, secret)
     return GatewayRole(folders, config, secret, launch)
@@ -146,7 +148,8 @@ class GatewayRole:
         services = Services(
             metadata=self._metadata, replicas=self._replicas, clock=SystemClock(),
             settings=OperationSettings(
-                region=config.region, chunk_bytes=config.chunk_bytes, object_ownership=config.object_ownership,
+                region=config.region, any_region=config.any_region, signature_v2=config.signature_v2,
+                chunk_bytes=config.chunk_bytes, object_ownership=config.object_ownership,
                 block_public_access=config.block_public_access, default_encryption=config.default_encryption),
             identities=identities)
         limits = Limits(connections_max=config.connections_max, requests_max=config.requests_max,

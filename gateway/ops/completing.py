@@ -18,10 +18,10 @@ from gateway.ops.context import Context
 from gateway.ops.multipart import PARTS_PER_PAGE
 from gateway.ops.objects import write_condition
 from gateway.ops.refusals import no_such_upload, refusal
-from gateway.ops.replies import written_version, xml
+from gateway.ops.replies import object_url, written_version, xml
 from gateway.ops.upload import parsed, read_body_about_object
 from gateway.ops.versions import new_version_id
-from gateway.s3 import checksums, names, ranges, xml_read, xml_write
+from gateway.s3 import checksums, ranges, xml_read, xml_write
 from gateway.s3.errors import S3Error
 from gateway.s3.hoisting import effective_headers
 from gateway.s3.reply import Reply
@@ -204,11 +204,8 @@ def _again(request: S3Request, bucket: Bucket, upload: Upload, listed: tuple[Com
 def _done(
     request: S3Request, bucket: Bucket, etag: str, checksum: Checksum | None, version_id: VersionId | None
 ) -> Reply:
-    host = request.headers.get("host", "")
-    path = names.uri_encode(request.key.encode(), keep_slash=True)
-    url = f"{'https' if request.secure else 'http'}://{host}/{path if request.host_style else f'{bucket.name}/{path}'}"
     body = xml_write.complete_multipart_upload(
-        url=url, bucket=bucket.name, key=request.key, etag=etag, checksum=checksum
+        url=object_url(request), bucket=bucket.name, key=request.key, etag=etag, checksum=checksum
     )
     return xml(body, written_version(version_id))
 

@@ -36,6 +36,8 @@ class Settings:
     """The settings that operations depend on; the configuration file fills them in."""
 
     region: str = "us-east-1"
+    any_region: bool = False
+    signature_v2: bool = True
     chunk_bytes: int = 64 << 20
     """Objects are cut at this size. Objects of other settings live side by side."""
     single_put_bytes_max: int = 5 << 30

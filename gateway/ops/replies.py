@@ -2,14 +2,22 @@
 
 from consensus.core.ids import NULL_VERSION, VersionId
 from consensus.core.model import Bucket, Checksum
-from gateway.s3 import checksums
+from gateway.s3 import checksums, names
 from gateway.s3.reply import XML, Reply
+from gateway.s3.request import S3Request
 
 Headers = list[tuple[str, str]]
 
 
 def xml(body: bytes, headers: Headers | None = None) -> Reply:
     return Reply(headers=[("content-type", XML), *(headers or ())], body=body)
+
+
+def object_url(request: S3Request) -> str:
+    """Where the object of the request is, as the client addressed it."""
+    path = names.uri_encode(request.key.encode(), keep_slash=True)
+    place = path if request.host_style else f"{request.bucket}/{path}"
+    return f"{'https' if request.secure else 'http'}://{request.headers.get('host', '')}/{place}"
 
 
 def checksum_headers(checksum: Checksum | None, *, kind: bool = True) -> Headers:

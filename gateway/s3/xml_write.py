@@ -155,6 +155,15 @@ def copy_part(*, etag: str, modified_ms: int, checksum: Checksum | None) -> byte
     )
 
 
+def post_response(*, url: str, bucket: str, key: str, etag: str) -> bytes:
+    """PostResponse, for success_action_status 201."""
+    return document(
+        "PostResponse",
+        f"<Location>{escape_readable(url)}</Location><Bucket>{bucket}</Bucket>{echoed_key(key)}"
+        f"<ETag>&quot;{etag}&quot;</ETag>",
+    )
+
+
 def complete_multipart_upload(*, url: str, bucket: str, key: str, etag: str, checksum: Checksum | None) -> bytes:
     """CompleteMultipartUploadResult; `url` is the object's address."""
     return document(

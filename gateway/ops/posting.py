@@ -1,0 +1,129 @@
+"""POST Object: a browser's form, signed by its policy, becomes an object (S3_SEMANTICS §20).
+
+    fields of the form -> whose policy it is -> does the form keep to it -> the file as a body -> one commit -> answer
+"""
+
+from collections.abc import AsyncIterator
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+import msgspec
+
+from consensus.core.commands import PutVersion
+from consensus.core.model import Attributes
+from consensus.core.results import Committed
+from gateway.auth import Settings as AuthSettings
+from gateway.form_auth import authenticate_form
+from gateway.ops.context import Context
+from gateway.ops.objects import put_attributes
+from gateway.ops.refusals import refusal
+from gateway.ops.replies import object_url, written_version
+from gateway.ops.upload import store
+from gateway.ops.versions import new_version_id
+from gateway.s3 import checksums, post_policy, tags, xml_read, xml_write
+from gateway.s3.errors import S3Error
+from gateway.s3.form import Form, boundary_of
+from gateway.s3.names import check_key
+from gateway.s3.post_policy import Policy
+from gateway.s3.reply import XML, Reply
+from gateway.s3.request import S3Request
+
+_FILENAME = "${filename}"
+
+_AS_HEADERS = ("cache-control", "content-type", "content-disposition", "content-encoding", "content-language", "expires",
+               "content-md5")
+"""Fields that say what headers of a PUT say. All that begin with x-amz- do as well."""
+
+
+async def post_object(ctx: Context, request: S3Request) -> Reply:
+    """Nothing of the file is read before the policy allows it; nothing is visible before all of it is stored."""
+    form = Form(request.body, boundary_of(request.headers.get("content-type", "")))
+    await form.begin()
+    fields = form.fields
+    auth = AuthSettings(region=ctx.settings.region, any_region=ctx.settings.any_region,
+                        signature_v2=ctx.settings.signature_v2)
+    principal = authenticate_form(fields, ctx.identities, auth, request.now_ms)
+    ctx = msgspec.structs.replace(ctx, principal=principal)
+    key = fields.get("key", "")
+    if not key:
+        raise S3Error("InvalidArgument", "Bucket POST must contain a field named 'key'.  If it is specified, please "
+                      "check the order of the fields.", ArgumentName="key", ArgumentValue="")
+    fields["key"] = key = key.replace(_FILENAME, form.filename)
+    policy = post_policy.parse(fields["policy"]) if fields.get("policy") else None
+    if policy is not None:
+        # The address says the bucket; a field of that name could only lie.
+        post_policy.check(policy, {**fields, "bucket": request.bucket}, request.now_ms)
+    request = msgspec.structs.replace(request, key=key, body=_Sized(form, policy))
+    bucket = await ctx.bucket(request)
+    check_key(key)
+    given = {name: _as_header(value) for name, value in fields.items()
+             if name in _AS_HEADERS or (name.startswith("x-amz-") and name not in _SIGNATURE)}
+    if fields.get("acl"):
+        given["x-amz-acl"] = fields["acl"]
+    attributes = _tagged(put_attributes(given), fields.get("tagging"))
+    stored = await store(ctx, request, checksums.Expected.from_headers(given).hasher())
+    outcome = await ctx.metadata.commit(
+        PutVersion(bucket=bucket.id, key=key, version_id=new_version_id(), attributes=attributes,
+                   owner=ctx.principal.user_id, content=stored.content),
+        stored.ticket,
+    )
+    if not isinstance(outcome, Committed):
+        raise refusal(outcome, request)
+    return _answer(request, fields, outcome)
+
+
+_SIGNATURE = frozenset({"x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-signature", "x-amz-security-token"})
+
+
+class _Sized:
+    """The file, held to the policy's content-length-range: too long shows as soon as it is, too short at the end."""
+
+    def __init__(self, form: Form, policy: Policy | None) -> None:
+        self.length: int | None = None
+        self._form = form
+        self._least = policy.size_min if policy is not None else None
+        self._most = policy.size_max if policy is not None else None
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._checked()
+
+    async def _checked(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for piece in self._form:
+            size += len(piece)
+            if self._most is not None and size > self._most:
+                raise S3Error("EntityTooLarge", ProposedSize=size, MaxSizeAllowed=self._most)
+            yield piece
+        if self._least is not None and size < self._least:
+            raise S3Error("EntityTooSmall", ProposedSize=size, MinSizeAllowed=self._least)
+
+    async def read(self, limit: int) -> bytes:
+        return b"".join([piece async for piece in self])
+
+
+def _as_header(value: str) -> str:
+    """Header text is latin-1 by decoding only; what a form says is UTF-8."""
+    return value if value.isascii() else value.encode().decode("latin-1")
+
+
+def _tagged(attributes: Attributes, document: str | None) -> Attributes:
+    if not document:
+        return attributes
+    wanted = xml_read.tagging(document.encode())
+    tags.check(wanted, tags.OBJECT_TAGS_MAX)
+    return msgspec.structs.replace(attributes, tags=wanted)
+
+
+def _answer(request: S3Request, fields: dict[str, str], outcome: Committed) -> Reply:
+    etag = f'"{outcome.etag}"'
+    url = object_url(request)
+    said = [("etag", etag), ("location", url), *written_version(outcome.version_id)]
+    redirect = urlsplit(fields.get("success_action_redirect") or fields.get("redirect") or "")
+    if redirect.scheme in ("http", "https") and redirect.netloc:
+        more = urlencode({"bucket": request.bucket, "key": request.key, "etag": etag})
+        query = f"{redirect.query}&{more}" if redirect.query else more
+        return Reply(status=303, headers=[("etag", etag), ("location", urlunsplit(redirect._replace(query=query)))])
+    status = fields.get("success_action_status")
+    if status == "201":
+        body = xml_write.post_response(url=url, bucket=request.bucket, key=request.key, etag=outcome.etag)
+        return Reply(status=201, headers=[("content-type", XML), *said], body=body)
+    return Reply(status=200 if status == "200" else 204, headers=said)

@@ -1,0 +1,183 @@
+"""Form uploads as browsers send them: boto3 signs the policy, urllib3 makes the form (S3_SEMANTICS §20)."""
+
+import base64
+import hashlib
+import hmac
+import json
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from xml.etree import ElementTree
+
+import boto3
+import pytest
+import urllib3
+from botocore.client import BaseClient
+from botocore.config import Config
+from urllib3.filepost import encode_multipart_formdata
+
+from tests.s3.errors import refused
+from tests.s3.in_process import InProcess
+from tests.servers import ACCESS_KEY, REGION, SECRET_KEY
+
+Fields = list[tuple[str, Any]]
+
+
+@pytest.fixture
+def http() -> urllib3.PoolManager:
+    return urllib3.PoolManager(retries=False)
+
+
+@pytest.fixture
+def v4(server: InProcess) -> BaseClient:
+    """boto3 signs forms with version 2 unless told otherwise."""
+    return boto3.client(
+        "s3", endpoint_url=server.endpoint, aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY,
+        region_name=REGION, config=Config(signature_version="s3v4"))
+
+
+def form(s3: BaseClient, bucket: str, key: str, *conditions: Any, **fields: str) -> Fields:
+    named = {name.replace("_", "-"): value for name, value in fields.items()}
+    post = s3.generate_presigned_post(
+        bucket, key, Fields=named, Conditions=[*conditions, *({name: value} for name, value in named.items())])
+    return list(post["fields"].items())
+
+
+def send(
+    http: urllib3.PoolManager, server: InProcess, bucket: str, fields: Fields, body: bytes = b"hello",
+    filename: str = "photo.jpg", **more: Any,
+) -> urllib3.BaseHTTPResponse:
+    data, kind = encode_multipart_formdata([*fields, ("file", (filename, body, "image/jpeg")), *more.get("after", ())])
+    return http.request("POST", f"{server.endpoint}/{bucket}", body=more.get("cut", lambda d: d)(data),
+                        headers={"content-type": kind}, redirect=False)
+
+
+def code(answer: urllib3.BaseHTTPResponse) -> str:
+    return ElementTree.fromstring(answer.data).findtext("Code") or ""
+
+
+def test_a_form_becomes_an_object(
+    http: urllib3.PoolManager, server: InProcess, s3: BaseClient, bucket: str,
+) -> None:
+    fields = form(s3, bucket, "up/${filename}", Content_Type="text/plain", x_amz_meta_color="blau ß",
+                  tagging="<Tagging><TagSet><Tag><Key>a</Key><Value>1</Value></Tag></TagSet></Tagging>")
+    answer = send(http, server, bucket, fields, b"x" * 3_000_000)
+    assert (answer.status, answer.data) == (204, b"")
+    assert answer.headers["location"] == f"{server.endpoint}/{bucket}/up/photo.jpg"
+    got = s3.get_object(Bucket=bucket, Key="up/photo.jpg")
+    assert got["Body"].read() == b"x" * 3_000_000
+    assert got["ETag"] == answer.headers["etag"]
+    assert (got["ContentType"], got["TagCount"]) == ("text/plain", 1)
+    assert got["Metadata"]["color"].encode("latin-1").decode() == "blau ß"
+
+
+def test_the_answer_is_as_the_form_wishes(
+    http: urllib3.PoolManager, server: InProcess, s3: BaseClient, bucket: str,
+) -> None:
+    for status, expected in (("200", 200), ("201", 201), ("204", 204), ("404", 204)):
+        wish = form(s3, bucket, "key", {"success_action_status": status})
+        answer = send(http, server, bucket, [*wish, ("success_action_status", status)])
+        assert answer.status == expected
+        if status == "201":
+            document = ElementTree.fromstring(answer.data)
+            names = [child.tag.rpartition("}")[2] for child in document]
+            assert names == ["Location", "Bucket", "Key", "ETag"]
+    target = "https://page.example/done?a=1"
+    fields = [*form(s3, bucket, "key", {"success_action_redirect": target}), ("success_action_redirect", target)]
+    answer = send(http, server, bucket, fields)
+    assert answer.status == 303
+    query = parse_qs(urlsplit(answer.headers["location"]).query)
+    assert (query["a"], query["bucket"], query["key"]) == (["1"], [bucket], ["key"])
+
+
+@pytest.mark.parametrize(("change", "status", "expected"), [
+    ({"key": "other"}, 403, "AccessDenied"),
+    ({"x-amz-signature": "0" * 64}, 403, "SignatureDoesNotMatch"),
+    ({"x-amz-signature": ""}, 400, "InvalidArgument"),
+    ({"x-amz-date": None}, 400, "InvalidArgument"),
+    ({"x-amz-algorithm": "AWS4"}, 400, "InvalidArgument"),
+    ({"policy": None}, 400, "InvalidArgument"),
+    ({"key": None}, 400, "InvalidArgument"),
+    ({"extra": "field"}, 403, "AccessDenied"),
+    ({"x-ignore-extra": "field"}, 204, ""),
+    ({"x-amz-meta-not-in-policy": "1"}, 403, "AccessDenied"),
+])
+def test_a_form_keeps_to_its_policy(
+    http: urllib3.PoolManager, server: InProcess, s3: BaseClient, v4: BaseClient, bucket: str,
+    change: dict[str, str | None], status: int, expected: str,
+) -> None:
+    fields: dict[str, Any] = {**dict(form(v4, bucket, "key")), **change}
+    answer = send(http, server, bucket, [(name, value) for name, value in fields.items() if value is not None])
+    assert answer.status == status
+    if expected:
+        assert code(answer) == expected
+        assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
+
+
+@pytest.mark.parametrize(("size", "expected"), [(4, "EntityTooSmall"), (5, ""), (300_000, ""), (300_001, "EntityTooLarge")])
+def test_the_length_is_in_its_range(
+    http: urllib3.PoolManager, server: InProcess, s3: BaseClient, v4: BaseClient, bucket: str, size: int, expected: str,
+) -> None:
+    answer = send(http, server, bucket, form(v4, bucket, "key", ["content-length-range", 5, 300_000]), b"x" * size)
+    assert answer.status == (400 if expected else 204)
+    if expected:
+        assert code(answer) == expected
+        with refused("404", 404):
+            s3.head_object(Bucket=bucket, Key="key")
+    else:
+        assert s3.head_object(Bucket=bucket, Key="key")["ContentLength"] == size
+
+
+def test_starts_with(http: urllib3.PoolManager, server: InProcess, s3: BaseClient, bucket: str) -> None:
+    signed = form(s3, bucket, "user/${filename}", ["starts-with", "$Content-Type", "image/"],
+                  ["starts-with", "$x-amz-meta-a", ""])
+    assert send(http, server, bucket, [*signed, ("Content-Type", "image/png"), ("x-amz-meta-a", "b")]).status == 204
+    assert send(http, server, bucket, [*signed, ("Content-Type", "text/html")]).status == 403
+    signed = [(name, "other/key" if name == "key" else value) for name, value in signed]
+    assert send(http, server, bucket, [*signed, ("Content-Type", "image/png")]).status == 403
+
+
+def policy_form(policy: Any, secret: str = SECRET_KEY) -> Fields:
+    """Signed as version 2 has it."""
+    text = base64.b64encode(policy if isinstance(policy, bytes) else json.dumps(policy).encode())
+    signature = base64.b64encode(hmac.digest(secret.encode(), text, hashlib.sha1)).decode()
+    return [("key", "key"), ("AWSAccessKeyId", ACCESS_KEY), ("signature", signature), ("policy", text.decode())]
+
+
+def test_signature_version_2(http: urllib3.PoolManager, server: InProcess, s3: BaseClient, bucket: str) -> None:
+    policy = {"expiration": "2100-01-01T00:00:00Z", "conditions": [{"bucket": bucket}, ["eq", "$KEY", "key"]]}
+    assert send(http, server, bucket, policy_form(policy)).status == 204
+    assert code(send(http, server, bucket, policy_form(policy, "wrong"))) == "SignatureDoesNotMatch"
+    assert code(send(http, server, bucket, policy_form({**policy, "expiration": "2020-01-01T00:00:00Z"}))) == "AccessDenied"
+    other = {**policy, "conditions": [{"bucket": "other"}, {"key": "key"}]}
+    assert code(send(http, server, bucket, policy_form(other))) == "AccessDenied"
+    assert code(send(http, server, bucket, [*policy_form(other), ("bucket", "other")])) == "AccessDenied"
+
+
+@pytest.mark.parametrize("policy", [
+    b"{", b"[]", b"{}", b'{"expiration": "tomorrow", "conditions": []}', b'{"expiration": "2100-01-01T00:00:00Z"}',
+    b'{"expiration": "2100-01-01T00:00:00Z", "conditions": [1]}', b"[" * 20_000 + b"]" * 20_000,
+    b'{"expiration": "2100-01-01T00:00:00Z", "conditions": [["contains", "$key", "k"]]}',
+    b'{"expiration": "2100-01-01T00:00:00Z", "conditions": [["content-length-range", -1, 5]]}',
+    b'{"expiration": "2100-01-01T00:00:00Z", "conditions": [{}]}',
+])
+def test_documents_that_are_no_policy(
+    http: urllib3.PoolManager, server: InProcess, s3: BaseClient, bucket: str, policy: bytes,
+) -> None:
+    answer = send(http, server, bucket, policy_form(policy))
+    assert (answer.status, code(answer)) in ((400, "InvalidPolicyDocument"), (400, "MaxPostPreDataLengthExceeded"))
+
+
+def test_forms_that_are_none(http: urllib3.PoolManager, server: InProcess, s3: BaseClient, bucket: str) -> None:
+    fields = form(s3, bucket, "key")
+    assert code(send(http, server, bucket, fields, cut=lambda data: data[:-10])) == "MalformedPOSTRequest"
+    assert code(send(http, server, bucket, [*fields, ("x-ignore-big", "x" * 21_000)])) == "MaxPostPreDataLengthExceeded"
+    data, kind = encode_multipart_formdata(fields)
+    answer = http.request("POST", f"{server.endpoint}/{bucket}", body=data, headers={"content-type": kind})
+    assert (answer.status, code(answer)) == (400, "InvalidArgument")
+    for kind in ("text/plain", "multipart/form-data", "multipart/form-data; boundary=" + "x" * 71):
+        answer = http.request("POST", f"{server.endpoint}/{bucket}", body=data, headers={"content-type": kind})
+        assert answer.status in (400, 412)
+    assert send(http, server, bucket, [("key", "key")]).status == 403
+    assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
+    assert send(http, server, bucket, fields, after=[("key", "ignored"), ("file", "second")]).status == 204
+    assert s3.get_object(Bucket=bucket, Key="key")["Body"].read() == b"hello"
