@@ -1,4 +1,4 @@
-"""The server's own care, asked for over its admin API as its keeper would: collection, scrub, check."""
+"""The server's own care, asked for over its admin API as its keeper would: collection, scrub, backups, check."""
 
 import json
 from typing import Any
@@ -9,13 +9,30 @@ from tests.talker import Talker
 Answer = dict[str, Any]
 
 
+def get(server: StaddleProcess, path: str) -> Answer:
+    return _decoded(_ask(server, "GET", path, b""))
+
+
+def post(server: StaddleProcess, path: str, **fields: object) -> Answer:
+    return _decoded(_ask(server, "POST", path, json.dumps(fields).encode()))
+
+
 def run(server: StaddleProcess, work: str, **fields: object) -> Answer:
     """Long work, to its end: what it answers. AssertionError with what it says if it fails."""
-    with Talker(server) as talker:
-        status, answer, _ = talker.ask("POST", f"/-/admin/{work}", body=json.dumps(fields).encode(),
-                                       headers=(("content-type", "application/json"),))
-    assert status == 200, f"{work} answers {status}: {answer[:500]!r}"
-    last: Answer = json.loads(answer.splitlines()[-1])
+    last = _decoded(_ask(server, "POST", work, json.dumps(fields).encode()).splitlines()[-1])
     assert "result" in last, f"{work}: {last}"
     result: Answer = last["result"]
     return result
+
+
+def _ask(server: StaddleProcess, method: str, path: str, body: bytes) -> bytes:
+    with Talker(server) as talker:
+        headers = (("content-type", "application/json"),) if body else ()
+        status, answer, _ = talker.ask(method, f"/-/admin/{path}", body=body, headers=headers)
+    assert status == 200, f"{path} answers {status}: {answer[:500]!r}"
+    return answer
+
+
+def _decoded(answer: bytes) -> Answer:
+    found: Answer = json.loads(answer)
+    return found

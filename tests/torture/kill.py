@@ -2,13 +2,15 @@
 
 A round: load; the kill; the server is ready again, unaided (after the supervisor or everything was killed, it is started
 again as an operating system would); a write gets through; the clients stop; everything is compared. Now and then a
-second kill hits the server while it recovers. Every COLLECT_EVERY rounds, and at the end, what nobody refers to is
-collected by a hurried server, and then nothing may be left over.
+second kill hits the server while it recovers; in every other round its keeper is at work beside the clients: collection,
+compaction, scrub and backups are under way when the kill comes. Every COLLECT_EVERY rounds, and at the end, backups are
+dropped, what nobody refers to is collected by a hurried server, and then nothing may be left over.
 """
 
 import os
 import random
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import NamedTuple
 
 from tests import processes
 from tests.servers import NotReady, StaddleProcess
+from tests.talker import ANSWER_TIMEOUT_S, NotSent, Unanswered
 from tests.torture import admin, checker, leftovers, variants
 from tests.torture.contents import SIZES
 from tests.torture.report import Report, scratch
@@ -35,6 +38,9 @@ TWICE_WITHIN_S = 1.0
 AFTERWARDS_S = 0.3
 COLLECT_EVERY = 25
 COLLECT_PATIENCE_S = 60.0
+KEPT = 0.5
+"""The share of rounds with a keeper."""
+
 NO_GRACE = {"STADDLE_READ_GRACE_SECONDS": "0"}
 POLL_S = 0.01
 
@@ -53,11 +59,12 @@ class Back(NamedTuple):
 
 
 def run(rounds: int, seed: int, *, variant: str = "", victims: tuple[str, ...] = VICTIMS, collect: bool = True,
-        quiet: bool = False, parent: Path | None = None, largest: int = SIZES[-1][2], until_caught: bool = False) -> Report:
-    """With `until_caught` it ends at the first violation."""
+        quiet: bool = False, parent: Path | None = None, largest: int = SIZES[-1][2], until_caught: bool = False,
+        disks: int = 1, workers: int = 1) -> Report:
+    """With `until_caught` it ends at the first violation. `workers` of the gateway."""
     report = Report(f"kill -9, {rounds} rounds" + (f", with the variant {variant!r}" if variant else ""), seed, quiet=quiet)
     with scratch(report, parent, keep=not variant) as folder:
-        server = StaddleProcess(folder / "server")
+        server = StaddleProcess(folder / "server", data_folders=disks, settings={"workers": str(workers)})
         try:
             _run(server, report, rounds, seed, variant, victims, collect, largest, until_caught)
         finally:
@@ -111,13 +118,14 @@ def _deck(choose: random.Random, victims: tuple[str, ...]) -> Iterator[str]:
 def _round(server: StaddleProcess, workload: Workload, victim: str, choose: random.Random) -> tuple[Back, str]:
     before = workload.outcomes
     workload.start()
+    keeper = Keeper(server, choose.randrange(1 << 30)) if choose.random() < KEPT else None
     try:
         load_s = choose.uniform(*LOAD_S)
         time.sleep(load_s)                            # the moment of the kill is the experiment: not to be awaited
         killed = time.monotonic()
         pids = kill(server, victim)
         dead = time.monotonic()
-        line = f"after {load_s:.2f} s"
+        line = f"after {load_s:.2f} s" + (f" with {keeper.work}" if keeper else "")
         if choose.random() < TWICE:
             second_s = choose.uniform(0, TWICE_WITHIN_S)
             time.sleep(second_s)
@@ -132,9 +140,40 @@ def _round(server: StaddleProcess, workload: Workload, victim: str, choose: rand
         time.sleep(AFTERWARDS_S)
     finally:
         workload.stop()
+        if keeper is not None:
+            keeper.stop()
     told = workload.outcomes - before
     counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(told.items()))
     return Back(ready_s, written_s), f"{line}: ready {ready_s:.2f} s, written {written_s:.2f} s; {counts}"
+
+
+class Keeper:
+    """Asks the server for one kind of care after the other, in a thread, whatever becomes of it."""
+
+    def __init__(self, server: StaddleProcess, seed: int) -> None:
+        self._server, self._choose = server, random.Random(seed)
+        self._stopping = threading.Event()
+        self.work = ""
+        self._thread = threading.Thread(target=self._run, daemon=True, name="keeper")
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(ANSWER_TIMEOUT_S + 30)
+        assert not self._thread.is_alive(), f"{self.work} has no end"
+
+    def _run(self) -> None:
+        number = 0
+        while not self._stopping.is_set():
+            number += 1
+            self.work, fields = self._choose.choice((
+                ("gc/run", {"now": False}), ("gc/run", {"now": True}), ("node/compact", {"dead_percent": 1}),
+                ("scrub/run", {"full_speed": True}), ("backup/create", {"name": f"b{number}"}),
+                ("backup/delete", {"name": f"b{number - 1}"})))
+            try:
+                admin.run(self._server, self.work, **fields)
+            except (NotSent, Unanswered, AssertionError):
+                time.sleep(POLL_S)                    # it is the clients' objects that count
 
 
 def kill(server: StaddleProcess, victim: str) -> list[int]:
@@ -180,6 +219,8 @@ def _collect(server: StaddleProcess, report: Report) -> list[str]:
     """With a server whose collection does not wait."""
     _restart(server, variants.environment(server.folder, "hurried collection") | NO_GRACE)
     began = time.monotonic()
+    for backup in admin.get(server, "backup/list")["backups"]:
+        admin.post(server, "backup/delete", name=backup["name"])
     done = admin.run(server, "gc/run", now=True)
     wrong = [f"gc run: {error}" for error in done["errors"]]
     wrong += leftovers.await_collected(server, COLLECT_PATIENCE_S)
