@@ -73,8 +73,6 @@ def _power(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--form", choices=[power.LOST, power.TORN])
     parser.add_argument("--variant", default="", choices=["", *variants.BROKEN])
-    parser.add_argument("--disks", type=int, default=1, help="data folders, so storage nodes")
-    parser.add_argument("--workers", type=int, default=1, help="gateway processes")
     parser.add_argument("--until-caught", action="store_true", help="end at the first violation")
 
     def start(given: argparse.Namespace) -> int:
@@ -92,8 +90,6 @@ def _failed_syncs(parser: argparse.ArgumentParser) -> None:
     _seed(parser)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--variant", default="", choices=["", *variants.BROKEN])
-    parser.add_argument("--disks", type=int, default=1, help="data folders, so storage nodes")
-    parser.add_argument("--workers", type=int, default=1, help="gateway processes")
     parser.add_argument("--until-caught", action="store_true", help="end at the first violation")
 
     def start(given: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.torture import damage, fsyncfail, power
+from tests.torture import damage, fsyncfail, kill, power
 from tests.torture.report import Report
 
 ROUNDS_MAX = 10
@@ -27,12 +27,17 @@ def _damaged(variant: str, seed: int, parent: Path) -> Report:
     return damage.run(CHUNKS, seed, variant=variant, quiet=True, until_caught=True, parent=parent)
 
 
+def _killed(variant: str, seed: int, parent: Path) -> Report:
+    return kill.run(ROUNDS_MAX, seed, variant=variant, collect=False, quiet=True, until_caught=True, parent=parent)
+
+
 CONTROLS: tuple[tuple[str, str, Callable[[str, int, Path], Report]], ...] = (
     ("no fsync", "power cuts", _cut(power.LOST)),
     ("no fsync", "torn writes", _cut(power.TORN)),
     ("no folder fsync", "power cuts", _cut(power.LOST)),
     ("no folder fsync", "torn writes", _cut(power.TORN)),
     ("acknowledged before commit", "power cuts", _cut(power.LOST)),
+    ("acknowledged before commit", "kill -9", _killed),
     ("swallowed fsync error", "failed syncs", _failed),
     ("merely fsync again", "failed syncs", _failed),
     ("no verification", "damage", _damaged),
