@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from tests import fsck
 from tests.servers import NotReady, StaddleProcess
 from tests.torture import checker, leftovers, variants
 from tests.torture.contents import SIZES
@@ -80,6 +81,7 @@ class Rounds:
                 return
             wrong = checker.check(self.workload, everything=number == rounds or number % 10 == 0)
             wrong += leftovers.check_listed(self.server)
+            wrong += [f"fsck: {finding.text}" for finding in fsck.online(self.server).findings if finding.severity != "note"]
             if not self._variant and ready_s > READY_S_MAX * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)):
                 wrong.append(f"ready only after {ready_s:.2f} s")
             report.say(f"{number:4} {line}; ready {ready_s:.2f} s, {len(wrong)} violations")

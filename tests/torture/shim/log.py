@@ -23,9 +23,12 @@ from typing import NamedTuple, Self
 
 SOURCE = Path(__file__).with_name("shim.c")
 LOG_VARIABLE = "TORTURE_SHIM_LOG"
-LOGS = Path("/dev/shm")
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES_MIN = 2 << 30
+"""With less room there (containers have 64 MB by default) the log goes where temporary files go."""
+
 LOG_BYTES_MAX = 8 << 30
-"""Sparse: only what is written takes memory. A round with objects of 64 MB writes some 100 MB."""
+"""Sparse: only what is written takes memory. What is overwritten counts, what is appended does not: tens of MB a round."""
 
 HEADER_BYTES = 16384
 _TAIL, _FLAGS, _DELAY, _RULES_ACTIVE, _RULES_AT = 16, 24, 28, 32, 2048
@@ -113,6 +116,14 @@ def build() -> Path:
     return library
 
 
+def _logs() -> Path:
+    if MEMORY.is_dir():
+        room = os.statvfs(MEMORY)
+        if room.f_bavail * room.f_frsize >= MEMORY_BYTES_MIN:
+            return MEMORY
+    return Path(tempfile.gettempdir())
+
+
 class ShimLog:
     """One log. `close` gives its memory back."""
 
@@ -125,7 +136,7 @@ class ShimLog:
         self.grave = self.root.with_name(self.root.name + ".grave")
         self.grave.mkdir(exist_ok=True)
         library = build()
-        self.path = LOGS / f"staddle-shim-{os.getpid()}-{id(self):x}.log"
+        self.path = _logs() / f"staddle-shim-{os.getpid()}-{id(self):x}.log"
         make = ctypes.CDLL(str(library)).shim_make
         make.argtypes = (ctypes.c_char_p, ctypes.c_uint64, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_uint32)
         error = make(os.fsencode(self.path), LOG_BYTES_MAX, os.fsencode(self.root), os.fsencode(self.grave),

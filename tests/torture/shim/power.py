@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from tests.servers import StaddleProcess
 from tests.talker import Talker, Unanswered
-from tests.torture.shim.image import Disk, Inode, found
+from tests.torture.shim.image import Disk, found
 from tests.torture.shim.log import ShimLog
 from tests.torture.workload import Workload
 
@@ -89,7 +89,7 @@ class Switch:
         self.root.mkdir(parents=True, exist_ok=True)
         self.sync_delay_s = sync_delay_s
         self._log: ShimLog | None = None
-        self._before: Inode | None = None
+        self.before = found(self.root)
         self._cut: Cut | None = None
 
     @property
@@ -102,11 +102,11 @@ class Switch:
         assert self._cut is not None, "the power is off"
         return self._cut
 
-    def on(self, variables: Mapping[str, str] = MappingProxyType({})) -> None:
+    def on(self, variables: Mapping[str, str] = MappingProxyType({}), *, keep_data: bool = False) -> None:
         """Start the server with these variables for its processes, and wait until it is ready. Raises NotReady."""
         self.close()
-        self._before = found(self.root)
-        self._log = ShimLog(self.root, sync_delay_s=self.sync_delay_s)
+        self.before = found(self.root)
+        self._log = ShimLog(self.root, sync_delay_s=self.sync_delay_s, keep_data=keep_data)
         self._cut = Cut(self._log)
         self.server.variables = {**variables, **self._log.environment}
         self.server.start()
@@ -122,8 +122,7 @@ class Switch:
         position of the log. The folder as it was stands beside it until the next time."""
         at = self.cut.now() if position is None else position
         self.server.kill_all()
-        assert self._before is not None
-        disk = Disk(self.log, self._before, at)
+        disk = Disk(self.log, self.before, at)
         fresh, old = self.root.with_name(self.root.name + ".cut"), self.root.with_name(self.root.name + ".uncut")
         for left in (fresh, old):
             shutil.rmtree(left, ignore_errors=True)

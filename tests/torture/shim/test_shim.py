@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.torture.shim import whole
 from tests.torture.shim.image import PAGE, Disk, Inode, found
-from tests.torture.shim.log import Kind, Op, Rule, ShimLog, compiler
+from tests.torture.shim.log import Op, Rule, ShimLog, compiler
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="the shim is written in C, and there is no compiler")
 
@@ -203,42 +204,7 @@ def test_the_log_knows_the_folder_as_it_is(case: Case, end: str) -> None:
     case.log.close()
     case.watch(keep_data=True)
     case.run(EVERYTHING + end)
-    assert shown(case) == really(case)
-
-
-def shown(case: Case) -> dict[str, bytes | None]:
-    """Names, lengths and bytes that follow from the log alone, for a folder that was empty when it began."""
-    disk = Disk(case.log, found_again(case.before))
-
-    def walk(folder: Inode, path: str) -> dict[str, bytes | None]:
-        tree: dict[str, bytes | None] = {}
-        for name, inode in folder.live.items():
-            tree[path + name] = None if inode.is_folder else written(inode)
-            if inode.is_folder:
-                tree |= walk(inode, f"{path}{name}/")
-        return tree
-    return walk(disk.root, "")
-
-
-def written(inode: Inode) -> bytes:
-    data = bytearray()
-    for record in inode.changes:
-        if record.kind == Kind.WRITE and record.result >= 0:
-            done = record.result if len(record.second) else record.b
-            data.extend(bytes(max(0, record.a + done - len(data))) if len(record.second) else b"")
-            data[record.a:record.a + done] = bytes(record.second[:done]) if len(record.second) else \
-                bytes(len(data[record.a:record.a + done]))
-        elif record.kind == Kind.TRUNCATE and record.result >= 0:
-            del data[record.a:]
-            data.extend(bytes(record.a - len(data)))
-        elif record.kind == Kind.ALLOCATE and record.result >= 0:
-            data.extend(bytes(max(0, record.a - len(data))))
-    return bytes(data)
-
-
-def really(case: Case) -> dict[str, bytes | None]:
-    return {str(path.relative_to(case.root)): path.read_bytes() if path.is_file() else None
-            for path in case.root.rglob("*") if not path.name.endswith("-shm")}
+    assert whole.told(case.log, case.before) == whole.real(case.root)
 
 
 def test_sqlite_survives_cuts_as_it_promises(case: Case) -> None:
