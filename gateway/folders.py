@@ -119,12 +119,12 @@ def _refuse_lost_metadata(folders: Folders, data: tuple[Path, ...]) -> None:
     A storage node opens its folder only when the metadata serves, so chunks without metadata are no first start.
     """
     meta = folders.meta
-    if (meta / "CURRENT").exists() or any((meta / "journal").glob("*")):
-        return
+    if any((meta / "journal").glob("*.log")) or any(path.stat().st_size for path in meta.glob("meta.*.sqlite")):
+        return                        # one of them is enough to go on from, or to see that something is missing
     for folder in data:
         if (chunks_of(folder) / "incarnation").exists():
             raise FolderError(f"the metadata in {meta} is gone, but {folder} holds the chunks of a store. Put it back; "
-                              "or give other folders, for a new store")
+                              "bring back a backup with `staddle restore`; or give other folders, for a new store")
 
 
 def cluster_secret(root: Path) -> bytes:

@@ -59,3 +59,21 @@ def test_secrets_are_made_once_and_are_private(data: tuple[Path, ...]) -> None:
 def test_half_a_root_key_is_refused(data: tuple[Path, ...]) -> None:
     with pytest.raises(FolderError, match="belong together"):
         root_identity(data[0], "KEY", None)
+
+
+@pytest.mark.parametrize("left", [(), ("CURRENT",), ("CURRENT", "snapshots/9.sqlite", "snapshots/9.json")])
+def test_lost_metadata_is_not_taken_for_a_new_store(data: tuple[Path, ...], left: tuple[str, ...]) -> None:
+    """What is left is not enough to go on from: a store without metadata would give up all its chunks."""
+    for name in left:
+        (data[0] / "meta" / name).parent.mkdir(exist_ok=True)
+        (data[0] / "meta" / name).write_text("1\n")
+    prepare(data)                     # no storage node has been here
+    (data[1] / "chunks").mkdir()
+    (data[1] / "chunks" / "incarnation").write_bytes(b"i" * 16)
+    with pytest.raises(FolderError, match="is gone, but"):
+        prepare(data)
+    for present in ("journal/00000001.log", "meta.1.sqlite"):
+        (data[0] / "meta" / present).parent.mkdir(exist_ok=True)
+        (data[0] / "meta" / present).write_bytes(b"x")
+        prepare(data)
+        (data[0] / "meta" / present).unlink()
