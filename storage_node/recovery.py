@@ -4,10 +4,19 @@ After a crash the index lacks at most what was written last. It is found in the 
 sealed, and among the large files. A tail is copied to a new segment and synced before it is vouched for: if the last
 sync failed, the page cache shows bytes that are not on the disk, and a second sync of the same file would not tell.
 
-Without an index (lost or damaged: it was moved aside) everything is found this way. All but the newest segment are
-taken as they are then, for a segment is left only after its last sync succeeded or its end was cut off.
+When the whole index is lost (or was damaged: it is moved aside then), everything is found this way. Only then, all but the
+newest segment are taken as they are, without a look at their bytes: a segment is left only after its last sync succeeded
+or its end was cut off. An index that knows other segments has lost this one's row in a power cut, and then it may be one
+that was being cut: it is copied like a tail.
 
-Copies found are NEW: the node asks the metadata about each, as about one that has just been written.
+A name may be found twice: a tail was copied, and the power failed before it was cut; or a copy was moved, and its old
+segment not yet unlinked. The place that was found first counts, unless what lies there is not good.
+
+Segments in which nothing lives any more go at the start too: unlinked, the folder synced, then their row. A row that went
+first would make the file, come back with a power cut, look like one that the index has lost.
+
+Copies found are NEW: the node asks the metadata about each, as about one that has just been written. After a start that
+was not clean it compares its whole inventory as well (inventory.py).
 """
 
 import contextlib
@@ -16,7 +25,8 @@ import os
 import time
 from typing import NamedTuple
 
-from consensus.core.errors import Corrupt
+from consensus.core.errors import ClusterError, Corrupt
+from consensus.core.ids import Digest
 from consensus.disk import Disk
 from storage_node.chunk import (
     HEADER_BYTES,
@@ -27,6 +37,7 @@ from storage_node.chunk import (
     parse_file_name,
     record_bytes,
 )
+from storage_node.examine import examine
 from storage_node.files import INCOMING
 from storage_node.index import FILE, SETTLED, Index, Row, SegmentRow
 from storage_node.scan import Found, Gap, read_record, records
@@ -116,7 +127,7 @@ def _tail(folder: str, disk: Disk, index: Index, segments: Segments, number: int
         start = row.used if row else SEGMENT_HEADER_BYTES
         if row is None:
             index.open_segment(number, home)
-        reader = _Tail(index, segments, fd, number, home, start)
+        reader = _Tail(folder, index, segments, fd, number, home, start)
         if in_place:
             reader.adopt()
         else:
@@ -142,8 +153,9 @@ def _home(fd: int) -> bytes | None:
 
 
 class _Tail:
-    def __init__(self, index: Index, segments: Segments, fd: int, number: int, home: bytes, start: int) -> None:
-        self._index, self._segments, self._fd, self._number = index, segments, fd, number
+    def __init__(self, folder: str, index: Index, segments: Segments, fd: int, number: int, home: bytes,
+                 start: int) -> None:
+        self._folder, self._index, self._segments, self._fd, self._number = folder, index, segments, fd, number
         self._records = records(fd, home, start)
         self.found = self.damaged = 0
 
@@ -161,6 +173,7 @@ class _Tail:
             if len(data) != item.header.size or table != block_table(data):
                 torn.append(item)
                 continue
+            self._prefer_good([(item.header.digest, item.header.generation.pack())])
             batch.append(Record(item.header.digest, item.header.generation.pack(), data, table, _now_ms()))
             size += len(data)
             self.found += 1
@@ -189,9 +202,25 @@ class _Tail:
             end = item.place + record_bytes(header.size)
             self.found += 1
             if len(rows) == 1000:
-                self._index.add(rows, self._number, end)
+                self._add(rows, end)
                 rows = []
+        self._add(rows, end)
+
+    def _add(self, rows: list[Row], end: int) -> None:
+        self._prefer_good([row[:2] for row in rows])
         self._index.add(rows, self._number, end)
+
+    def _prefer_good(self, names: list[tuple[Digest, bytes]]) -> None:
+        """Names that are about to be found a second time: where the first place is not good, it is said to be damaged, so
+        that the second takes over (Index.add)."""
+        for known in self._index.find_all(names):
+            try:
+                reason = examine(self._folder, known)
+            except ClusterError as error:
+                reason = str(error)
+            if reason is not None:
+                log.warning("%s; another place of it counts", reason)
+                self._index.damaged(known.digest, known.generation, reason, _now_ms())
 
 
 def _files(folder: str, disk: Disk, index: Index) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import sqlite3
 from pathlib import Path
 
@@ -10,7 +11,15 @@ import pytest
 from consensus.core.errors import Corrupt, Refused
 from consensus.core.ids import Generation, SessionId, digest
 from consensus.disk import Disk
-from storage_node.chunk import BLOCK_BYTES, SMALL_BYTES_MAX, file_name, record_bytes
+from storage_node.chunk import (
+    BLOCK_BYTES,
+    SMALL_BYTES_MAX,
+    block_table,
+    encode_header,
+    encode_segment_header,
+    file_name,
+    record_bytes,
+)
 from storage_node.disk_store import DiskStore
 from storage_node.errors import NotHere
 from storage_node.index import NEW, SETTLED
@@ -237,6 +246,40 @@ def test_chunks_are_rescued_by_the_page_alone(tmp_path: Path) -> None:
     with_store(tmp_path / "chunks", body, Unsynced())
 
 
+def test_a_rescue_by_the_page_alone_finds_all_that_the_index_knew(tmp_path: Path) -> None:
+    """After a longer life: overlapping generations, deletions, restarts, a damaged copy put away. Without its index."""
+    folder, chance = tmp_path / "chunks", random.Random(3)
+    bodies: dict[tuple[bytes, bytes], bytes] = {}
+    live: set[tuple[bytes, bytes]] = set()
+
+    async def some_life(store: DiskStore) -> None:
+        for number in range(40):
+            generation = Generation(SessionId(chance.randrange(1, 4)), number)
+            data = chance.choice([*BODIES, os.urandom(chance.randrange(1, 20_000))]) if number != 7 else LARGE
+            name = await put(store, data, generation)
+            bodies[name, generation.pack()] = data
+        copies = await store.inventory(None, 1000)
+        await store.remove(chance.sample(copies, 10))
+        [hurt] = chance.sample(await store.inventory(None, 1000), 1)
+        await store.put_away(hurt, "a test", "removed")
+        live.clear()
+        live.update(copy[:2] for copy in await store.inventory(None, 1000))
+
+    for _ in range(3):
+        with_store(folder, some_life, Unsynced())
+    for name in ("index.sqlite", "index.sqlite-wal", "index.sqlite-shm"):
+        (folder / name).unlink(missing_ok=True)
+    found = rescue.everything(str(folder))
+    assert live <= found.keys()
+    assert all(bodies[name] == data for name, data in found.items())
+
+    async def rebuilt(store: DiskStore) -> None:
+        copies = {copy[:2] for copy in await store.inventory(None, 1000)}
+        assert copies == found.keys(), "the product's own rebuild finds the same"
+
+    with_store(folder, rebuilt, Unsynced())
+
+
 def test_a_rescue_leaves_damaged_chunks_out(tmp_path: Path) -> None:
     async def body(store: DiskStore) -> None:
         for data in [*BODIES, LARGE]:
@@ -289,6 +332,39 @@ def test_a_crash_during_recovery_is_recovered_from(tmp_path: Path) -> None:
                 assert await store.verify(copy)
 
         with_store(here, body, Unsynced())
+
+
+@pytest.mark.parametrize("newest", ["the good one", "another one"])
+def test_of_two_places_of_a_chunk_the_good_one_counts_when_the_index_is_lost(tmp_path: Path, newest: str) -> None:
+    """A tail was copied, the power failed while it was cut, and the index is gone: what is left of the tail is found first,
+    with a good header and bytes that never reached the disk."""
+    data, generation = os.urandom(5000), GENERATION.pack()
+    folder = tmp_path / "chunks"
+
+    async def nothing(store: DiskStore) -> None:
+        await put(store, b"something else", GENERATION)
+
+    with_store(folder, nothing, Unsynced())
+    for name in ("index.sqlite", "index.sqlite-wal", "index.sqlite-shm"):
+        (folder / name).unlink(missing_ok=True)
+    incarnation = bytes.fromhex((folder / "incarnation").read_text().strip())
+    for number, body in ((2, bytes(5000)), (3, data), (4, None)):
+        if number == 4 and newest == "the good one":
+            continue
+        home = os.urandom(8)
+        raw = encode_segment_header(home, incarnation, number)
+        if body is not None:
+            table = block_table(data)
+            raw += encode_header(digest(data), generation, len(data), table, home, 64) + body + table
+        Path(segment_path(str(folder), number)).write_bytes(raw)
+
+    async def body_(store: DiskStore) -> None:
+        assert await get(store, digest(data), len(data), GENERATION) == data
+        [copy] = await store.generations(digest(data))
+        assert await store.verify(copy)
+        assert await store.damage(10) == []
+
+    with_store(folder, body_, Unsynced())
 
 
 def test_reads_of_a_chunk_that_never_was_say_so(tmp_path: Path) -> None:
