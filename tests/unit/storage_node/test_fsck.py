@@ -160,7 +160,6 @@ SEEDED: list[tuple[Damage, set[str], list[str]]] = [
 ]
 
 
-
 @pytest.mark.parametrize(("damage", "kinds", "keys"), SEEDED, ids=[damage.__name__ for damage, _, _ in SEEDED])
 def test_damage_is_found_and_named(tmp_path: Path, damage: Damage, kinds: set[str], keys: list[str]) -> None:
     async def body(machine: Machine) -> None:
