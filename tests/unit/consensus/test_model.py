@@ -19,14 +19,21 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from consensus import audit, queries
 from consensus.core.commands import (
     AbortUpload,
+    ChangeKey,
+    ChangeUser,
     CompleteUpload,
     Condition,
     CreateBucket,
+    CreateKey,
     CreateUpload,
+    CreateUser,
     DeleteBucket,
+    DeleteKey,
+    DeleteUser,
     DeleteVersion,
     Drain,
     EndSession,
+    ExpireUploads,
     ListedPart,
     NewContent,
     PutPart,
@@ -36,6 +43,7 @@ from consensus.core.commands import (
     StageParts,
 )
 from consensus.core.ids import digest
+from consensus.core.model import AccessKey, User
 from consensus.core.results import (
     BucketCreated,
     BucketExists,
@@ -47,15 +55,20 @@ from consensus.core.results import (
     ContentMissing,
     Deleted,
     Done,
+    Drained,
+    KeyExists,
+    NoAccessKey,
     NoBucket,
     NoKey,
     NotDurable,
     NoUpload,
+    NoUser,
     PartChanged,
     PartStored,
     SequencePassed,
     SessionEnded,
     Staged,
+    UserExists,
 )
 from consensus.machine import Machine
 from tests.unit.consensus.metadata import PLAIN, Cluster, whole
@@ -109,6 +122,8 @@ class Histories(RuleBasedStateMachine):
         self.sent: list[tuple[Any, Any]] = []
         self.lows: dict[int, int] = {self.cluster.session: 0}
         self.counter = 0
+        self.users: dict[str, tuple[bool, dict[str, bool]]] = {}       # disabled, keys: disabled
+        self.changes = 0
         self.contents: set[int] = set()     # of versions, gone or not
         self.create_bucket("x", versioning)
         self.create_bucket("y", "Enabled")
@@ -404,7 +419,7 @@ class Histories(RuleBasedStateMachine):
             assert result == first
             assert first != SessionEnded()
 
-    @rule(what=st.sampled_from(["session", "restart", "restart", "drain", "drain", "node", "disk"]),
+    @rule(what=st.sampled_from(["session", "restart", "restart", "drain", "drain", "expire", "node", "disk"]),
           node=st.integers(1, 3), limit=st.integers(1, 5))
     def around(self, what: str, node: int, limit: int) -> None:
         """A session ends, the process or a node starts again, maybe on another disk, or the leader drains a little."""
@@ -416,12 +431,76 @@ class Histories(RuleBasedStateMachine):
         elif what == "restart":
             self.cluster.reopen()
         elif what == "drain":
-            self.cluster.run(Drain(limit=limit), 0)
+            self.cluster.run(Drain(limit=limit, grace_ms=limit * 10), 0)
+        elif what == "expire":
+            self.expire(limit)
         else:
             known = self.cluster.nodes.get(name)
             self.cluster.register(name, self.unique("disk").encode() if what == "disk" or known is None else known)
 
+    def expire(self, limit: int) -> None:
+        """All but the newest upload are old."""
+        known = self.cluster.read(queries.open_uploads)
+        old = [upload for upload in known if upload.initiated_ms < known[-1].initiated_ms]
+        result = self.cluster.run(ExpireUploads(before_ms=known[-1].initiated_ms if known else 0, limit=limit), 0)
+        assert result == Drained(released=min(limit, len(old)), more=len(old) > limit)
+        for upload in old[:limit]:
+            if upload.bucket:                       # of a deleted bucket they are gone as it is
+                del self.buckets[upload.bucket_id].uploads[upload.key, upload.upload_id]
+
+    # Users and keys
+
+    @rule(what=st.sampled_from(["create", "change", "delete", "key", "key", "rotate", "disable", "delete key"]),
+          user=st.sampled_from("uv"), key=st.sampled_from(["AK1", "AK2", "AK3"]), flag=st.booleans())
+    def change_users(self, what: str, user: str, key: str, flag: bool) -> None:
+        users, known = self.users, user in self.users
+        owner = next((name for name, (_, keys) in users.items() if key in keys), None)
+        wanted: Any = Done()
+        if what == "create":
+            result = self.run(CreateUser(user=User(name=user, account="1", user_id="i", disabled=flag)))
+            wanted = UserExists() if known else Done()
+            users.setdefault(user, (flag, {}))
+        elif what == "change":
+            result, wanted = self.run(ChangeUser(name=user, disabled=flag)), Done() if known else NoUser()
+            if known:
+                users[user] = flag, users[user][1]
+        elif what == "delete":
+            result, wanted = self.run(DeleteUser(name=user)), Done() if known else NoUser()
+            users.pop(user, None)
+        elif what in ("key", "rotate"):
+            old = "AK1" if what == "rotate" else ""
+            made = AccessKey(access_key=key, user=user, sealed=b"s", disabled=flag)
+            result = self.run(CreateKey(key=made, replaces=old))
+            if not known:
+                wanted = NoUser()
+            elif old and old not in users[user][1]:
+                wanted = NoAccessKey()
+            elif owner is not None:
+                wanted = KeyExists()
+            else:
+                users[user][1].pop(old, None)
+                users[user][1][key] = flag
+        else:
+            result = self.run(ChangeKey(access_key=key, disabled=flag) if what == "disable" else DeleteKey(access_key=key))
+            wanted = Done() if owner else NoAccessKey()
+            if owner and what == "disable":
+                users[owner][1][key] = flag
+            elif owner:
+                del users[owner][1][key]
+        assert result == wanted
+        changed = self.cluster.read(queries.identities_version)
+        assert changed == self.changes + (result == Done())
+        self.changes = changed
+
     # What must hold after each step
+
+    @invariant()
+    def users_are_as_the_model_has_them(self) -> None:
+        if hasattr(self, "users"):
+            assert {user.name: user.disabled for user in self.cluster.read(queries.users)} == {
+                name: disabled for name, (disabled, _) in self.users.items()}
+            assert {(key.user, key.access_key): key.disabled for key in self.cluster.read(queries.access_keys)} == {
+                (name, key): disabled for name, (_, keys) in self.users.items() for key, disabled in keys.items()}
 
     @invariant()
     def rows_fit_together(self) -> None:
