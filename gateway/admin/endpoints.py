@@ -4,7 +4,7 @@ Paths are those of the command line: `staddle user create` asks POST /-/admin/us
 since names of objects hold any character.
 """
 
-from gateway.admin import backups, buckets, collecting, nodes, objects, scrubbing, users
+from gateway.admin import backups, buckets, checking, collecting, nodes, objects, scrubbing, users
 from gateway.admin.table import Endpoint
 
 _USER = ("NoSuchUser", "ConfiguredIdentity")
@@ -40,6 +40,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("POST", "scrub/start", scrubbing.start_scrub, ("NoSuchNode",)),
     Endpoint("POST", "scrub/stop", scrubbing.stop_scrub, ("NoSuchNode",)),
     Endpoint("POST", "scrub/run", scrubbing.run_scrub, ("NoSuchNode",)),
+    Endpoint("POST", "fsck/run", checking.run_fsck),
     Endpoint("GET", "backup/list", backups.list_backups),
     Endpoint("POST", "backup/create", backups.create_backup, ("BackupExists",)),
     Endpoint("GET", "backup/download", backups.download_backup, ("NoSuchBackup",)),

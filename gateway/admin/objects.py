@@ -83,7 +83,7 @@ async def verify_object(ctx: AdminContext, asked: OneObject, progress: Progress)
     copies = read = unreadable = done = 0
     async for start, part in _slices(ctx, version):
         done += part.length
-        progress({"bytes": done, "of": version.size, "what": asked.key})
+        progress({"bytes": done, "of": version.size})
         if part.digest in seen:
             continue                             # deduplicated within the object: one row, looked at once
         seen.add(part.digest)

@@ -17,6 +17,7 @@ from gateway.cli.commands import reflowed
 from gateway.cli.configuring import config_app
 from gateway.cli.nodes import node_app
 from gateway.cli.objects import object_app
+from gateway.cli.repairing import fsck, restore
 from gateway.cli.serving import serve
 from gateway.cli.users import key_app, user_app
 
@@ -25,6 +26,8 @@ app = typer.Typer(
     help="An S3-compatible object store that keeps what it acknowledges.",
 )
 app.command()(reflowed(serve))
+app.command()(fsck)
+app.command()(restore)
 for name, group in (
     ("user", user_app), ("key", key_app), ("bucket", bucket_app), ("object", object_app), ("node", node_app),
     ("gc", gc_app), ("scrub", scrub_app), ("backup", backup_app), ("config", config_app),

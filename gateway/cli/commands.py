@@ -68,13 +68,17 @@ class Server(Connection):
         raise CommandError("the server ended its answer without a result.")
 
     def confirm(self, question: str, yes: bool) -> None:
-        """Ask before something that cannot be undone. Ends the command unless the answer is yes."""
-        if yes:
-            return
-        if not sys.stdin.isatty():
-            raise CommandError(f"{question} Nobody is there to say yes: give --yes.", status=2)
-        if not typer.confirm(question, err=True):
-            raise CommandError("nothing was done.")
+        confirm(question, yes)
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask before something that cannot be undone. Raises CommandError unless the answer is yes."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise CommandError(f"{question} Nobody is there to say yes: give --yes.", status=2)
+    if not typer.confirm(question, err=True):
+        raise CommandError("nothing was done.")
 
 
 def remote(app: typer.Typer, name: str, *aliases: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

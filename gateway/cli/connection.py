@@ -135,7 +135,7 @@ class Connection:
             raise CommandError(
                 f"{self.endpoint} does not answer (waited {TIMEOUT_S:g} s). Is it the right address? A firewall?") from None
         except exceptions.EndpointConnectionError:
-            raise CommandError(self._unreachable()) from None
+            raise CommandError(self._unreachable(), code="Unreachable") from None
         except exceptions.ConnectionClosedError:
             hint = " Does it want https://?" if self.endpoint.startswith("http://") else " Its log tells more."
             raise CommandError(f"{self.endpoint} closed the connection without an answer.{hint}") from None

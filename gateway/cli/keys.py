@@ -33,13 +33,17 @@ class Keys(NamedTuple):
 
 def find_keys(data: Path | None, environ: Mapping[str, str]) -> Keys:
     """Raises CommandError if there are none."""
-    if data is not None:
+    if data is not None and ((data / "root-key").exists() or not (data / "secret").exists()):
         return _root_key(data)
     access_key, secret_key = environ.get("AWS_ACCESS_KEY_ID", ""), environ.get("AWS_SECRET_ACCESS_KEY", "")
     if access_key and secret_key:
         return Keys(access_key, secret_key, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     if access_key or secret_key:
         raise CommandError("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY belong together: set both, or give --data DIR.", status=2)
+    if data is not None:
+        raise CommandError(
+            f"{data} has no root-key: its server was given one in STADDLE_ROOT_ACCESS_KEY. Set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY to it.", status=2)
     if (DEFAULT_DATA / "root-key").exists():
         return _root_key(DEFAULT_DATA)
     raise CommandError(
@@ -54,10 +58,6 @@ def _root_key(data: Path) -> Keys:
         return Keys(str(found["access_key"]), str(found["secret_key"]), str(path))
     except FileNotFoundError:
         what = "is no data folder of a Staddle server" if data.is_dir() else "does not exist"
-        if (data / "secret").exists():
-            raise CommandError(
-                f"{data} has no root-key: its server was given one in STADDLE_ROOT_ACCESS_KEY. Set AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY to it instead of --data.", status=2) from None
         raise CommandError(f"{data} {what}: --data is the folder that `staddle serve --data` was given.", status=2) from None
     except PermissionError:
         raise CommandError(f"{path} may only be read by the user who runs the server: run this command as that user.") from None

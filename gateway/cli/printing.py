@@ -93,11 +93,13 @@ class Bar:
         self._task = progress.add_task(what, total=None, note="")
 
     def show(self, done: dict[str, Any]) -> None:
-        """`done` is what the server says: `bytes` or `done` of `of`, and anything else as a note."""
+        """`done` is what the server says: `what` it does, `bytes` or `done` of `of`, and anything else as a note."""
         at, total = done.get("bytes", done.get("done")), done.get("of")
         note = ", ".join(f"{name.replace('_', ' ')} {_short(name, value)}" for name, value in done.items()
                          if name not in ("of", "what", "done") and (name != "bytes" or not total))
         self._progress.update(self._task, completed=at, total=total or None, note=visible(note))
+        if "what" in done:
+            self._progress.update(self._task, description=visible(done["what"]))
 
     def advance(self, count: int) -> None:
         self._progress.advance(self._task, count)
@@ -111,7 +113,7 @@ def _short(name: str, value: object) -> str:
 
 
 @contextmanager
-def progress(what: str, *, steady: bool = True) -> Iterator[Bar]:
+def progress(what: str) -> Iterator[Bar]:
     console = Console(stderr=True, highlight=False)
     with Progress(SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(),
                   TextColumn("{task.fields[note]}", markup=False), TimeElapsedColumn(), console=console,

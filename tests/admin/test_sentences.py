@@ -52,7 +52,8 @@ def test_no_keys(staddle: Staddle, elsewhere: Path) -> None:
 def test_data_folders_that_have_no_key(staddle: Staddle, server: StaddleProcess, elsewhere: Path) -> None:
     assert "does not exist" in staddle.refused("user", "list", "--data", "nowhere", status=2)
     assert "is no data folder" in staddle.refused("user", "list", "--data", ".", status=2)
-    assert "STADDLE_ROOT_ACCESS_KEY" in staddle.refused("user", "list", "--data", str(server.data[0]), status=2)
+    assert "STADDLE_ROOT_ACCESS_KEY" in staddle.refused("user", "list", "--data", str(server.data[0]), status=2, **NO_KEYS)
+    staddle.done("user", "list", "--data", str(server.data[0]))
     (elsewhere / "root-key").write_text("nonsense")
     assert "cannot be read" in staddle.refused("user", "list", "--data", ".")
 
