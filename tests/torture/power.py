@@ -35,6 +35,9 @@ AT_ACKNOWLEDGEMENT = 0.7
 STARTS_CUT = 0.4
 """The chance that a start is cut too, and then the next one."""
 
+ROUNDS_A_FIRST_START = 5
+"""One cut of a first start for so many rounds."""
+
 SYNC_DELAYS_S = (0.0, 0.0, 0.001, 0.005)
 """What a sync takes, by start. Nothing is written in its time that it covers."""
 
@@ -67,11 +70,11 @@ class Rounds:
     def run(self, rounds: int, collect: bool, until_caught: bool) -> None:
         """With `until_caught` it ends at the first violation."""
         report = self.report
-        self.switch.on()                              # unbroken: what a variant's very first start leaves out is too plain
-        self.workload.make_bucket()
-        if self._variant:
-            self.server.stop()
-            self.start()
+        try:
+            self.first_start(rounds)
+        except NotReady as error:
+            report.violations("the first start", [str(error)])
+            return
         for number in range(1, rounds + 1):
             try:
                 line = self.round()
@@ -94,6 +97,14 @@ class Rounds:
         report.say(f"{self.cuts} cuts; writes: {dict(self.workload.outcomes)}, {self.workload.sent_bytes >> 20} MiB sent")
         report.say(f"refused: {dict(self.workload.refusals)}")
         report.say(f"ready again: median {ready[len(ready) // 2]:.2f} s, longest {ready[-1]:.2f} s")
+
+    def first_start(self, rounds: int) -> None:
+        """Of an empty folder. Raises NotReady."""
+        self.switch.on()                              # unbroken: what a variant's very first start leaves out is too plain
+        self.workload.make_bucket()
+        if self._variant:
+            self.server.stop()
+            self.start()
 
     def start(self) -> float:
         """Seconds until the server is ready. Raises NotReady."""
@@ -127,6 +138,16 @@ class Rounds:
 
 
 class PowerCuts(Rounds):
+    def first_start(self, rounds: int) -> None:
+        """Cut as well, at random places, in long runs."""
+        cuts = 0 if self._variant else rounds // ROUNDS_A_FIRST_START
+        for _ in range(cuts):
+            self.start()
+            self._cut_start()
+        super().first_start(rounds)
+        if cuts:
+            self.report.say(f"     {cuts} first starts cut")
+
     def round(self) -> str:
         workload, choose, cut = self.workload, self.choose, self.switch.cut
         before = workload.outcomes
@@ -148,9 +169,13 @@ class PowerCuts(Rounds):
         cuts = 0
         while self.choose.random() < STARTS_CUT:
             self.start()
-            self.cut(self.choose.choice([record.position for record in self.switch.log.records()]))
+            self._cut_start()
             cuts += 1
         return cuts
+
+    def _cut_start(self) -> None:
+        """Of all that has been written since the server was started, the cut leaves a part."""
+        self.cut(self.choose.choice([record.position for record in self.switch.log.records()]))
 
 
 def told(workload: Workload, before: Counter[str]) -> str:
