@@ -10,11 +10,12 @@ when it starts: so a worker must listen here *before* it reads identities, or a 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import socket
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from consensus.core.errors import ClusterError, Refused, Unavailable
-from consensus.core.wire import OK, Handler, Link, LinkLost, WireClient, WireServer
+from consensus.core.wire import OK, Handler, Link, LinkLost, WireClient, WireServer, short_path
 
 log = logging.getLogger("staddle.peers")
 
@@ -82,10 +83,11 @@ class _Connection(Handler):
 
 
 class Peers:
-    """All workers whose sockets lie in `run` (DIR/run). Keeps no connection: it is asked once in seconds."""
+    """All workers whose sockets lie in `run` (DIR/run), and those called `expected`, which may listen without a file there
+    (on a disk that takes none). Keeps no connection: it is asked once in seconds."""
 
-    def __init__(self, run: Path, secret: bytes) -> None:
-        self._run, self._secret = run, secret
+    def __init__(self, run: Path, secret: bytes, expected: Iterable[str] = ()) -> None:
+        self._run, self._secret, self._expected = run, secret, frozenset(expected)
 
     async def figures(self) -> dict[str, bytes]:
         """Of each worker that answers in time, by its name (`gateway-1`): what it gave PeerServer as `figures`."""
@@ -106,13 +108,14 @@ class Peers:
             raise Unavailable(f"not every gateway worker has read the identities again: {', '.join(failed)}")
 
     async def _ask_all(self, operation: int, timeout_s: float) -> dict[str, bytes | ClusterError]:
-        names = sorted(path.stem for path in self._run.glob(PATTERN))
+        names = sorted(self._expected | {path.stem for path in self._run.glob(PATTERN)})
         answers = await asyncio.gather(*[self._ask(name, operation, timeout_s) for name in names])
         return {name: answer for name, answer in zip(names, answers, strict=True) if answer is not None}
 
     async def _ask(self, name: str, operation: int, timeout_s: float) -> bytes | ClusterError | None:
         """None for a worker that is gone."""
-        client = WireClient(f"unix:{self._run / f'{name}.sock'}", self._secret)
+        path = str(self._run / f"{name}.sock")
+        client = WireClient(f"unix:{path}", self._secret)
         try:
             async with asyncio.timeout(timeout_s):
                 await client.connect(timeout_s)
@@ -122,10 +125,22 @@ class Peers:
         except LinkLost:
             return None                   # it died or ended while it was asked
         except Unavailable as error:
-            gone = isinstance(error.__cause__, ConnectionRefusedError | FileNotFoundError)
-            return None if gone else error
+            return None if _nobody_listens(path) else error
         except Refused as error:
             return error
         finally:
             client.close()
         return payload if status == OK else Unavailable(payload.decode(errors="replace"))
+
+
+def _nobody_listens(path: str) -> bool:
+    """Asked of the kernel: a worker that is stuck still listens, one that is dead does not."""
+    try:
+        with short_path(path) as short, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)              # a full backlog is an error here, and no sign of death
+            probe.connect(short)
+    except (ConnectionRefusedError, FileNotFoundError):
+        return True
+    except OSError:
+        return False
+    return False

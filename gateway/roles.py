@@ -157,11 +157,12 @@ class GatewayRole:
         auth = AuthSettings(region=config.region, any_region=config.any_region, signature_v2=config.signature_v2)
         self._counters = Counters()
         self._server_log = None if config.access_log is None else ServerLog(config.access_log, self._bucket_owner)
-        peers = Peers(folders.run, secret)
+        workers = [f"gateway-{number}" for number in range(1, config.gateway_workers + 1)]
+        peers = Peers(folders.run, secret, workers)
         self._peer = PeerServer(folders.gateway_address(launch.number), secret, figures=self._figures, reload=self.reload)
         self._page = MetricsPage(Gatherer(
             self._metadata, self._replicas, peers, local=local_processes(folders.run, len(config.data)),
-            workers=[f"gateway-{number}" for number in range(1, config.gateway_workers + 1)]))
+            workers=workers))
         admin = AdminServices(services=services, auth=auth, config=config, secret=secret, root=launch.root, reload=peers.reload)
         self._application = build_application(
             services, HANDLERS, ready=self._ready, domains=config.domains, requests_max=config.requests_max, auth=auth,

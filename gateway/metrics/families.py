@@ -2,12 +2,12 @@
 
 A family has a name without suffix (counters get `_total` on the page), a kind, labels and a sentence. What the metadata
 member and the storage nodes tell of themselves are fields of their structs (consensus.protocol.Status,
-storage_node.store.StoreStatistics and so on): a field with a row in MEMBER or NODE is that family; a new number without
+storage_node.status.NodeStatus): a number with a row in MEMBER or NODE is that family; a new number without
 one is shown all the same, as a gauge named after the field, so that nothing is hidden until somebody writes a row.
 """
 
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 
 import msgspec
 
@@ -74,7 +74,18 @@ DRAIN_QUEUE = _family("metadata_drain_queue_items", "gauge", "",
                       "Deleted contents and the like that wait to be taken apart. Counted to 100,000.")
 SHORT = _family("chunks_short_of_copies", "gauge", "", "Chunks with fewer copies than wanted. Counted to 10,000.")
 
-USAGE_FAMILIES = (BUCKETS, OBJECTS, OBJECT_BYTES, DRAIN_QUEUE, SHORT)
+GARBAGE_ITEMS = _family("metadata_waiting_items", "gauge", "what",
+                        "What has been deleted and is not free yet, or is not yet part of an object: lingering (readers get "
+                        "time), held (a backup refers to it), staged (a session builds it), uploads (in progress). Counted to "
+                        "100,000 each, at most twice a minute.")
+GARBAGE_BYTES = _family("metadata_waiting_bytes", "gauge", "what", "Bytes of objects and parts in them.")
+LOST = _family("chunks_without_copies", "gauge", "", "Chunks that no node is known to hold. Anything but 0: `staddle fsck`.")
+
+USAGE_FAMILIES = (BUCKETS, OBJECTS, OBJECT_BYTES, DRAIN_QUEUE, SHORT, LOST, GARBAGE_ITEMS, GARBAGE_BYTES)
+
+SCRUB_STATE = _family("node_scrub_state", "gauge", "node state",
+                      "1 for the state that the scrub is in: off, idle, running, trouble.")
+SCRUB_STATES = ("off", "idle", "running", "trouble")
 
 MEMBER: dict[str, Family] = {
     "term": _family("metadata_term", "gauge", "", "The log's term."),
@@ -113,20 +124,72 @@ NODE: dict[str, Family] = {
     "longest_sync_s": _family("node_longest_fsync_seconds", "gauge", "node", "The longest of them since the start."),
     "disk_errors": _family("node_disk_errors", "counter", "node", "Reads and writes that the disk refused."),
     "writable": _family("node_writable", "gauge", "node", "1: takes chunks. 0: the disk is full or fails; reads go on."),
+    "moves": _family("node_compaction_moves", "counter", "node", "Small chunks that compaction has copied."),
+    "returned_bytes": _family("node_compaction_freed_bytes", "counter", "node", "Space that compaction has given back."),
+    "allocated_ahead_bytes": _family("node_allocated_ahead_bytes", "gauge", "node",
+                                     "What the segment being written takes beyond its end."),
+    "scrub_passes": _family("node_scrub_passes", "counter", "node", "Times that the scrub has read everything, ever."),
+    "scrub_chunks": _family("node_scrub_chunks", "gauge", "node", "Copies read in this pass of the scrub, or the last one."),
+    "scrub_bytes": _family("node_scrub_bytes", "gauge", "node", "Bytes read in it."),
+    "scrub_total_bytes": _family("node_scrub_pass_bytes", "gauge", "node", "Bytes that it has to read."),
+    "scrub_damaged": _family("node_scrub_damaged_chunks", "gauge", "node", "Copies that it found damaged."),
+    "scrub_errors": _family("node_scrub_errors", "gauge", "node", "Copies that it could not read."),
+    "scrub_bytes_per_second": _family("node_scrub_bytes_per_second", "gauge", "node", "How fast it reads."),
+    "scrub_full_speed": _family("node_scrub_full_speed", "gauge", "node", "1 if it was told not to be gentle."),
+    "settle_announced": _family("node_collection_announced", "counter", "node", "Copies announced to the metadata later."),
+    "settle_removed": _family("node_collection_removed_chunks", "counter", "node", "Copies removed, since nothing needs them."),
+    "settle_removed_bytes": _family("node_collection_removed_bytes", "counter", "node", "Bytes in them."),
+    "settle_repaired": _family("node_repaired_chunks", "counter", "node", "Damaged copies replaced by good bytes."),
+    "settle_withdrawn": _family("node_withdrawn_chunks", "counter", "node", "Damaged copies that the metadata lists no more."),
+    "settle_damaged_removed": _family("node_damaged_removed_chunks", "counter", "node", "Damaged copies put aside or removed."),
+    "settle_unanswered": _family("node_unanswered_chunks", "gauge", "node",
+                                 "Copies about which the metadata was told something and has not answered."),
+    "compared_unlisted": _family("node_unlisted_chunks", "gauge", "node",
+                                 "In the last comparison with the metadata: copies that it does not list."),
+    "compared_missing": _family("node_missing_chunks", "gauge", "node",
+                                "In the last comparison: copies that the metadata lists and that are not here."),
+    "scrub_started_ms": _family("node_scrub_started_timestamp_seconds", "gauge", "node", "When this pass, or the last, began."),
+    "scrub_finished_ms": _family("node_scrub_finished_timestamp_seconds", "gauge", "node", "When the last pass ended; 0: never."),
+    "scrub_next_ms": _family("node_scrub_next_timestamp_seconds", "gauge", "node", "When the next pass is due."),
+    "comparing": _family("node_comparing", "gauge", "node", "1 while the node compares itself with the metadata."),
+    "compared_finished_ms": _family("node_compared_timestamp_seconds", "gauge", "node", "When the last comparison ended."),
+    "compaction_running": _family("node_compaction_running", "gauge", "node", "1 while compaction runs."),
+    "compaction_run": _family("node_compaction_runs", "counter", "node", "Runs of compaction."),
+    "compaction_segments": _family("node_compaction_run_segments", "gauge", "node", "Segments that the run is to empty."),
+    "compaction_done": _family("node_compaction_run_done_segments", "gauge", "node", "Of these, done."),
+    "compaction_moved_chunks": _family("node_compaction_run_moved_chunks", "gauge", "node", "Chunks that the run has moved."),
+    "compaction_moved_bytes": _family("node_compaction_run_moved_bytes", "gauge", "node", "Bytes in them."),
+    "compaction_returned_bytes": _family("node_compaction_run_freed_bytes", "gauge", "node", "Space that the run gave back."),
+    "compaction_kept_chunks": _family("node_compaction_run_kept_chunks", "gauge", "node", "Damaged ones that it left in place."),
+    "compaction_started_ms": _family("node_compaction_started_timestamp_seconds", "gauge", "node", "When the run began."),
+    "compaction_ended_ms": _family("node_compaction_ended_timestamp_seconds", "gauge", "node", "When it ended."),
+    "compared_copies": _family("node_compared_chunks", "gauge", "node", "Copies in the last comparison."),
+    "quarantined": _family("node_quarantined_findings", "gauge", "node", "Damaged copies that are remembered after they went."),
+    "quarantined_bytes": _family("node_quarantine_bytes", "gauge", "node", "What is kept of them."),
 }
-"""Fields of storage_node.store.StoreStatistics, and of the node's status."""
+"""Numbers of storage_node.status.NodeStatus by the path of their fields; those of its `statistics` have no prefix."""
 
-FIXED = (UP, INFO, *WORKER_FAMILIES, *PROCESS_FAMILIES, *USAGE_FAMILIES)
+UNINTERESTING = frozenset({"compared_version", "compared_applied"})
+"""Numbers that mean nothing to an operator."""
+
+FIXED = (UP, INFO, *WORKER_FAMILIES, *PROCESS_FAMILIES, *USAGE_FAMILIES, SCRUB_STATE)
 
 
 def numbers(value: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
-    """The numbers in a struct and in the structs inside it, each by the path of its fields joined by `_`."""
+    """The numbers in a struct and in the structs inside it, each by the path of its fields joined by `_`, in base units."""
     for name in getattr(value, "__struct_fields__", getattr(value, "_fields", ())):
+        path = _path(prefix, name)
         inner = getattr(value, name)
+        if path in UNINTERESTING:
+            continue
         if isinstance(inner, bool | int | float):
-            yield prefix + name, float(inner)
+            yield path, inner / 1000 if name.endswith("_ms") else float(inner)
         else:
-            yield from numbers(inner, f"{prefix}{name}_")
+            yield from numbers(inner, path and path + "_")
+
+
+def _path(prefix: str, name: str) -> str:
+    return "" if name == "statistics" else prefix + name
 
 
 def of_field(field: str, known: dict[str, Family], what: str, labels: str) -> Family:
@@ -134,27 +197,36 @@ def of_field(field: str, known: dict[str, Family], what: str, labels: str) -> Fa
     row = known.get(field)
     if row is not None:
         return row
-    name = field[:-2] + "_seconds" if field.endswith("_s") else field
-    if name.endswith("_ms"):
-        name = name[:-3] + "_milliseconds"
+    name = field
+    if field.endswith("_ms"):
+        name = field[:-3] + "_timestamp_seconds"           # all of them are times since 1970
+    elif field.endswith("_s"):
+        name = field[:-2] + "_seconds"
     return _family(f"{what}_{name}", "gauge", labels, f"`{field}`, as the {what} tells it.")
 
 
 def every_family() -> list[Family]:
     """All that the page may have, in its order. Struct types are asked for their fields, so that new ones are among them."""
     from consensus.protocol import Status
-    from storage_node import store
+    from storage_node.status import NodeStatus
 
     found = [*FIXED]
-    found += [of_field(name, MEMBER, "metadata", "") for name, kind in _fields(Status) if kind in (int, float, bool)]
-    found += [of_field(name, NODE, "node", "node") for name, kind in _fields(store.StoreStatistics) if kind in (int, float, bool)]
+    found += [of_field(field, MEMBER, "metadata", "") for field in _numeric_fields(Status)]
+    found += [of_field(field, NODE, "node", "node") for field in _numeric_fields(NodeStatus)]
     return found
 
 
-def _fields(kind: Any) -> list[tuple[str, Any]]:
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return [(field.name, field.type) for field in msgspec.structs.fields(kind)]
-    return list(kind.__annotations__.items())
+def _numeric_fields(kind: Any, prefix: str = "") -> Iterator[str]:
+    """As `numbers` finds them in a value, from its type."""
+    for name, of in get_type_hints(kind).items():
+        path = _path(prefix, name)
+        if path in UNINTERESTING:
+            continue
+        for choice in get_args(of) or (of,):
+            if choice in (int, float, bool):
+                yield path
+            elif isinstance(choice, type) and (issubclass(choice, msgspec.Struct) or hasattr(choice, "_fields")):
+                yield from _numeric_fields(choice, path and path + "_")
 
 
 def documentation(note: str) -> str:

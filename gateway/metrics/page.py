@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from consensus.garbage import Waiting
 from gateway.metrics.counters import BOUNDS_S, STATUSES, UNKNOWN, Figures
 from gateway.metrics.families import (
     ACCEPTED,
@@ -18,10 +19,13 @@ from gateway.metrics.families import (
     DRAIN_QUEUE,
     ERRORS,
     FILES,
+    GARBAGE_BYTES,
+    GARBAGE_ITEMS,
     IN_FLIGHT,
     INFO,
     LATENCY,
     LOG_DROPPED,
+    LOST,
     MALFORMED,
     MEMBER,
     NODE,
@@ -30,6 +34,8 @@ from gateway.metrics.families import (
     RECEIVED,
     REQUESTS,
     RESIDENT,
+    SCRUB_STATE,
+    SCRUB_STATES,
     SENT,
     SHORT,
     STARTED,
@@ -88,13 +94,19 @@ def samples(gathered: Gathered, of_version: str) -> Iterator[Sample]:
     if gathered.member is not None:
         for field, number in numbers(gathered.member):
             yield of_field(field, MEMBER, "metadata", ""), (), number
+    if gathered.garbage is not None:
+        garbage = gathered.garbage
+        yield LOST, (), garbage.lost
+        for what in ("lingering", "held", "staged", "uploads"):
+            waiting: Waiting = getattr(garbage, what)
+            yield GARBAGE_ITEMS, (what,), waiting.items
+            yield GARBAGE_BYTES, (what,), waiting.bytes
     for node, told in gathered.nodes.items():
-        seen: set[str] = set()
-        for struct in told or ():
-            for field, number in numbers(struct):
-                if field not in seen:                    # the first to tell it is believed
-                    seen.add(field)
-                    yield of_field(field, NODE, "node", "node"), (node,), number
+        if told is not None:
+            for field, number in numbers(told):
+                yield of_field(field, NODE, "node", "node"), (node,), number
+            for state in SCRUB_STATES:
+                yield SCRUB_STATE, (node, state), float(told.scrub.state == state)
 
 
 def _of_worker(name: str, worker: Figures) -> Iterator[Sample]:

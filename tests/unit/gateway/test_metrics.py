@@ -5,8 +5,9 @@ import http.client
 import os
 import re
 import signal
+import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from consensus.core.errors import Unavailable
+from gateway import peers as peers_module
 from gateway.config import Config
 from gateway.metrics import families
 from gateway.metrics.counters import BOUNDS_S, STATUSES, Counters, Figures
@@ -126,6 +128,7 @@ def test_no_label_can_be_chosen_by_a_client_and_no_secret_shows(server: StaddleP
         "worker": re.compile(r"gateway-[123]"), "operation": set(OPERATION) | {"none"}, "status": set(STATUSES),
         "code": set(CODES), "group": re.compile(r"[a-z]+"), "le": {*map(str, BOUNDS_S), "+Inf"},
         "node": re.compile(r"n[0-9a-f]{8}"), "process": re.compile(r"(meta|node|gateway)(-\d+)?"),
+        "what": {"lingering", "held", "staged", "uploads"}, "state": {"off", "idle", "running", "trouble"},
         "source": re.compile(r"metadata|gateway-\d|node n[0-9a-f]{8}"), "version": re.compile(r"[0-9.]+"),
     }
     for (name, labels), _ in values(text).items():
@@ -248,7 +251,7 @@ class Worker:
 
 def test_reload_reaches_every_worker_and_passes_over_dead_ones(tmp_path: Path) -> None:
     async def main() -> None:
-        workers = [Worker(tmp_path, number) for number in (1, 2, 3)]
+        workers.extend(Worker(tmp_path, number) for number in (1, 2, 3))
         for worker in workers:
             await worker.server.start()
         peers = Peers(tmp_path, SECRET)
@@ -264,10 +267,30 @@ def test_reload_reaches_every_worker_and_passes_over_dead_ones(tmp_path: Path) -
         with pytest.raises(Unavailable, match=r"gateway-3 \(the metadata member does not answer\)"):
             await peers.reload()
         assert workers[0].reloads == 3, "one that fails must not keep the others from it"
-        for worker in (workers[0], workers[2]):
+
+    workers: list[Worker] = []
+    uvloop.run(stopping(main(), workers))
+
+
+async def stopping(work: Coroutine[None, None, None], workers: list[Worker]) -> None:
+    """uvloop waits for what still listens, whatever has gone wrong."""
+    try:
+        await work
+    finally:
+        for worker in workers:
             await worker.server.stop()
 
-    uvloop.run(main())
+
+def test_a_worker_that_is_stuck_is_not_taken_for_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what was revoked would go on being valid there, and nobody would know."""
+    monkeypatch.setattr(peers_module, "RELOAD_TIMEOUT_S", 0.2)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as deaf:
+        deaf.bind(str(tmp_path / "gateway-1.sock"))
+        deaf.listen(0)
+        for _ in range(3):                    # what has come before fills its backlog
+            with pytest.raises(Unavailable, match="gateway-1"):
+                asyncio.run(Peers(tmp_path, SECRET).reload())
+    asyncio.run(Peers(tmp_path, SECRET, ["gateway-1", "gateway-2"]).reload())
 
 
 def test_a_stranger_is_not_answered(tmp_path: Path) -> None:
