@@ -33,7 +33,7 @@ from consensus.core.commands import (
     StageContent,
     StageParts,
 )
-from consensus.core.errors import ClusterError, Refused, Unavailable, UnknownOutcome
+from consensus.core.errors import ClusterError, ReadOnly, Refused, Unavailable, UnknownOutcome
 from consensus.core.ids import ContentId, Generation, SessionId
 from consensus.core.results import (
     AnyResult,
@@ -257,8 +257,9 @@ class Commits:
             for pending in batch:                        # the others may be such as give space back
                 self._send(wire, [pending])
         else:
-            for pending in batch:
-                self._fail(pending, protocol.error_of(code, payload))
+            error = protocol.error_of(code, payload)
+            for pending in batch:                        # that this try was refused says nothing of an earlier one
+                self._fail(pending, UnknownOutcome(f"refused when asked again: {error}") if pending.uncertain else error)
 
     def _again(self, batch: list[_Pending], uncertain: bool) -> None:
         for pending in batch:
@@ -367,6 +368,8 @@ class Commits:
             try:
                 (result,) = await self._submit_now(command)
                 break
+            except ReadOnly:
+                raise
             except (Unavailable, UnknownOutcome) as error:           # a repeat does no harm: see WITHOUT_SESSION
                 if self._loop.time() > until:
                     raise Unavailable(f"no session could be opened: {error}") from error

@@ -63,6 +63,9 @@ class Log(Protocol):
 
     async def propose(self, command: AnyCommand) -> AnyResult: ...
 
+    def may_write(self) -> None:
+        """Raises Unavailable while the disk is full or read-only."""
+
 
 class Housekeeper:
     """Works from `start` to `stop`; the steps can be called one by one as well."""
@@ -97,12 +100,16 @@ class Housekeeper:
                 await self._beside
 
     async def _repeat(self, period_s: float, work: Callable[[], Awaitable[None]]) -> None:
+        said = ""
         while True:
             await asyncio.sleep(period_s)
             try:
                 await work()
+                said = ""
             except (Unavailable, UnknownOutcome) as error:
-                log.warning("housekeeping is put off: %s", error)
+                if str(error) != said:                # once: a disk may be full for days
+                    log.warning("housekeeping is put off: %s", error)
+                said = str(error)
             except Exception as error:  # noqa: BLE001  what failed may be SQLite or the journal: see raft.py
                 self._on_failure(error)
                 return
@@ -175,7 +182,14 @@ class Housekeeper:
 
     async def keep_wal_short(self) -> None:
         if self._wal_bytes() >= WAL_BYTES:
-            await self.checkpoint()
+            self._log.may_write()
+            try:
+                await self.checkpoint()
+            except sqlite3.OperationalError as error:
+                # The file can't grow, and the WAL holds what it lacks. To end now would be to need room for a start.
+                if error.sqlite_errorname != "SQLITE_FULL":
+                    raise
+                raise Unavailable(f"no room for a checkpoint: {error}") from error
 
     async def checkpoint(self) -> int:
         """Bring SQLite's file up to date. Returns the last entry that it holds durably."""
@@ -199,6 +213,7 @@ class Housekeeper:
         database = os.stat(self._machine.path).st_size
         if after < max(self._config.snapshot_journal_bytes, database) or time.monotonic() < self._snapshot_at:
             return
+        self._log.may_write()
         free = os.statvfs(self._folder)
         if free.f_bavail * free.f_frsize < database + SPACE_KEPT_BYTES:
             log.warning("no room for a snapshot of %d bytes: the journal grows", database)

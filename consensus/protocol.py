@@ -22,7 +22,7 @@ import msgspec
 
 from consensus.backup import Descriptor, Taking
 from consensus.core.commands import EndSession, Envelope, OpenSession, RegisterNode
-from consensus.core.errors import ClusterError, Corrupt, NoSpace, Refused, Unavailable, UnknownOutcome
+from consensus.core.errors import ClusterError, Corrupt, NoSpace, ReadOnly, Refused, Unavailable, UnknownOutcome
 from consensus.core.wire import OK
 
 SUBMIT, PING, WATCH, STATUS, QUERY = 1, 2, 3, 4, 5
@@ -30,10 +30,10 @@ RECOUNT, BACKUP_TAKE, BACKUP_READ, HOUSEKEEP, DAMAGE = 6, 7, 8, 9, 10
 BESIDE = frozenset({RECOUNT, BACKUP_TAKE, BACKUP_READ})
 """Answered by consensus.beside."""
 
-UNAVAILABLE, UNKNOWN, REFUSED, CORRUPT, NO_SPACE = 1, 2, 3, 4, 5
+UNAVAILABLE, UNKNOWN, REFUSED, CORRUPT, NO_SPACE, READ_ONLY = 1, 2, 3, 4, 5, 6
 
 _ERRORS: dict[int, type[ClusterError]] = {
-    UNAVAILABLE: Unavailable, UNKNOWN: UnknownOutcome, REFUSED: Refused, CORRUPT: Corrupt, NO_SPACE: NoSpace,
+    READ_ONLY: ReadOnly, UNAVAILABLE: Unavailable, UNKNOWN: UnknownOutcome, REFUSED: Refused, CORRUPT: Corrupt, NO_SPACE: NoSpace,
 }
 
 SUBMIT_COMMANDS_MAX = 512
@@ -81,6 +81,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     entries: int
     commands: int
     snapshot_index: int
+    refusing: str = ""
+    """Why commands that bring data are refused: `full` or `read-only`; empty when they aren't."""
 
 
 envelopes = msgspec.msgpack.Decoder(tuple[Envelope, ...])

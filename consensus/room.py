@@ -2,6 +2,7 @@
 space back still goes through.
 """
 
+import logging
 import os
 import time
 
@@ -15,7 +16,9 @@ from consensus.core.commands import (
     StageContent,
     StageParts,
 )
-from consensus.core.errors import NoSpace
+from consensus.core.errors import NoSpace, ReadOnly, Unavailable
+
+log = logging.getLogger("staddle.meta")
 
 BRINGING = (CreateBucket, CompleteUpload, CreateUpload, PutPart, PutVersion, StageContent, StageParts)
 """Commands after which there is more metadata than before."""
@@ -25,23 +28,54 @@ FREEING_BYTES = 24 << 20
 """Free bytes below which such commands, and below which all commands are refused. A start copies one segment (16 MiB) and
 SQLite's WAL grows by some more before a checkpoint; storage nodes leave 64 MiB."""
 
+OWN_BYTES = 12 << 20
+"""Below this the member's own housekeeping waits too. It frees rows, not bytes; nodes learn from it what they may delete."""
+
 LOOK_S = 1.0
 """Free space is looked up this often: at 100 MB a second it cannot pass both marks in between."""
 
 
 class Room:
-    """How much is left, as of the last look."""
+    """How much is left, and whether the disk is mounted for writing, as of the last look. Changes are logged once."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self._due = 0.0
         self._free = 0
+        self._read_only = False
+        self._said = ""
 
     def check(self, command: AnyCommand) -> None:
-        """Raises NoSpace if there is none for it."""
-        now = time.monotonic()
-        if now >= self._due:
-            disk = os.statvfs(self._folder)
-            self._free, self._due = disk.f_bavail * disk.f_frsize, now + LOOK_S
+        """Raises NoSpace if there is none for it, ReadOnly."""
+        if time.monotonic() >= self._due:
+            self._look()
+        if self._read_only:
+            raise ReadOnly("the metadata's disk is mounted read-only")
         if self._free < BRINGING_BYTES and (self._free < FREEING_BYTES or isinstance(command, BRINGING)):
             raise NoSpace(f"only {self._free >> 20} MiB are free on the metadata's disk")
+
+    def check_own(self) -> None:
+        """For the member's own commands and writes. Raises Unavailable."""
+        if time.monotonic() >= self._due:
+            self._look()
+        if self._read_only:
+            raise ReadOnly("the metadata's disk is mounted read-only")
+        if self._free < OWN_BYTES:
+            raise Unavailable("the metadata's disk is full")
+
+    @property
+    def refusing(self) -> str:
+        """`full` or `read-only`; empty when data may come."""
+        if time.monotonic() >= self._due:
+            self._look()
+        return "read-only" if self._read_only else "full" if self._free < BRINGING_BYTES else ""
+
+    def _look(self) -> None:
+        disk = os.statvfs(self._folder)
+        self._free, self._due = disk.f_bavail * disk.f_frsize, time.monotonic() + LOOK_S
+        self._read_only = bool(disk.f_flag & os.ST_RDONLY)
+        refusing = self.refusing
+        if refusing != self._said:
+            log.log(logging.ERROR if refusing else logging.WARNING, "the metadata's disk %s",
+                    f"is {refusing}: commands are refused" if refusing else "takes writes again")
+            self._said = refusing

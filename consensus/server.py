@@ -35,6 +35,7 @@ from consensus.housekeeping import Housekeeper
 from consensus.raft import RaftNode, exit_process
 from consensus.reads import Reader, failure, query_named
 from consensus.room import Room
+from consensus.standby import LOCK, prove
 
 log = logging.getLogger("staddle.meta")
 
@@ -87,9 +88,10 @@ class MetaServer:
 
         Raises Refused if another process has this folder, Corrupt if what was durable is damaged.
         """
-        self._lock = _lock(os.path.join(self._folder, "lock"))
+        self._lock = _lock(os.path.join(self._folder, LOCK))
         try:
             await self._recover()
+            prove(self._lock, self._machine.generation)
             await self._wire.start()
         except BaseException:
             os.close(self._lock)
@@ -221,9 +223,14 @@ class MetaServer:
         if queue:
             self._raft.wake()
 
+    def may_write(self) -> None:
+        """Whether the member may write on its own account. Raises Unavailable."""
+        self._room.check_own()
+
     async def propose(self, command: AnyCommand) -> AnyResult:
         """A command of the leader's own housekeeping, in session 0."""
         assert self._raft is not None
+        self.may_write()
         envelope = Envelope(session=SessionId(0), sequence=0, low=0, now_ms=self._clock.now_ms(), command=command)
         return (await self._raft.submit(encode_entry((envelope,))))[0]
 
@@ -253,7 +260,7 @@ class MetaServer:
             sessions=len(self._machine.sessions.open), links=len(self._watching), journal_bytes=journal.size_bytes,
             journal_segments=journal.segment_count, journal_written_bytes=journal.bytes_written, syncs=journal.syncs,
             sync_seconds=journal.sync_seconds, last_sync_s=journal.last_sync_s, entries=self._entries,
-            commands=self._commands, snapshot_index=kept[-1].index if kept else 0,
+            commands=self._commands, snapshot_index=kept[-1].index if kept else 0, refusing=self._room.refusing,
         )
 
     async def housekeep(self, payload: bytes) -> bytes:

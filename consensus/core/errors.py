@@ -13,6 +13,10 @@ class Busy(Unavailable):
     """Not done, because too much is waiting already: come back, and more slowly."""
 
 
+class ReadOnly(Unavailable):
+    """Not done, because a disk takes no writes: it may be a while until it does."""
+
+
 class UnknownOutcome(ClusterError):
     """It may have happened or may still happen. Never to be reported as done nor as not done (promise 6)."""
 

@@ -13,6 +13,8 @@ and never parsed. Request id 0 marks a frame that nobody asked for (a push).
 
 import asyncio
 import contextlib
+import errno
+import hashlib
 import hmac
 import os
 import secrets
@@ -272,11 +274,16 @@ class WireServer:
         loop = asyncio.get_running_loop()
         kind, where = split_address(self.address)
         if kind == "unix":
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(where)
-            with short_path(where) as path:
-                self._server = await loop.create_unix_server(self._accept, path)
-                os.chmod(path, 0o600)
+            try:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(where)
+                with short_path(where) as path:
+                    self._server = await loop.create_unix_server(self._accept, path)
+                    os.chmod(path, 0o600)
+            except OSError as error:
+                if error.errno not in (errno.EROFS, errno.ENOSPC, errno.EIO):
+                    raise
+                self._server = await loop.create_unix_server(self._accept, without_folder(where))
         else:
             host, port = where.rsplit(":", 1)
             self._server = await loop.create_server(self._accept, host.strip("[]"), int(port))
@@ -336,8 +343,11 @@ class WireClient:
         try:
             async with asyncio.timeout(timeout_s):
                 if kind == "unix":
-                    with short_path(where) as path:
-                        _, link = await loop.create_unix_connection(protocol, path)
+                    try:
+                        with short_path(where) as path:
+                            _, link = await loop.create_unix_connection(protocol, path)
+                    except (FileNotFoundError, ConnectionRefusedError):
+                        _, link = await loop.create_unix_connection(protocol, without_folder(where))
                 else:
                     host, port = where.rsplit(":", 1)
                     _, link = await loop.create_connection(protocol, host.strip("[]"), int(port))
@@ -415,6 +425,12 @@ def split_address(address: str) -> tuple[str, str]:
     if not colon or not host or not port.isdigit():
         raise ValueError(f"an address is unix:/path or host:port, not {address!r}")
     return "tcp", address
+
+
+def without_folder(path: str) -> str:
+    """The name of the same socket on a disk that takes no new files: in the kernel's own name space. Strangers can take it
+    too, but no socket is trusted for its name."""
+    return "\0staddle-" + hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:40]
 
 
 @contextlib.contextmanager

@@ -418,7 +418,7 @@ async def test_a_full_disk_takes_no_data_but_deletes(place: Place, monkeypatch: 
     def leave(free: int) -> None:
         nonlocal clock
         clock += 10
-        monkeypatch.setattr("consensus.room.os.statvfs", lambda folder: SimpleNamespace(f_bavail=free, f_frsize=1))
+        monkeypatch.setattr("consensus.room.os.statvfs", lambda folder: SimpleNamespace(f_bavail=free, f_frsize=1, f_flag=0))
 
     leave(BRINGING_BYTES - 1)
     deleted, *refused = await asyncio.gather(
