@@ -60,6 +60,10 @@ alive still: it found nothing and took 3 % of a small PUT. Not much more, since 
 may hold their buffers."""
 
 
+READY_ANSWER_S = 3.0
+"""Who asks whether we are ready wants an answer while it is true."""
+
+
 class Role(Protocol):
     async def start(self) -> None:
         """Raises Refused when it can never work as it is set up, ClusterError or OSError otherwise."""
@@ -224,14 +228,20 @@ class GatewayRole:
             log_lines_dropped=0 if self._server_log is None else self._server_log.dropped, commits=commits,
             commit_seconds=commit_seconds, commits_waiting=commits_waiting))
 
-    async def _ready(self) -> bool:
-        """Able to read (the member serves) and to write (enough storage nodes answer)."""
+    async def _ready(self) -> str:
+        """Why it can't read (the member serves nobody) or write (the member or too many storage nodes refuse)."""
         try:
-            await self._metadata.status()
+            async with asyncio.timeout(READY_ANSWER_S):
+                status = await self._metadata.status()
+            if status.refusing:
+                return f"the metadata's disk is {status.refusing}"
+        except (ClusterError, TimeoutError):
+            return "the metadata does not answer"
+        try:
             await self._replicas.reach_quorum()
-        except ClusterError:
-            return False
-        return True
+        except ClusterError as error:
+            return str(error)
+        return ""
 
 
 def _metrics_server(metrics: MetricsPage, address: str) -> GatewayServer:

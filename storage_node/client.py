@@ -20,7 +20,7 @@ from storage_node.inventory import Compared
 from storage_node.scrub import ScrubStatus
 from storage_node.settle import Step
 from storage_node.status import DamageReport, NodeStatus
-from storage_node.store import CompactionState, StoreStatistics
+from storage_node.store import CompactionState, DiskState, StoreStatistics
 from storage_node.waiting import WaitingPage
 
 BULK_LINKS = 3
@@ -42,6 +42,7 @@ CONNECT_TIMEOUT_S = 2.0
 
 _copies = msgspec.msgpack.Decoder(list[Copy])
 _compaction = msgspec.msgpack.Decoder(tuple[int, CompactionState])
+_disk = msgspec.msgpack.Decoder(DiskState)
 _copy = msgspec.msgpack.Decoder(Copy)
 _statistics = msgspec.msgpack.Decoder(StoreStatistics)
 _status = msgspec.msgpack.Decoder(NodeStatus)
@@ -236,6 +237,10 @@ class NodeClient:
 
     async def kick(self) -> None:
         await self._ask(self._small, protocol.KICK, b"")
+
+    async def disk(self) -> DiskState:
+        """Whether it can write."""
+        return _disk.decode(await self._ask(self._small, protocol.DISK, b""))
 
     async def compact(self, dead_percent: int) -> int:
         """Begin to compact segments of which so much is dead. The number of the run."""

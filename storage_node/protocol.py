@@ -20,6 +20,7 @@ big-endian.
 | GC_RUN | msgpack (after, no grace) | msgpack Step: a page of them was asked about and acted upon |
 | STATUS | nothing | msgpack NodeStatus |
 | COMPARE | msgpack bool: begin | msgpack (running, Compared): the inventory against the metadata |
+| DISK | nothing | msgpack DiskState; costs next to nothing |
 | COMPACT | nothing, or u8 per cent | msgpack (run, CompactionState); with a number, a run is begun first |
 
 A *name* is digest and generation, 32 + 16 bytes. TAKEN is a push: u64 stream, u64 bytes of it that are written; a
@@ -34,7 +35,7 @@ from consensus.core.ids import Digest, Generation
 from storage_node.errors import NotHere
 
 PUT, BEGIN, BLOCK, END, ABORT, TAKEN, GET, STAT, INVENTORY, STATISTICS, REPORT, KICK = range(1, 13)
-COMPACT = 17
+COMPACT, DISK = 17, 20
 SCRUB, DAMAGE, GC_REPORT, GC_RUN = range(13, 17)
 STATUS, COMPARE = 18, 19
 NOT_HERE, NO_SPACE, UNAVAILABLE, CORRUPT, REFUSED, BUSY = range(1, 7)

@@ -20,7 +20,7 @@ from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from consensus.core.errors import ClusterError, Corrupt, Unavailable
+from consensus.core.errors import ClusterError, Corrupt, NoSpace, Unavailable
 from consensus.core.ids import Digest, Generation, NodeId
 from consensus.core.model import Holder, LocatedSlice, NodeInfo
 from consensus.core.placement import copies_wanted, ranked, write_quorum
@@ -37,6 +37,10 @@ log = logging.getLogger("staddle.replicas")
 NODES_BELIEVED_S = 0.2
 """How long the list of nodes is believed: asking costs some 30 µs. A node that is gone is noticed by its connection long
 before; one that has just come raises the quorum, and until it is seen here, writes are refused as not durable."""
+
+
+NODE_ANSWERS_S = 2.0
+"""Longer to say whether it can write, and a node is as good as gone."""
 
 
 class NodeList(Protocol):
@@ -103,12 +107,25 @@ class Replicas:
         return client
 
     async def reach_quorum(self) -> None:
-        """Whether a write could succeed now, as far as the nodes say. Raises Unavailable."""
+        """Whether a write could succeed now, as far as the nodes say. Raises NoSpace, Unavailable: with the reason in words
+        for people who may not know more."""
         plan = await self._plan(b"")
-        asked = await asyncio.gather(*[self.client(node).statistics() for node in plan.places], return_exceptions=True)
-        answering = sum(not isinstance(answer, BaseException) for answer in asked)
-        if answering < plan.quorum:
-            raise Unavailable(f"{answering} storage nodes answer, {plan.quorum} are needed")
+        asked = await asyncio.gather(*[self._disk_of(node) for node in plan.places])
+        refusals = [refusal for refusal in asked if refusal is not None]
+        if len(asked) - len(refusals) < plan.quorum:
+            raise combined(refusals)
+
+    async def _disk_of(self, node: NodeInfo) -> ClusterError | None:
+        """Why this node takes no chunks."""
+        try:
+            async with asyncio.timeout(NODE_ANSWERS_S):
+                state = await self.client(node).disk()
+        except (ClusterError, TimeoutError):
+            return Unavailable(f"storage node {node.node} does not answer")
+        if state.writable:
+            return None
+        kind = NoSpace if state.reason == "full" else Unavailable
+        return kind(f"storage node {node.node} is {state.reason}")
 
     # Writing
 

@@ -57,6 +57,7 @@ class NodeServer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._scrub_bytes_per_second, self._scrub_interval_s = scrub_bytes_per_second, scrub_interval_s
         self.care: Care | None = None
+        self._puts_seen = 0
         self.settler = Settler(self.store, metadata, node, register=self._register, interval_s=settle_interval_s,
                                read_grace_s=read_grace_s)
 
@@ -94,7 +95,10 @@ class NodeServer:
         await self.store.stop()
 
     def _busy(self) -> bool:
-        return bool(self._tasks) or (isinstance(self.store, DiskStore) and self.store.taking)
+        """Whether clients are being served, or have been since the last look."""
+        puts, before = self.store.puts if isinstance(self.store, DiskStore) else 0, self._puts_seen
+        self._puts_seen = puts
+        return bool(self._tasks) or puts != before
 
     def _handler(self) -> "NodeLink":
         return NodeLink(self)
@@ -188,6 +192,8 @@ class NodeLink:
         if operation == protocol.KICK:
             self._settler.kick()
             return b""
+        if operation == protocol.DISK:
+            return msgspec.msgpack.encode(store.disk_state)
         if operation == protocol.COMPACT:
             run = store.compact(min(payload[0], 100)) if payload else store.compaction.run
             return msgspec.msgpack.encode((run, store.compaction))

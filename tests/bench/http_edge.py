@@ -124,8 +124,8 @@ def _s3() -> object:
         identities=IdentityStore([Identity(
             name="me", account="1", user_id="u", access_key=KEYS.access_key, secret_key=KEYS.secret_key)]))
 
-    async def ready() -> bool:
-        return True
+    async def ready() -> str:
+        return ""
 
     return build(services, dict.fromkeys(OPERATION, _get), auth=AuthSettings(), ready=ready)
 

@@ -92,8 +92,8 @@ class InProcess:
             identities=IdentityStore(self._identities),
         )
 
-        async def ready() -> bool:
-            return self.metadata.serving
+        async def ready() -> str:
+            return "" if self.metadata.serving else "the metadata does not answer"
 
         application = build(
             services, HANDLERS, auth=AuthSettings(region=self._settings.region), ready=ready, domains=self._domains

@@ -55,8 +55,8 @@ class Handlers:
 
         return {name: handler(name) for name in OPERATION}
 
-    async def is_ready(self) -> bool:
-        return self.ready
+    async def is_ready(self) -> str:
+        return "" if self.ready else "storage node n1 is full"
 
 
 def application(made: list[Handlers], **options: Any) -> Callable[[Small], object]:
@@ -359,7 +359,8 @@ def test_health(way: tuple[str, bool], folder: Path) -> None:
         assert (await ask(client, "HEAD", "/-/health/live", signed=False)).status == 200
         assert (await ask(client, "GET", "/-/health/ready", signed=False)).status == 200
         handlers.ready = False
-        assert (await ask(client, "GET", "/-/health/ready", signed=False)).status == 503
+        refused = await ask(client, "GET", "/-/health/ready", signed=False)
+        assert (refused.status, refused.body) == (503, b"not ready: storage node n1 is full\n")
         assert (await ask(client, "GET", "/-/nothing", signed=False)).status == 404
         assert (await ask(client, "POST", "/-/health/live", signed=False, body=b"a")).status == 405
         assert not handlers.asked
