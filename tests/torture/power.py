@@ -25,6 +25,7 @@ LOST, TORN = "lost", "torn"
 CLIENTS = 4
 READY_S_MAX = 5.0
 """On a machine that has nothing else to do; proportionally more while others want its processors."""
+
 LOAD_S = (0.2, 2.5)
 ACKNOWLEDGEMENTS = (1, 150)
 """A cut right after one: which, counted from the beginning of the load. The time of the load bounds it too."""
@@ -57,7 +58,7 @@ class Rounds:
 
     def __init__(self, switch: Switch, report: Report, form: str, variant: str, largest: int) -> None:
         self.switch, self.server, self.report, self._form = switch, switch.server, report, form
-        self.choose = random.Random(f"{report.title} {report.seed}")
+        self.choose = random.Random(f"{type(self).__name__} {form} {report.seed}")
         self._variant = tuple(filter(None, [variant]))
         self.workload = Workload(self.server, CLIENTS, report.seed, largest)
         self._ready_s: list[float] = []
@@ -68,20 +69,12 @@ class Rounds:
         raise NotImplementedError
 
     def run(self, rounds: int, collect: bool, until_caught: bool) -> None:
-        """With `until_caught` it ends at the first violation."""
+        """With `until_caught` it ends at the first violation. Raises NotReady."""
         report = self.report
-        try:
-            self.first_start(rounds)
-        except NotReady as error:
-            report.violations("the first start", [str(error)])
-            return
+        self.first_start(rounds)
         for number in range(1, rounds + 1):
-            try:
-                line = self.round()
-                ready_s = self.start()
-            except NotReady as error:
-                report.violations(f"round {number}", [f"the server does not come back: {error}"])
-                return
+            line = self.round()
+            ready_s = self.start()
             wrong = checker.check(self.workload, everything=number == rounds or number % 10 == 0)
             wrong += leftovers.check_listed(self.server)
             wrong += [f"fsck: {finding.text}" for finding in fsck.online(self.server).findings if finding.severity != "note"]
@@ -199,6 +192,8 @@ def play(kind: type[Rounds], title: str, rounds: int, seed: int | str, *, form: 
         switch = Switch(server)
         try:
             kind(switch, report, form, variant, largest).run(rounds, collect, until_caught)
+        except NotReady as error:
+            report.violations("the server", [f"does not come back: {error}"])
         finally:
             server.kill_all()
             switch.close()

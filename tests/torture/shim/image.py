@@ -14,7 +14,6 @@ Changes after the moment are undone as well, so a cut needs no stopping of anybo
 
 import os
 import random
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from pathlib import Path
 from tests.torture.shim.log import NO_RESULT, UNDO_IS_ZEROS, Kind, Record, ShimLog
 
 PAGE, SECTOR = 4096, 512
+COPY_BYTES = 1 << 20
 
 
 @dataclass(eq=False)
@@ -238,7 +238,8 @@ class Disk:
             return
         with source.open("rb") as reader, target.open("xb") as writer:
             os.chmod(target, 0o600)
-            shutil.copyfileobj(reader, writer, 1 << 20) if size else None
+            while writer.tell() < size and (data := reader.read(min(COPY_BYTES, size - writer.tell()))):
+                writer.write(data)
             writer.truncate(size)
             wanted: dict[int, set[int]] = {}
             for page in pages:
