@@ -11,6 +11,7 @@ from itertools import chain, islice
 
 import msgspec
 
+from consensus import tally
 from consensus.apply import queue
 from consensus.apply.backups import Needs
 from consensus.core.ids import DIGEST_BYTES
@@ -37,7 +38,9 @@ LOCAL_META = ("generation", "schema")
 
 
 def recount(db: Database, limit: int | None = None) -> list[str]:
-    """What doesn't fit, at most `limit` sentences of it. Reads every row and holds all counts in memory."""
+    """What doesn't fit, at most `limit` sentences of it. Reads every row; counts are kept in temporary tables
+    (consensus.tally), so memory is bounded. The connection is in no transaction, or in one that only reads."""
+    tally.clear(db)
     found = chain(_versions(db), _references(db), _chunks(db), _shapes(db), _queue(db), _backups(db), _settings(db))
     return list(islice(found, limit))
 
@@ -130,23 +133,21 @@ def _versions(db: Database) -> Iterator[str]:
 
 
 def _references(db: Database) -> Iterator[str]:
-    counted = Counter(dict(db.execute(
-        "SELECT content, count(*) FROM (SELECT content FROM object"
-        " UNION ALL SELECT content FROM history WHERE NOT marker UNION ALL SELECT content FROM part"
-        " UNION ALL SELECT part_content FROM content_part) GROUP BY content"
-    ).fetchall()))
-    waiting = {row[0] for row in db.execute(
-        "SELECT a FROM queue WHERE kind = ? UNION ALL SELECT content FROM lingering", (queue.CONTENT,))}
-    staged = {row[0] for row in db.execute("SELECT content FROM staged")}
-    held = dict(db.execute("SELECT content, died FROM held").fetchall())
-    for content, refs in db.execute("SELECT id, refs FROM content").fetchall():
-        if refs != counted.pop(content, 0):
-            yield f"content {content}: {refs} references recorded"
-        places = (content in waiting) + (content in staged) + (content in held)
-        if places != (refs == 0):
-            yield (f"content {content}: {refs} references, waiting {content in waiting}, staged {content in staged}, "
-                   f"held {content in held}")
-    yield from (f"content {content} is referred to, but not there" for content in counted)
+    tally.references(db)
+    for content, refs, counted, waiting, staged, held in db.execute(
+        "SELECT * FROM (SELECT c.id, c.refs, coalesce(k.n, 0) AS n, w.content IS NOT NULL AS waiting,"
+        " s.content IS NOT NULL AS staged, h.content IS NOT NULL AS held FROM content c"
+        " LEFT JOIN temp.counted k ON k.content = c.id LEFT JOIN temp.waiting w ON w.content = c.id"
+        " LEFT JOIN staged s ON s.content = c.id LEFT JOIN held h ON h.content = c.id)"
+        " WHERE refs != n OR waiting + staged + held != (refs = 0)"
+    ):
+        if refs != counted:
+            yield f"content {content}: {refs} references recorded, {counted} counted"
+        if waiting + staged + held != (refs == 0):
+            yield (f"content {content}: {refs} references, waiting {bool(waiting)}, staged {bool(staged)}, "
+                   f"held {bool(held)}")
+    for (content,) in db.execute("SELECT content FROM temp.counted WHERE content NOT IN (SELECT id FROM content)"):
+        yield f"content {content} is referred to, but not there"
 
 
 def _settings(db: Database) -> Iterator[str]:
@@ -157,46 +158,42 @@ def _settings(db: Database) -> Iterator[str]:
 
 
 def _chunks(db: Database) -> Iterator[str]:
-    counted: Counter[bytes] = Counter()
-    sizes: dict[bytes, int] = {}
-    for (packed,) in db.execute(
-        "SELECT slices FROM content WHERE slices IS NOT NULL UNION ALL SELECT slices FROM piece"
-    ).fetchall():
-        for digest, start, length in unpack_slices(packed):
-            counted[digest] += 1
-            sizes[digest] = max(sizes.get(digest, 0), start + length)
+    tally.slices(db)
     names = {row[0] for row in db.execute("SELECT number FROM node")}
     reviewing = db.execute("SELECT 1 FROM queue WHERE kind = ?", (queue.REVIEW,)).fetchone()
-    for digest, session, sequence, size, refs, wanted, short, locations, crc in db.execute(
-        "SELECT digest, session, sequence, size, refs, wanted, short, locations, crc FROM chunk"
-    ).fetchall():
+    for digest, session, sequence, size, refs, wanted, short, locations, crc, counted, reached in db.execute(
+        "SELECT c.digest, session, sequence, c.size, refs, wanted, short, locations, crc, coalesce(k.n, 0),"
+        " coalesce(k.size, 0) FROM chunk c LEFT JOIN temp.sliced k ON k.digest = c.digest"
+    ):
         name = digest.hex()[:12]
         if crc != chunk_seal(digest, session, sequence, size, locations):
             yield f"chunk {name}: seal"
-        if refs != counted.pop(digest, 0):
-            yield f"chunk {name}: {refs} references recorded"
-        if size < sizes.get(digest, 0):
+            continue                # its locations may be anything
+        if refs != counted:
+            yield f"chunk {name}: {refs} references recorded, {counted} counted"
+        if size < reached:
             yield f"chunk {name}: a slice goes beyond its {size} bytes"
         valid = [number for number in decode_locations(locations) if number in names]
         if len(valid) != len(set(valid)) or (not reviewing and bool(short) != (len(valid) < wanted)):
             yield f"chunk {name}: locations {valid}, wanted {wanted}, short {short}"
-    yield from (f"chunk {digest.hex()[:12]} is referred to, but not there" for digest in counted)
+    for (digest,) in db.execute("SELECT digest FROM temp.sliced WHERE digest NOT IN (SELECT digest FROM chunk)"):
+        yield f"chunk {digest.hex()[:12]} is referred to, but not there"
 
 
 def _shapes(db: Database) -> Iterator[str]:
     """Contents add up to their size; nothing lies around without its owner."""
-    waiting = set(db.execute("SELECT kind, a FROM queue").fetchall())
-    for content, refs, kind, size, etag, parts, slices, crc in db.execute(
-        "SELECT id, refs, kind, size, etag, parts, slices, crc FROM content"
-    ).fetchall():
+    for content, refs, kind, size, etag, parts, slices, crc, waiting in db.execute(
+        "SELECT id, refs, kind, size, etag, parts, slices, crc, w.content FROM content c"
+        " LEFT JOIN temp.waiting w ON w.content = c.id"
+    ):
         if crc != content_seal(content, kind, size, etag, parts, slices):
             yield f"content {content}: seal"
         if (slices is not None) != (kind == INLINE):
             yield f"content {content} of kind {kind} has the wrong slices"
-        if refs == 0 and (queue.CONTENT, content) in waiting:
+        if refs == 0 and waiting is not None:
             continue                # it may be half taken apart
         found = 0
-        if kind == INLINE:
+        if kind == INLINE and slices is not None:
             found = sum(piece.length for piece in unpack_slices(slices))
         elif kind == PIECES:
             for start, packed, seal in db.execute(

@@ -61,6 +61,7 @@ class Beside:
         def run() -> list[str]:
             try:
                 with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, isolation_level=None)) as db:
+                    db.execute("BEGIN")              # all of it at one moment
                     return audit.recount(db, SENTENCES_MAX)
             except sqlite3.Error as error:
                 raise failure(error) from error

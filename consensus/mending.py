@@ -6,16 +6,17 @@ slices, parts) are never touched; what they lack can't be made up.
 """
 
 import sqlite3
-from collections import Counter
 
+from consensus import tally
 from consensus.apply import queue
-from consensus.rows import decode_locations, unpack_slices
+from consensus.rows import decode_locations
 
 Database = sqlite3.Connection
 
 
 def mend(db: Database) -> list[str]:
-    """Say what was changed, in sentences. The caller begins and ends the transaction. Holds all counts in memory."""
+    """Say what was changed, in sentences. The caller begins and ends the transaction."""
+    tally.clear(db)
     return [*_buckets(db), *_contents(db), *_chunks(db), *_leftovers(db)]
 
 
@@ -35,51 +36,49 @@ def _buckets(db: Database) -> list[str]:
 
 def _contents(db: Database) -> list[str]:
     """References; and what has none waits to be taken apart, what has some doesn't."""
-    counted = Counter(dict(db.execute(
-        "SELECT content, count(*) FROM (SELECT content FROM object"
-        " UNION ALL SELECT content FROM history WHERE NOT marker UNION ALL SELECT content FROM part"
-        " UNION ALL SELECT part_content FROM content_part) GROUP BY content"
-    ).fetchall()))
-    waiting = {row[0] for row in db.execute(
-        "SELECT a FROM queue WHERE kind = ? UNION ALL SELECT content FROM lingering", (queue.CONTENT,))}
-    elsewhere = {row[0] for row in db.execute("SELECT content FROM staged UNION ALL SELECT content FROM held")}
+    tally.references(db)
     found = []
-    for content, refs in db.execute("SELECT id, refs FROM content").fetchall():
-        right = counted[content]
+    for content, refs, right, waiting, elsewhere in db.execute(
+        "SELECT * FROM (SELECT c.id, c.refs, coalesce(k.n, 0) AS n, w.content IS NOT NULL AS waiting,"
+        " (s.content IS NOT NULL) + (h.content IS NOT NULL) AS elsewhere FROM content c"
+        " LEFT JOIN temp.counted k ON k.content = c.id LEFT JOIN temp.waiting w ON w.content = c.id"
+        " LEFT JOIN staged s ON s.content = c.id LEFT JOIN held h ON h.content = c.id)"
+        " WHERE refs != n OR (n > 0) = (waiting + elsewhere > 0)"
+    ).fetchall():
         if refs != right:
             db.execute("UPDATE content SET refs = ? WHERE id = ?", (right, content))
             found.append(f"content {content}: {refs} references, now {right}")
-        if right and (content in waiting or content in elsewhere):
+        if right and (waiting or elsewhere):
             db.execute("DELETE FROM queue WHERE kind = ? AND a = ?", (queue.CONTENT, content))
             for table in ("lingering", "staged", "held"):
                 db.execute(f"DELETE FROM {table} WHERE content = ?", (content,))
             found.append(f"content {content} is referred to, and waited to be taken apart: not any more")
-        elif not right and content not in waiting and content not in elsewhere:
+        elif not right and not waiting and not elsewhere:
             db.execute("INSERT INTO queue (kind, a) VALUES (?, ?)", (queue.CONTENT, content))
             found.append(f"content {content} is referred to by nothing: it waits to be taken apart now")
     return found
 
 
 def _chunks(db: Database) -> list[str]:
-    counted: Counter[bytes] = Counter()
-    for (packed,) in db.execute(
-        "SELECT slices FROM content WHERE slices IS NOT NULL UNION ALL SELECT slices FROM piece"
-    ):
-        counted.update(piece.digest for piece in unpack_slices(packed))
+    tally.slices(db)
     names = {row[0] for row in db.execute("SELECT number FROM node")}
+    changes: list[tuple[int, bool, bytes]] = []
+    gone: list[tuple[bytes]] = []
     found = []
-    for digest, refs, wanted, short, locations in db.execute(
-        "SELECT digest, refs, wanted, short, locations FROM chunk"
-    ).fetchall():
-        name, right = digest.hex()[:16], counted[digest]
-        if not right:
-            db.execute("DELETE FROM chunk WHERE digest = ?", (digest,))
-            found.append(f"chunk {name} is referred to by nothing: its row is gone")
-            continue
+    for digest, refs, wanted, short, locations, right in db.execute(
+        "SELECT c.digest, c.refs, c.wanted, c.short, c.locations, coalesce(k.n, 0) FROM chunk c"
+        " LEFT JOIN temp.sliced k ON k.digest = c.digest"
+    ):
+        name = digest.hex()[:16]
         lacking = len({number for number in decode_locations(locations) if number in names}) < wanted
-        if (refs, bool(short)) != (right, lacking):
-            db.execute("UPDATE chunk SET refs = ?, short = ? WHERE digest = ?", (right, lacking, digest))
+        if not right:
+            gone.append((digest,))
+            found.append(f"chunk {name} is referred to by nothing: its row is gone")
+        elif (refs, bool(short)) != (right, lacking):
+            changes.append((right, lacking, digest))
             found.append(f"chunk {name}: {refs} references, now {right}; short {short}, now {int(lacking)}")
+    db.executemany("DELETE FROM chunk WHERE digest = ?", gone)
+    db.executemany("UPDATE chunk SET refs = ?, short = ? WHERE digest = ?", changes)
     return found
 
 

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from consensus import audit, queries
 from consensus.audit import Affected
-from consensus.core.errors import ClusterError
+from consensus.core.errors import ClusterError, Corrupt
 from consensus.core.ids import Digest, Generation, NodeId
 from consensus.queries import ChunkPlace
 from storage_node import folder_check
@@ -189,8 +189,11 @@ class _Check:
 
     async def run(self) -> Report:
         self._progress("counting", 0, 0)
-        for sentence in await self._metadata.recount():
-            self._found.add("metadata", sentence)
+        try:
+            for sentence in await self._metadata.recount():
+                self._found.add("metadata", sentence)
+        except Corrupt as error:
+            self._found.add("sqlite", str(error))
         if self._deep:
             await self._check_sqlite()
         await self._ask_nodes()
