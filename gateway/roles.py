@@ -282,6 +282,7 @@ async def run(name: str, folders: Folders, make: Callable[[], R], ready: Callabl
     hang_up = getattr(role, "hang_up", None)
     if hang_up is not None:
         loop.add_signal_handler(signal.SIGHUP, hang_up)
+    gc.enable()                                    # gateway/single.py may come without
     gc.collect()
     gc.freeze()                                    # what start-up made stays; collections need not look at it again
     gc.set_threshold(COLLECT_AFTER, *gc.get_threshold()[1:])

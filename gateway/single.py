@@ -63,8 +63,15 @@ class AllRoles:
         return gateway.server.port
 
     async def start(self) -> None:
-        for role in self._roles:
-            await role.start()
+        started: list[Role] = []
+        try:
+            for role in self._roles:
+                await role.start()
+                started.append(role)
+        except BaseException:
+            for role in reversed(started):
+                await role.stop()
+            raise
         self._watch = asyncio.get_running_loop().create_task(self._stop_as_orphan())
 
     async def stop(self) -> None:

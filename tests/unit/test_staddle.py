@@ -74,6 +74,20 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
         staddle.Server(port=other.port).start()
 
 
+def test_a_folder_that_cannot_be_is_a_server_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "no" / "such"):
+        with pytest.raises(staddle.ServerError, match="data folder"):
+            staddle.Server(folder).start()
+    server = staddle.Server(tmp_path / "data").start()
+    try:
+        with pytest.raises(staddle.ServerError, match="already"):
+            server.start()
+    finally:
+        server.stop()
+        server.stop()
+
+
 def test_reset_leaves_nothing_and_the_server_goes_on() -> None:
     with staddle.Server(settings={"log_level": "info"}) as s3:
         client = s3.client()
