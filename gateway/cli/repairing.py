@@ -108,6 +108,17 @@ def restore(
         raise typer.Exit(FOUND_SOMETHING)
 
 
+def _without_later(report: FsckReport) -> FsckReport:
+    """What was stored after the backup is known to nobody now: no fault, but what a restore is about. The server that starts
+    compares and collects it."""
+    later = report.counts.get("orphan", 0)
+    findings = [finding for finding in report.findings if finding.kind != "orphan"]
+    counts = {kind: count for kind, count in report.counts.items() if kind != "orphan"}
+    clean = report.clean or all(finding.severity == "note" for finding in findings)
+    waiting = report.waiting | ({"stored after the backup": later} if later else {})
+    return msgspec.structs.replace(report, clean=clean, findings=findings, counts=counts, waiting=waiting)
+
+
 def _config(config: Path | None, data: list[Path] | None) -> Config:
     return settings(config, {"data": [str(folder) for folder in data] if data else None})
 
@@ -136,7 +147,7 @@ def _restore(file: Path, config: Config, replace: bool) -> tuple[Any, FsckReport
 
     with printing.progress("restoring") as bar:
         done = _carried_out(offline.restore(file, config, replace=replace, progress=_told(bar)))
-    return done.restored, msgspec.convert(msgspec.to_builtins(done.fsck), FsckReport), done.notes
+    return done.restored, _without_later(msgspec.convert(msgspec.to_builtins(done.fsck), FsckReport)), done.notes
 
 
 def _told(bar: printing.Bar) -> Any:

@@ -1,6 +1,7 @@
 """`staddle fsck` online and offline, and `staddle restore`, on a server of their own that may be stopped and damaged."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,10 @@ def backup(store: StaddleProcess, staddle: Staddle) -> Path:
     staddle.done("object", "put", "-", "s3://kept/small", input=b"small")
     staddle.done("backup", "create", "first", "--file", str(store.folder / "first.backup"))
     staddle.done("object", "put", "-", "s3://kept/after", input=b"after")
+    until = time.monotonic() + 20
+    while staddle.json("node", "list")["nodes"][0]["statistics"]["unsettled"]:     # else the node still waits for what is listed
+        assert time.monotonic() < until
+        time.sleep(0.05)
     return store.folder / "first.backup"
 
 
@@ -47,6 +52,7 @@ def test_a_server_that_runs_checks_itself(store: StaddleProcess, staddle: Staddl
     assert "Is a server running?" in staddle.refused("restore", str(backup), "--data", data, "--replace", "--yes")
 
 
+@pytest.mark.slow
 def test_a_store_that_no_server_runs_is_checked_restored_and_mended(
     store: StaddleProcess, staddle: Staddle, backup: Path,
 ) -> None:
@@ -60,8 +66,12 @@ def test_a_store_that_no_server_runs_is_checked_restored_and_mended(
     assert "--yes" in staddle.refused("restore", str(backup), *data, "--replace", status=2)
     restored = staddle.json("restore", str(backup), *data, "--replace", "--yes")
     assert restored["fsck"]["clean"]
+    assert restored["fsck"]["waiting"] == {"stored after the backup": 1}
     assert restored["restored"]["lost"] == 0
     assert os.path.isdir(restored["restored"]["old"])
+
+    assert "--repair" in staddle("fsck", *data).out, "it is still there"
+    assert "Clean." in staddle.done("fsck", *data, "--repair").out
 
     (large,) = [path for path in (store.data[0] / "chunks").rglob("*") if path.is_file() and path.stat().st_size >= 2 << 20]
     with large.open("r+b") as chunk:
