@@ -37,11 +37,12 @@ def _kill(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variant", default="", choices=["", *variants.BROKEN])
     parser.add_argument("--disks", type=int, default=1, help="data folders, so storage nodes")
     parser.add_argument("--workers", type=int, default=1, help="gateway processes")
+    parser.add_argument("--rot", action="store_true", help="damage copies on the last of several disks all the time")
     parser.add_argument("--until-caught", action="store_true", help="end at the first violation")
 
     def start(given: argparse.Namespace) -> int:
         report = kill.run(given.rounds, given.seed, variant=given.variant, until_caught=given.until_caught,
-                          disks=given.disks, workers=given.workers)
+                          disks=given.disks, workers=given.workers, rot=given.rot)
         return report.end(f"{given.rounds} rounds")
 
     parser.set_defaults(start=start)

@@ -25,6 +25,12 @@ def run(server: StaddleProcess, work: str, **fields: object) -> Answer:
     return result
 
 
+def fsck(server: StaddleProcess, *, thorough: bool = False) -> list[str]:
+    """What `staddle fsck` finds lost or wrong; `thorough`: every copy is read, and every index compared with its files."""
+    report = run(server, "fsck/run", verify=thorough, deep=thorough)
+    return [f"fsck: {finding['text']}" for finding in report["findings"] if finding["severity"] != "note"]
+
+
 def _ask(server: StaddleProcess, method: str, path: str, body: bytes) -> bytes:
     with Talker(server) as talker:
         headers = (("content-type", "application/json"),) if body else ()

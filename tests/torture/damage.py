@@ -8,6 +8,7 @@ chosen when its bytes are in hand. At the end the same contents are put once mor
 """
 
 import asyncio
+import contextlib
 import hashlib
 import http.client
 import os
@@ -73,6 +74,33 @@ class Stored(NamedTuple):
     key: str
     content: Content
     digests: tuple[bytes, ...]
+
+
+def places(data: Path) -> list[Place]:
+    """Of all copies of a data folder."""
+    chunks = data / "chunks"
+    found = []
+    with closing(sqlite3.connect(f"file:{chunks / 'index.sqlite'}?mode=ro", uri=True)) as db:
+        for digest, generation, size, segment, place in db.execute(
+                "SELECT digest, generation, size, segment, place FROM chunk ORDER BY digest, generation"):
+            if segment:
+                path, at, start = Path(segment_path(str(chunks), segment)), place, place + HEADER_BYTES
+            else:
+                path, at, start = chunks / file_name(Digest(digest), generation), 0, FILE_DATA_START
+            found.append(Place(digest, generation, path, at, start, size, not segment))
+    return found
+
+
+def rot(data: Path, count: int, choose: random.Random) -> int:
+    """Damage so many copies of a data folder, or as many as there are; some may go meanwhile. Returns how many."""
+    there = places(data)
+    done = 0
+    for place in choose.sample(there, min(count, len(there))):
+        kind = choose.choice((bit, several, zeroed, header, table, record_zeroed, *((cut, deleted) if place.is_file else ())))
+        with contextlib.suppress(FileNotFoundError):
+            kind(place, there, choose)
+            done += 1
+    return done
 
 
 # Kinds of damage: each changes the file and answers which bytes of the chunk cannot be right any more, or None if all
@@ -256,16 +284,9 @@ class Run:
     # Damaging
 
     def locate(self) -> None:
-        chunks = self._server.data[0] / "chunks"
-        with closing(sqlite3.connect(f"file:{chunks / 'index.sqlite'}?mode=ro", uri=True)) as db:
-            for digest, generation, size, segment, place in db.execute(
-                    "SELECT digest, generation, size, segment, place FROM chunk"):
-                if segment:
-                    path, at, data = Path(segment_path(str(chunks), segment)), place, place + HEADER_BYTES
-                else:
-                    path, at, data = chunks / file_name(Digest(digest), generation), 0, FILE_DATA_START
-                assert digest not in self.places, "each content is written once"
-                self.places[digest] = Place(digest, generation, path, at, data, size, not segment)
+        for place in places(self._server.data[0]):
+            assert place.digest not in self.places, "each content is written once"
+            self.places[place.digest] = place
         assert all(digest in self.places for stored in self.objects for digest in stored.digests)
 
     def damage(self, count: int) -> None:
@@ -338,6 +359,15 @@ class Run:
                 wrong.append(f"chunk {name} is whole, and is {'gone' if digest not in held else 'taken for damaged'}")
         self._server.start()
         return wrong
+
+    def fsck(self) -> list[str]:
+        """It names every damaged chunk, as lost or damaged, and no other."""
+        report = admin.run(self._server, "fsck/run", verify=True)
+        named = {finding["digest"] for finding in report["findings"] if finding["severity"] != "note"}
+        damaged = {digest.hex() for digest in self.spans}
+        return [*(f"chunk {digest[:12]} is damaged, and fsck does not say so" for digest in sorted(damaged - named)),
+                *(f"fsck: {finding['text']}" for finding in report["findings"]
+                  if finding["severity"] != "note" and finding["digest"] not in damaged)]
 
     # Mending
 
@@ -431,8 +461,9 @@ def _run(run: Run, server: StaddleProcess, report: Report, count: int, until_cau
     report.violations("damaged while it was down", run.read_all())
     run.damage(count - 2 * third)                     # nobody reads these before the scrub
     report.violations("scrub", run.scrub())
+    report.violations("fsck", run.fsck())
     report.violations("after the scrub", run.read_all())
     report.say(f"damage: {dict(run.kinds)}; seen: {dict(run.seen)}")
     report.violations("mending", run.mend())
     report.violations("at last", run.read_again())
-    report.violations("leftovers", leftovers.check_listed(server))
+    report.violations("leftovers", leftovers.check_listed(server) + admin.fsck(server, thorough=True))

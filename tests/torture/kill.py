@@ -19,7 +19,7 @@ from typing import NamedTuple
 from tests import processes
 from tests.servers import NotReady, StaddleProcess
 from tests.talker import ANSWER_TIMEOUT_S, NotSent, Unanswered
-from tests.torture import admin, checker, leftovers, variants
+from tests.torture import admin, checker, damage, leftovers, variants
 from tests.torture.contents import SIZES
 from tests.torture.report import Report, scratch
 from tests.torture.workload import Workload
@@ -41,6 +41,9 @@ COLLECT_PATIENCE_S = 60.0
 KEPT = 0.5
 """The share of rounds with a keeper."""
 
+ROTTEN = 20
+"""Copies damaged in a round, where that is asked for."""
+
 NO_GRACE = {"STADDLE_READ_GRACE_SECONDS": "0"}
 POLL_S = 0.01
 
@@ -60,20 +63,22 @@ class Back(NamedTuple):
 
 def run(rounds: int, seed: int, *, variant: str = "", victims: tuple[str, ...] = VICTIMS, collect: bool = True,
         quiet: bool = False, parent: Path | None = None, largest: int = SIZES[-1][2], until_caught: bool = False,
-        disks: int = 1, workers: int = 1) -> Report:
-    """With `until_caught` it ends at the first violation. `workers` of the gateway."""
+        disks: int = 1, workers: int = 1, rot: bool = False) -> Report:
+    """With `until_caught` it ends at the first violation. `workers` of the gateway. `rot`: copies on the last disk are
+    damaged in each round, which must not matter while others are good."""
+    assert not rot or disks > 1
     report = Report(f"kill -9, {rounds} rounds" + (f", with the variant {variant!r}" if variant else ""), seed, quiet=quiet)
     with scratch(report, parent, keep=not variant) as folder:
         server = StaddleProcess(folder / "server", data_folders=disks, settings={"workers": str(workers)})
         try:
-            _run(server, report, rounds, seed, variant, victims, collect, largest, until_caught)
+            _run(server, report, rounds, seed, variant, victims, collect, largest, until_caught, rot)
         finally:
             server.kill_all()
     return report
 
 
 def _run(server: StaddleProcess, report: Report, rounds: int, seed: int, variant: str, victims: tuple[str, ...],
-         collect: bool, largest: int, until_caught: bool) -> None:
+         collect: bool, largest: int, until_caught: bool, rot: bool) -> None:
     choose = random.Random(f"kill {seed}")
     broken = variants.environment(server.folder, *filter(None, [variant]))
     server.variables = broken
@@ -83,20 +88,21 @@ def _run(server: StaddleProcess, report: Report, rounds: int, seed: int, variant
     backs: list[Back] = []
     for number, victim in zip(range(1, rounds + 1), _deck(choose, victims), strict=False):
         try:
-            back, line = _round(server, workload, victim, choose)
+            back, line = _round(server, workload, victim, choose, rot)
         except NotReady as error:
             report.violations(f"round {number}, {victim}", [f"not ready again: {error}"])
             return
         backs.append(back)
         wrong = checker.check(workload, everything=number == rounds or number % 10 == 0)
-        wrong += leftovers.check_listed(server)
+        if not rot:                                   # else what is damaged is known to be
+            wrong += leftovers.check_listed(server) + admin.fsck(server)
         if back.ready_s > ready_s_max():
             wrong.append(f"ready only after {back.ready_s:.2f} s")
         report.say(f"{number:4} {victim:10} {line}, {len(wrong)} violations")
         report.violations(f"round {number}, {victim}", wrong)
         if until_caught and report.wrong:
             return
-        if collect and (number % COLLECT_EVERY == 0 or number == rounds):
+        if collect and not rot and (number % COLLECT_EVERY == 0 or number == rounds):
             report.violations(f"collection after round {number}", _collect(server, report))
             server.variables = broken
             _restart(server)
@@ -115,17 +121,19 @@ def _deck(choose: random.Random, victims: tuple[str, ...]) -> Iterator[str]:
         yield from choose.sample(victims, len(victims))
 
 
-def _round(server: StaddleProcess, workload: Workload, victim: str, choose: random.Random) -> tuple[Back, str]:
+def _round(server: StaddleProcess, workload: Workload, victim: str, choose: random.Random, rot: bool) -> tuple[Back, str]:
     before = workload.outcomes
+    _await_nodes(server)
     workload.start()
     keeper = Keeper(server, choose.randrange(1 << 30)) if choose.random() < KEPT else None
     try:
         load_s = choose.uniform(*LOAD_S)
+        rotten = damage.rot(server.data[-1], ROTTEN, choose) if rot else 0
         time.sleep(load_s)                            # the moment of the kill is the experiment: not to be awaited
         killed = time.monotonic()
         pids = kill(server, victim)
         dead = time.monotonic()
-        line = f"after {load_s:.2f} s" + (f" with {keeper.work}" if keeper else "")
+        line = f"after {load_s:.2f} s" + (f" with {keeper.work}" if keeper else "") + (f", {rotten} rotten" if rotten else "")
         if choose.random() < TWICE:
             second_s = choose.uniform(0, TWICE_WITHIN_S)
             time.sleep(second_s)
@@ -206,6 +214,15 @@ def await_ready(server: StaddleProcess, gone: list[int], killed: float) -> float
         time.sleep(POLL_S)
 
 
+def _await_nodes(server: StaddleProcess) -> None:
+    """With several disks the server is ready before all of its nodes are back."""
+    deadline = time.monotonic() + RECOVERY_TIMEOUT_S
+    while any(node["error"] for node in admin.get(server, "node/list")["nodes"]):
+        if time.monotonic() > deadline:
+            raise NotReady("a storage node does not come back")
+        time.sleep(POLL_S)
+
+
 def _await_written(workload: Workload, killed: float) -> float:
     deadline = time.monotonic() + RECOVERY_TIMEOUT_S
     while (at := workload.acknowledged_after(killed)) is None:
@@ -224,6 +241,7 @@ def _collect(server: StaddleProcess, report: Report) -> list[str]:
     done = admin.run(server, "gc/run", now=True)
     wrong = [f"gc run: {error}" for error in done["errors"]]
     wrong += leftovers.await_collected(server, COLLECT_PATIENCE_S)
+    wrong += admin.fsck(server, thorough=True)
     found = leftovers.look(server)
     report.say(f"     collected in {time.monotonic() - began:.1f} s: {len(found.held)} copies held, {len(found.listed)} "
                f"listed, {len(found.orphans)} orphans, {len(wrong)} violations")
