@@ -159,17 +159,17 @@ def restore(file: str, meta: str, nodes: Sequence[Copies], *, cluster: str | Non
 # What is there
 
 @contextmanager
-def locked(meta: str) -> Iterator[None]:
-    """Nobody else uses the folder, if it is there. Raises Refused."""
-    if not os.path.isdir(meta):
+def locked(folder: str) -> Iterator[None]:
+    """Nobody else uses the folder (the metadata's, or one of chunks), if it is there. Raises Refused."""
+    if not os.path.isdir(folder):
         yield
         return
-    fd = os.open(os.path.join(meta, "lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fd = os.open(os.path.join(folder, "lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise Refused(f"a server uses {meta}: stop it first") from error
+            raise Refused(f"a server uses {folder}: stop it first") from error
         yield
     finally:
         os.close(fd)

@@ -24,11 +24,11 @@ from consensus.backup import fingerprint
 from consensus.client import MetadataClient
 from consensus.core.errors import Refused
 from consensus.core.ids import NodeId
-from consensus.disk import Disk
-from consensus.restore import Restored
+from consensus.disk import Disk, make_folder
+from consensus.restore import Restored, locked
 from consensus.server import MetaServer
 from gateway.config import Config
-from gateway.folders import Folders, chunks_of, cluster_secret, node_id
+from gateway.folders import Folders, chunks_of, cluster_secret, name_nodes, node_id
 from storage_node import fsck
 from storage_node.client import NodeClient
 from storage_node.disk_store import DiskStore
@@ -36,6 +36,7 @@ from storage_node.findings import Report
 from storage_node.folder_index import FolderIndex
 from storage_node.fsck import Node
 from storage_node.fsck_nodes import OpenedNode, ServingNode
+from storage_node.index import INDEX_NAME
 from storage_node.server import NodeServer
 
 Progress = Callable[[str, int, int], None]
@@ -69,6 +70,8 @@ async def check(config: Config, *, verify: bool = False, deep: bool = False, rep
     mended: list[str] = []
     if repair:
         mended = await _recount(config, progress)
+        for folder in _data(config):
+            await asyncio.to_thread(_look_for_files, str(chunks_of(folder)))
     async with _opened(config, serving=repair) as (metadata, nodes):
         report = await fsck.run(metadata, nodes, verify=verify, deep=deep, repair=repair, progress=progress)
     if mended:
@@ -80,7 +83,11 @@ async def restore(file: Path, config: Config, *, replace: bool = False, progress
     """Put the metadata back as it was when the backup `file` was made, and check what is there of it. See
     consensus.restore. Raises Refused (a server runs; there is metadata and not `replace`; no backup, or another cluster's),
     Corrupt, FolderError, ClusterError, OSError: then nothing has changed, unless it comes from the check afterwards."""
-    folders = _folders(config)
+    metadata_restore.read_source(str(file))          # before anything is made
+    folders, disk = _folders(config), Disk()
+    for folder in _data(config):
+        await asyncio.to_thread(make_folder, disk, str(folder), "data.mkdir")
+    name_nodes(folders.root, tuple(_data(config)))
     has_secret = (folders.root / "secret").exists()
     cluster = fingerprint(cluster_secret(folders.root)) if has_secret else None
     async with contextlib.AsyncExitStack() as stack:
@@ -106,8 +113,16 @@ async def _recount(config: Config, progress: Progress) -> list[str]:
         if not await metadata.recount():
             return []
     folders = _folders(config)
-    with metadata_restore.locked(str(folders.meta)):
+    with locked(str(folders.meta)):
         return await asyncio.to_thread(_mend, str(folders.meta))
+
+
+def _look_for_files(chunks: str) -> None:
+    """Let the next start compare all files with the index, as after an unclean stop: it takes in what the index lacks."""
+    with locked(chunks), contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(        # a damaged index is made anew
+            sqlite3.connect(os.path.join(chunks, INDEX_NAME), isolation_level=None)) as db:
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("UPDATE state SET value = 0 WHERE name = 'clean'")
 
 
 def _mend(meta: str) -> list[str]:

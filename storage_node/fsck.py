@@ -183,7 +183,7 @@ class _Check:
         self._unreachable: dict[str, str] = {}
         self._damaged: dict[str, Mapping[tuple[bytes, bytes], str]] = {}
         self._suspects: set[Digest] = set()
-        self._misplaced: dict[tuple[str, bytes, bytes], str] = {}
+        self._misplaced: dict[tuple[str, Digest, bytes], str] = {}
         self._waiting: Counter[str] = Counter()
         self._chunks = self._chunk_bytes = self._copies = self._verified = 0
 
@@ -314,36 +314,32 @@ class _Check:
     async def _look_again(self) -> set[Digest]:
         """What is still wrong becomes findings. Answers the digests that have no good copy."""
         problems: dict[Digest, list[Problem]] = {}
-        suspects = set(self._suspects)
+        suspects = self._suspects | {digest for _, digest, _ in self._misplaced}
         for look in range(self._looks):
-            if not suspects and not self._misplaced:
+            if not suspects:
                 break
             await asyncio.sleep(self._pause_s)
             self._progress("looking again", look + 1, self._looks)
-            for name, node in self._nodes.items():
-                if name not in self._unreachable:
-                    self._damaged[name] = await node.damaged()
-            for digest in list(suspects):
-                problems[digest] = await self._judge_now(digest)
-                if not problems[digest]:
-                    suspects.discard(digest)
             await self._look_at_places()
+            await self._ask_for_damage()
+            for digest in suspects:
+                problems[digest] = await self._judge_now(digest)
             await self._leave_out_released(problems)
             suspects = {digest for digest in suspects if problems[digest]}
-            if suspects and all(problem.kind == "short" for digest in suspects for problem in problems[digest]):
+            if all(problem.kind == "short" for digest in suspects for problem in problems[digest]):
                 break                    # known to the metadata, and waited for by it
-        missing = set()
         for digest in sorted(suspects):
-            for problem in problems[digest]:
-                self._found.add(problem.kind, problem.text, digest=digest, generation=problem.generation, node=problem.node)
-                if problem.kind == "missing":
-                    missing.add(digest)
-        for (name, raw, generation), why in sorted(self._misplaced.items()):
-            if (raw, generation) not in self._damaged.get(name, {}):
-                self._found.add("place", f"chunk {raw.hex()[:16]} on node {name}: {why}", digest=raw, generation=generation,
-                                node=name)
-                missing |= await self._lost_with(Digest(raw), name, generation)
-        return missing
+            for kind, text, _, generation, node in problems[digest]:
+                self._found.add(kind, text, digest=digest, generation=generation, node=node)
+        return {digest for digest in suspects if any(problem.kind == "missing" for problem in problems[digest])}
+
+    async def _ask_for_damage(self) -> None:
+        for name, node in self._nodes.items():
+            if name not in self._unreachable:
+                known = dict(await node.damaged())
+                known.update({(digest, generation): why for (holder, digest, generation), why in self._misplaced.items()
+                              if holder == name})
+                self._damaged[name] = known
 
     async def _judge_now(self, digest: Digest) -> list[Problem]:
         row: ChunkPlace | None = await self._metadata.read(queries.chunk_place, digest)
@@ -352,7 +348,14 @@ class _Check:
             if name not in self._unreachable:
                 page = await node.inventory((digest, b""), PAGE)
                 copies[name] = [copy for copy in page if copy.digest == digest]
-        return judge(digest, row, copies, self._damaged, set(self._unreachable))
+        found = judge(digest, row, copies, self._damaged, set(self._unreachable))
+        misplaced = {(holder, generation): why for (holder, raw, generation), why in self._misplaced.items() if raw == digest}
+        found = [problem._replace(kind="place") if problem.kind == "damaged" and (problem.node, problem.generation) in misplaced
+                 else problem for problem in found]
+        told = {(problem.node, problem.generation) for problem in found}
+        return found + [
+            Problem("place", f"chunk {digest.hex()[:16]} on node {holder}: {why}", digest, generation, holder)
+            for (holder, generation), why in misplaced.items() if (holder, generation) not in told]
 
     async def _leave_out_released(self, problems: dict[Digest, list[Problem]]) -> None:
         """Copies of which the node is still to be told that they are listed no more: it learns of them when it asks."""
@@ -376,21 +379,10 @@ class _Check:
         for key in list(self._misplaced):
             name, digest, generation = key
             node = self._nodes[name]
-            copy = await node.find(Digest(digest), generation)
+            copy = await node.find(digest, generation)
             if copy is None or node.folder is None or (
                     await asyncio.to_thread(examine, node.folder, copy)) is None:
                 del self._misplaced[key]
-
-    async def _lost_with(self, digest: Digest, name: str, generation: bytes) -> set[Digest]:
-        """The digest, if this bad copy was its last one."""
-        row: ChunkPlace | None = await self._metadata.read(queries.chunk_place, digest)
-        if row is None or row.generation.pack() != generation:
-            return set()
-        bad = {node for node, raw, packed in self._misplaced if (raw, packed) == (digest, generation)}
-        if set(row.nodes) - bad:
-            return set()
-        self._found.add("missing", f"no good copy of chunk {digest.hex()[:16]} is left", digest=digest, generation=generation)
-        return {digest}
 
     async def _affected(self, missing: set[Digest]) -> tuple[int, list[Affected]]:
         path = self._metadata.file

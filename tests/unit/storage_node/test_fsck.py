@@ -148,7 +148,7 @@ SEEDED: list[tuple[Damage, set[str], list[str]]] = [
     (a_header_rots, {"place", "missing"}, ["small"]),
     (a_segment_goes, {"place", "missing"}, ["other", "small"]),
     (an_index_row_goes, {"location", "missing"}, ["small"]),
-    (an_index_row_has_another_size, {"size", "missing", "place"}, ["small"]),
+    (an_index_row_has_another_size, {"size", "missing"}, ["small"]),
     (a_copy_is_noted_damaged, {"damaged", "missing"}, ["small"]),
     (a_settled_copy_that_nobody_knows, {"orphan"}, []),
     (a_row_of_the_metadata_goes, {"metadata", "orphan"}, []),
