@@ -9,7 +9,7 @@ ROUNDS ?= 100
 OPS    ?= 100000
 CHUNKS ?= 1000
 
-.PHONY: run dev test unit check format docs clients bench crash million torture torture-model torture-damage torture-power torture-syncs torture-controls clean help
+.PHONY: run dev test unit check format docs clients bench crash million torture torture-model torture-damage torture-power torture-syncs torture-controls faults clean help
 
 help:                       ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -72,6 +72,10 @@ torture-power: $(VENV)/.test    ## power cuts, then torn writes, under load (nee
 torture-syncs: ROUNDS = 20
 torture-syncs: $(VENV)/.test    ## syncs that fail, and power cuts after them (needs a C compiler): ROUNDS=20 SEED=1
 	$(BIN)/python -m tests.torture failed-syncs --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
+
+faults: ROUNDS = 10
+faults: $(VENV)/.test       ## disks that fill up or turn read-only under load (needs root): make faults ROUNDS=10 SEED=1
+	ROUNDS=$(ROUNDS) $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m tests.faults
 
 torture-controls: $(VENV)/.test  ## products that break a rule on purpose, each to be caught: SEED=1
 	$(BIN)/python -m tests.torture controls $(if $(SEED),--seed $(SEED))

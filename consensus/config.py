@@ -52,8 +52,9 @@ PING_S = 15.0
 COMMIT_DEADLINE_S = 30.0
 """A commit without an answer for so long is given up as unknown: below the minute after which S3 clients give up."""
 
-SERVING_WAIT_S = 5.0
-"""A read waits this long for its member to come back (a restart takes about a second), then it is Unavailable."""
+SERVING_WAIT_S = 10.0
+"""A read waits this long for its member to come back (a restart takes about a second, several on a machine that is busy),
+then it is Unavailable."""
 
 BUSY_WAIT_S = 2.0
 """SQLite's BUSY and READONLY_* pass within a checkpoint or a recovery; longer means damage."""

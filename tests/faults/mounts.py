@@ -72,6 +72,16 @@ class Mounted:
                 run("umount", "--lazy", str(self.path))
 
 
+class Plain(Mounted):
+    """No disk of its own: for faults that the shim makes."""
+
+    def _mount(self) -> None:
+        """It is on the disk that the folder is on."""
+
+    def close(self) -> None:
+        """Nothing was mounted."""
+
+
 class Tmpfs(Mounted):
     """Its size is changed in place, so that filling it takes no memory."""
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.faults.mounts import MIB, Ext4, Mounted, Tmpfs
+from tests.faults.mounts import MIB, Ext4, Mounted, Plain, Tmpfs
 from tests.servers import StaddleProcess
 from tests.talker import NotSent, Talker, Unanswered
 from tests.torture.checker import check
@@ -82,10 +82,10 @@ CASES = [
          lambda fault: fault.disks[0].writable()),
     Case("the second of two disks mounted read-only", 2, Tmpfs, lambda fault: fault.disks[1].read_only(),
          lambda fault: fault.disks[1].writable()),
-    Case("chunks read-only, open files too", 1, Tmpfs, lambda fault: fault.refuse("chunks/*"), Fault.relent),
-    Case("metadata read-only, open files too", 1, Tmpfs, lambda fault: fault.refuse("meta/*"), Fault.relent),
-    Case("all read-only, open files too", 1, Tmpfs, lambda fault: fault.refuse("chunks/*", "meta/*"), Fault.relent),
-    Case("all writes fail with EIO", 1, Tmpfs, lambda fault: fault.refuse("chunks/*", "meta/*", error=errno.EIO),
+    Case("chunks read-only, open files too", 1, Plain, lambda fault: fault.refuse("chunks/*"), Fault.relent),
+    Case("metadata read-only, open files too", 1, Plain, lambda fault: fault.refuse("meta/*"), Fault.relent),
+    Case("all read-only, open files too", 1, Plain, lambda fault: fault.refuse("chunks/*", "meta/*"), Fault.relent),
+    Case("all writes fail with EIO", 1, Plain, lambda fault: fault.refuse("chunks/*", "meta/*", error=errno.EIO),
          Fault.relent),
 ]
 
