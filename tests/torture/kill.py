@@ -7,6 +7,7 @@ compaction, scrub and backups are under way when the kill comes. Every COLLECT_E
 dropped, what nobody refers to is collected by a hurried server, and then nothing may be left over.
 """
 
+import contextlib
 import os
 import random
 import signal
@@ -38,6 +39,7 @@ TWICE_WITHIN_S = 1.0
 AFTERWARDS_S = 0.3
 COLLECT_EVERY = 25
 COLLECT_PATIENCE_S = 60.0
+KEEPER_PAUSE_S = 0.05
 KEPT = 0.5
 """The share of rounds with a keeper."""
 
@@ -178,10 +180,9 @@ class Keeper:
                 ("gc/run", {"now": False}), ("gc/run", {"now": True}), ("node/compact", {"dead_percent": 1}),
                 ("scrub/run", {"full_speed": True}), ("backup/create", {"name": f"b{number}"}),
                 ("backup/delete", {"name": f"b{number - 1}"})))
-            try:
+            with contextlib.suppress(NotSent, Unanswered, AssertionError):      # it is the clients' objects that count
                 admin.run(self._server, self.work, **fields)
-            except (NotSent, Unanswered, AssertionError):
-                time.sleep(POLL_S)                    # it is the clients' objects that count
+            self._stopping.wait(KEEPER_PAUSE_S)
 
 
 def kill(server: StaddleProcess, victim: str) -> list[int]:
