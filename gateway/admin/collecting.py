@@ -13,8 +13,8 @@ from gateway.s3.times import iso8601
 COPIES_SHOWN_MAX = 100
 """Named one by one, for each node; all are counted."""
 
-PAGES_MAX = 10_000
-"""Pages of 300 copies that a report counts: three million. Beyond, it says that there are more."""
+PAGES_MAX = 1000
+"""Pages of 300 copies that a report counts: a few seconds. Beyond, it says that there are more."""
 
 WHY = {
     "upload": "their upload is under way: a commit may still bring them",

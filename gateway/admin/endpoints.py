@@ -7,8 +7,8 @@ since names of objects hold any character.
 from gateway.admin import backups, buckets, checking, collecting, nodes, objects, scrubbing, users
 from gateway.admin.table import Endpoint
 
-_USER = ("NoSuchUser", "ConfiguredIdentity")
-_KEY = ("NoSuchAccessKey", "ConfiguredIdentity")
+_USER = ("NoSuchUser", "ConfiguredIdentity", "NotYetEverywhere")
+_KEY = ("NoSuchAccessKey", "ConfiguredIdentity", "NotYetEverywhere")
 _OBJECT = ("NoSuchBucket", "NoSuchKey", "NoSuchVersion")
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -18,9 +18,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("POST", "user/change", users.change_user, _USER),
     Endpoint("POST", "user/delete", users.delete_user, _USER),
     Endpoint("GET", "key/list", users.list_keys, ("NoSuchUser",)),
-    Endpoint("POST", "key/create", users.create_key, (*_USER, "AccessKeyExists")),
+    Endpoint("POST", "key/create", users.create_key, ("NoSuchUser", "ConfiguredIdentity", "AccessKeyExists")),
     Endpoint("POST", "key/change", users.change_key, _KEY),
-    Endpoint("POST", "key/rotate", users.rotate_key, _KEY),
+    Endpoint("POST", "key/rotate", users.rotate_key, ("NoSuchAccessKey", "ConfiguredIdentity")),
     Endpoint("POST", "key/delete", users.delete_key, _KEY),
     Endpoint("GET", "bucket/list", buckets.list_buckets),
     Endpoint("GET", "bucket/stat", buckets.stat_bucket, ("NoSuchBucket",)),

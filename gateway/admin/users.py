@@ -46,13 +46,13 @@ async def list_users(ctx: AdminContext, asked: values.Page) -> values.UserList:
 
 async def show_user(ctx: AdminContext, asked: values.OneUser) -> values.UserInfo:
     """Show one user with its access keys."""
+    user = await ctx.metadata.user(asked.name)
+    if user is not None:
+        return _info(user, await ctx.metadata.keys_of(user.name))
     for known in _configured(ctx):
         if known.name == asked.name:
             return known
-    user = await ctx.metadata.user(asked.name)
-    if user is None:
-        raise _no_user(asked.name)
-    return _info(user, await ctx.metadata.keys_of(user.name))
+    raise _no_user(ctx, asked.name)
 
 
 async def create_user(ctx: AdminContext, asked: values.CreateUser) -> values.UserInfo:
@@ -68,7 +68,6 @@ async def create_user(ctx: AdminContext, asked: values.CreateUser) -> values.Use
 
 async def change_user(ctx: AdminContext, asked: values.ChangeUser) -> values.UserInfo:
     """Change a user: its names, whether it is an admin, whether it is disabled."""
-    _not_configured(ctx, asked.name)
     await _commit(ctx, commands.ChangeUser(
         name=asked.name, display_name=asked.display_name, email=asked.email, admin=asked.admin, disabled=asked.disabled,
     ), asked.name)
@@ -77,7 +76,6 @@ async def change_user(ctx: AdminContext, asked: values.ChangeUser) -> values.Use
 
 async def delete_user(ctx: AdminContext, asked: values.OneUser) -> values.Done:
     """Delete a user and its keys. Its buckets stay, with its account."""
-    _not_configured(ctx, asked.name)
     await _commit(ctx, commands.DeleteUser(name=asked.name), asked.name)
     return values.Done()
 
@@ -98,23 +96,20 @@ async def create_key(ctx: AdminContext, asked: values.CreateKey) -> values.NewKe
 
 async def change_key(ctx: AdminContext, asked: values.ChangeKey) -> values.Done:
     """Disable an access key, or enable it again."""
-    _key_not_configured(ctx, asked.access_key)
     await _commit(ctx, commands.ChangeKey(access_key=asked.access_key, disabled=asked.disabled), "", replaces=asked.access_key)
     return values.Done()
 
 
 async def rotate_key(ctx: AdminContext, asked: values.OneKey) -> values.NewKey:
     """Replace an access key by a new one of the same user, in one step. The secret is shown this once."""
-    _key_not_configured(ctx, asked.access_key)
     old = await ctx.metadata.access_key(asked.access_key)
     if old is None:
-        raise _no_key(asked.access_key)
+        raise _no_key(ctx, asked.access_key)
     return await _new_key(ctx, old.user, "", "", replaces=old.access_key)
 
 
 async def delete_key(ctx: AdminContext, asked: values.OneKey) -> values.Done:
     """Delete an access key."""
-    _key_not_configured(ctx, asked.access_key)
     await _commit(ctx, commands.DeleteKey(access_key=asked.access_key), "", replaces=asked.access_key)
     return values.Done()
 
@@ -126,7 +121,6 @@ async def owner_of(ctx: AdminContext, name: str) -> Owner:
 
 
 async def _new_key(ctx: AdminContext, user: str, access_key: str, secret_key: str, *, replaces: str = "") -> values.NewKey:
-    _not_configured(ctx, user)
     if secret_key and not SECRET_CHARACTERS_MIN <= len(secret_key) <= SECRET_CHARACTERS_MAX:
         raise AdminError("InvalidArgument", f"A secret key has {SECRET_CHARACTERS_MIN} to {SECRET_CHARACTERS_MAX} characters.")
     access_key, secret_key = access_key or new_access_key(), secret_key or new_secret_key()
@@ -147,11 +141,11 @@ async def _commit(ctx: AdminContext, command: commands.AnyCommand, name: str, ac
         case UserExists():
             raise AdminError("UserExists", f"There is a user {name!r} already.")
         case NoUser():
-            raise _no_user(name)
+            raise _no_user(ctx, name)
         case KeyExists():
             raise AdminError("AccessKeyExists", f"The access key {access_key} is in use. Leave it away for a new one.")
         case NoAccessKey():
-            raise _no_key(replaces)
+            raise _no_key(ctx, replaces)
         case _:
             raise AssertionError(f"unexpected outcome {outcome!r}")
 
@@ -167,28 +161,23 @@ async def _tell(ctx: AdminContext, command: commands.AnyCommand) -> None:
         log.warning("%s", error, extra={"request_id": ctx.request_id})
 
 
-def _no_user(name: str) -> AdminError:
+def _no_user(ctx: AdminContext, name: str) -> AdminError:
+    """None that the metadata knows: only the configuration can change those that it has."""
+    for source, identity in ctx.admin.configured():
+        if identity.name == name:
+            return AdminError("ConfiguredIdentity", f"The user {name!r} {_SOURCE_TEXT[source]}")
     return AdminError("NoSuchUser", f"There is no user {name!r}; `staddle user list` shows them.")
 
 
-def _no_key(access_key: str) -> AdminError:
+def _no_key(ctx: AdminContext, access_key: str) -> AdminError:
+    for source, identity in ctx.admin.configured():
+        if identity.access_key == access_key:
+            return AdminError("ConfiguredIdentity", f"This key of {identity.name!r} {_SOURCE_TEXT[source]}")
     return AdminError("NoSuchAccessKey", f"There is no access key {access_key}; `staddle key list` shows them.")
 
 
-def _not_configured(ctx: AdminContext, name: str) -> None:
-    for source, identity in ctx.admin.configured():
-        if identity.name == name:
-            raise AdminError("ConfiguredIdentity", f"The user {name!r} {_SOURCE_TEXT[source]}")
-
-
-def _key_not_configured(ctx: AdminContext, access_key: str) -> None:
-    for source, identity in ctx.admin.configured():
-        if identity.access_key == access_key:
-            raise AdminError("ConfiguredIdentity", f"This key of {identity.name!r} {_SOURCE_TEXT[source]}")
-
-
 _SOURCE_TEXT = {
-    "root": "comes from the file DIR/root-key or from the environment: change it there (docs/OPERATIONS.md, Keys).",
+    "root": "comes from the file DIR/root-key or from the environment: change it there (docs/OPERATIONS.md, Users and keys).",
     "configuration": "comes from the configuration file: change it there and start the server again.",
 }
 

@@ -1,7 +1,7 @@
 """`staddle object`: files in and out of buckets without another S3 client, and what lies behind an object.
 
-Looking and deleting goes over the admin API, so that a keeper reaches every account's buckets; bytes go over S3 itself,
-with the rights of the key that signs.
+Looking and deleting goes over the admin API, so that a keeper reaches every account's buckets; for others, and for bytes,
+over S3 itself, with the rights of the key that signs.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import IO, Annotated, Any
 import typer
 
 from gateway.admin import values
-from gateway.cli import printing
+from gateway.cli import printing, without_admin
 from gateway.cli.commands import FOUND_SOMETHING, Server, Yes, remote
 from gateway.cli.keys import CommandError
 from gateway.cli.s3 import Place, client, explained, is_place, place
@@ -67,7 +67,9 @@ def stat(server: Server, at: At, version_id: Version = "") -> None:
     Example: staddle object stat s3://photos/2024/sea.jpg
     """
     where = place(at, key=True)
-    found = server.get("object/stat", values.ObjectStat, bucket=where.bucket, key=where.key, version_id=version_id)
+    found = without_admin.either(
+        lambda: server.get("object/stat", values.ObjectStat, bucket=where.bucket, key=where.key, version_id=version_id),
+        lambda: without_admin.stat(server, where, version_id))
 
     def people() -> None:
         printing.print_fields([
@@ -126,7 +128,7 @@ def delete(server: Server, at: At, version_id: Version = "", recursive: Recursiv
     """
     where = place(at, key=not recursive)
     if not recursive:
-        gone = server.post("object/delete", values.Deleted, bucket=where.bucket, key=where.key, version_id=version_id)
+        gone = _delete(server, where, version_id)
         if not gone.existed and not gone.delete_marker:
             raise CommandError(f"there is no object {where}.", code="NoSuchKey")
         server.show(gone, lambda: printing.say(
@@ -137,7 +139,7 @@ def delete(server: Server, at: At, version_id: Version = "", recursive: Recursiv
     with printing.progress(f"deleting {where}") as bar:
         for page in _pages(server, where, ""):
             for entry in page.objects:
-                server.post("object/delete", values.Deleted, bucket=where.bucket, key=entry.key)
+                _delete(server, Place(where.bucket, entry.key), "")
                 count += 1
                 bar.show({"done": count})
     server.show({"deleted": count}, lambda: printing.say(f"{count} object(s) deleted."))
@@ -246,12 +248,24 @@ def copy(
 def _pages(server: Server, where: Place, delimiter: str) -> Iterator[values.ObjectList]:
     after = ""
     while True:
-        page = server.get("object/list", values.ObjectList, bucket=where.bucket, prefix=where.key, delimiter=delimiter,
-                          after=after)
+        try:
+            page = server.get("object/list", values.ObjectList, bucket=where.bucket, prefix=where.key, delimiter=delimiter,
+                              after=after)
+        except CommandError as error:
+            if error.code != "AccessDenied" or after:
+                raise
+            yield from without_admin.objects(server, where, delimiter)
+            return
         yield page
         after = page.next
         if not after:
             return
+
+
+def _delete(server: Server, where: Place, version_id: str) -> values.Deleted:
+    return without_admin.either(
+        lambda: server.post("object/delete", values.Deleted, bucket=where.bucket, key=where.key, version_id=version_id),
+        lambda: without_admin.delete(server, where, version_id))
 
 
 def _cat(server: Server, where: Place, version_id: str) -> None:

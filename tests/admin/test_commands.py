@@ -123,6 +123,22 @@ def test_files_go_in_and_out_without_another_client(staddle: Staddle, tmp_path: 
     staddle.done("bucket", "delete", "cli-files")
 
 
+def test_users_who_are_no_admins_manage_their_own_files(staddle: Staddle, s3: Any) -> None:
+    own = keys(staddle.json("user", "create", "erin")["key"])
+    staddle.done("bucket", "create", "erins", "--user", "erin")
+    for key in ("dir/one", "dir/two", "three"):
+        staddle.done("object", "put", "-", f"s3://erins/{key}", input=b"erin", **own)
+    assert staddle.json("object", "ls", "s3://erins", **own)["prefixes"] == ["dir/"]
+    assert [entry["size"] for entry in staddle.json("object", "ls", "s3://erins", "-r", **own)["objects"]] == [4, 4, 4]
+    assert staddle.json("object", "stat", "s3://erins/three", **own)["size"] == 4
+    assert "no object" in staddle.refused("object", "stat", "s3://erins/none", **own)
+    staddle.done("object", "rm", "s3://erins/three", **own)
+    assert "2 object(s) deleted" in staddle.done("object", "rm", "-r", "s3://erins/", "--yes", **own).out
+    s3.create_bucket(Bucket="not-erins")
+    for command in (("ls", "s3://not-erins"), ("stat", "s3://not-erins/k"), ("rm", "s3://not-erins/k"), ("cat", "s3://not-erins/k")):
+        assert "belongs to another account" in staddle.refused("object", *command, **own)
+
+
 def test_a_file_that_was_there_stays_when_the_object_cannot_be_had(staddle: Staddle, tmp_path: Path) -> None:
     staddle("bucket", "create", "cli-stays")
     file = tmp_path / "kept"
