@@ -86,6 +86,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     root: Identity
     host: str
     port: int
+    restarted: bool = False       # it has been ready before: what is beside the store must not keep it from coming back
     alone: bool = False           # the machine's only gateway, in a process with all other roles (gateway/single.py)
 
     @property
@@ -159,6 +160,7 @@ class GatewayRole:
         limits = Limits(connections_max=config.connections_max, requests_max=config.requests_max,
                         shutdown_s=float(config.shutdown_seconds))
         auth = AuthSettings(region=config.region, any_region=config.any_region, signature_v2=config.signature_v2)
+        self._restarted = launch.restarted
         self._counters = Counters()
         self._server_log = None if config.access_log is None else ServerLog(config.access_log, self._bucket_owner)
         workers = [f"gateway-{number}" for number in range(1, config.gateway_workers + 1)]
@@ -181,7 +183,7 @@ class GatewayRole:
             try:
                 self._server_log.open()
             except OSError as error:
-                raise Refused(f"setting 'access_log': cannot write {error.filename}: {error.strerror}") from error
+                self._beside(f"setting 'access_log': cannot write {error.filename}: {error.strerror}", error)
         await self._metadata.start()
         await self._peer.start()              # before identities are read: see gateway/peers.py
         await self._identities.start()
@@ -190,7 +192,7 @@ class GatewayRole:
             try:
                 await self._metrics_server.start()
             except OSError as error:
-                raise Refused(f"setting 'metrics_listen': cannot listen there: {error.strerror}") from error
+                self._beside(f"setting 'metrics_listen': cannot listen there: {error.strerror}", error)
         await self.server.start()
 
     async def stop(self) -> None:
@@ -207,6 +209,12 @@ class GatewayRole:
     async def reload(self) -> None:
         """Read the identities again: another worker has changed them. Raises ClusterError."""
         await self._identities.reload()
+
+    def _beside(self, sentence: str, error: OSError) -> None:
+        """What is wrong at the first start is a slip of the pen, and is said by not starting. Later, the store comes first."""
+        if not self._restarted:
+            raise Refused(sentence) from error
+        log.error("%s", sentence)
 
     def hang_up(self) -> None:
         """SIGHUP: whoever moved the access log away wants a new one."""

@@ -102,6 +102,8 @@ class Supervisor:
                 return
             if ready_s > STEADY_S:
                 delay_s = RESTART_DELAY_S_MIN
+            if ready_s:
+                launch = msgspec.structs.replace(launch, restarted=True)
             log.warning("%s ended with status %d; starting it again in %.1f s", launch.name, status, delay_s,
                         extra={"child": launch.name, "status": status})
             await anyio.sleep(delay_s)

@@ -152,17 +152,14 @@ class ServerLog:
         now = time.monotonic()
         if now >= self._owners_until or len(self._owners) > OWNERS_MAX:
             self._owners, self._owners_until = {"": "-"}, now + OWNERS_BELIEVED_S
-        found = {}
-        for bucket in buckets:
-            owner = self._owners.get(bucket)
-            if owner is None:
-                try:
-                    owner = _field(await self._owner_of(bucket))
-                except ClusterError:
-                    owner = "-"
+        found = {bucket: self._owners.get(bucket, "-") for bucket in buckets}
+        try:
+            for bucket in buckets - self._owners.keys():
+                owner = found[bucket] = _field(await self._owner_of(bucket))
                 if owner != "-":
                     self._owners[bucket] = owner
-            found[bucket] = owner
+        except ClusterError:
+            pass                          # it would not answer for the next one either, and each time it is waited for
         return found
 
     def _append(self, data: bytes) -> None:

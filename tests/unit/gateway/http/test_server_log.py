@@ -9,15 +9,17 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
 import boto3
 import pytest
 from botocore.client import BaseClient
 from botocore.config import Config
+from hypothesis import example, given, strategies
 
 from consensus.core.errors import Unavailable
+from gateway.auth import Mechanism
 from gateway.folders import ROOT_USER_ID
 from gateway.http import server_log
 from gateway.http.server_log import LINES_MAX, ServerLog
@@ -183,10 +185,50 @@ def test_a_log_that_cannot_be_written_is_said_at_the_start(tmp_path: Path) -> No
     assert "setting 'access_log'" in server.log()
 
 
+def test_a_log_that_is_lost_later_does_not_keep_a_worker_from_coming_back(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    with serving(tmp_path / "server", settings={"access_log": str(folder / "log"), "workers": "1"}) as server:
+        (folder / "log").unlink()
+        folder.rmdir()
+        killed = server.kill("gateway")
+        deadline = time.monotonic() + PATIENCE_S * 2
+        while server.roles()["gateway"] in ([killed], []) or not server.ready():
+            assert server.running, server.log()
+            assert time.monotonic() < deadline, server.log()
+            time.sleep(0.02)
+        assert "setting 'access_log'" in server.log()
+
+
 def test_a_closed_terminal_ends_a_server_without_access_log(tmp_path: Path) -> None:
     with serving(tmp_path, settings={"workers": "1"}) as server:
         os.kill(server.pid, signal.SIGHUP)
         assert server.wait_ended() == -signal.SIGHUP
+
+
+texts = strategies.text(strategies.characters(codec="latin-1"), max_size=40)
+raw = strategies.binary(max_size=40)
+
+
+@given(method=strategies.sampled_from(["GET", "PUT", "M-SEARCH"]), target=raw, query=raw, agent=texts, referer=texts, host=texts,
+       key=strategies.text(max_size=20), bucket=texts, user=strategies.text(max_size=20), version=strategies.text(max_size=10),
+       length=texts)
+@example(method="GET", target=b"/b/k\n", query=b'"', agent='"\r\n', referer="\x85\xa0", host=" ", key="\u2028", bucket="",
+         user="\n- -", version='"', length="7\n")
+def test_whatever_clients_send_is_one_line_of_so_many_fields(
+    method: str, target: bytes, query: bytes, agent: str, referer: str, host: str, key: str, bucket: str, user: str, version: str,
+    length: str,
+) -> None:
+    headers = {"host": host, "user-agent": agent, "referer": referer, "content-length": length}
+    asked = SimpleNamespace(bucket=bucket, key=key, query={"versionId": version})
+    who = SimpleNamespace(mechanism=Mechanism.V4_QUERY, user_id=user)
+    rest = server_log._fields(exchange(target, headers=headers, method=method, query=query), "ID", cast(Any, asked),
+                              cast(Any, who), "PutObject", 200, "", Reply(), 1.0, 1.5)
+    line = f"- {server_log._field(bucket)} [06/Feb/2019:00:00:38 +0000] {rest}"
+    assert line.isascii()
+    assert line.isprintable() or line[:-1].isprintable()
+    assert LINE.fullmatch(line[:-1]) is not None, line
+    assert line.endswith("\n")
 
 
 # The file itself
