@@ -8,6 +8,7 @@ the server restarted now and then; and when everything was collected, the disk m
 
 import asyncio
 import base64
+import dataclasses
 import hashlib
 import random
 import tempfile
@@ -17,6 +18,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 from sqlite3 import connect
+
+import msgspec
 
 from consensus.audit import recount
 from gateway.s3.errors import S3Error
@@ -42,7 +45,7 @@ KEYS_A_WORKER = 12
 PHASE = 1000
 """Operations between two comparisons of everything."""
 
-RESTART = 0.1
+RESTART = 0.2
 COLLECT = 0.2
 """The chance of each after a phase."""
 
@@ -50,6 +53,9 @@ UPLOADS_MAX = 3
 COPIES_MAX = 10**6
 COLLECT_ROUNDS_MAX = 100
 """Each asks about 900 copies: many more than there ever are."""
+
+CUTS = (SETTINGS.chunk_bytes, 400_000)
+"""Sizes of chunks; another start may choose the other. (Bodies of up to 256 KiB are one chunk, whatever the setting.)"""
 
 BUCKETS = {"plain": NEVER, "versions": ENABLED, "paused": SUSPENDED}
 
@@ -88,7 +94,7 @@ class Worker:
         content = self._content()
         answer = await self._ask("PutObject", "PUT", f"{name}/{key}", content.bytes())
         self._expect(answer.headers["etag"], f'"{content.md5}"', "the ETag of a PUT")
-        self._model(name).put(key, value_of(content), self._version(name, answer))
+        self._model(name).put(key, value_of(content, self._run.cut), self._version(name, answer))
 
     async def _put_if(self) -> None:
         name, key = self._bucket(), self._key()
@@ -102,7 +108,7 @@ class Worker:
         answer = await self._ask_or_code("PutObject", "PUT", f"{name}/{key}", content.bytes(), headers)
         self._expect(answer if isinstance(answer, str) else "", code, f"PUT {key} with {headers}")
         if not isinstance(answer, str):
-            self._model(name).put(key, value_of(content), self._version(name, answer))
+            self._model(name).put(key, value_of(content, self._run.cut), self._version(name, answer))
 
     async def _get(self) -> None:
         name, key = self._bucket(), self._key()
@@ -168,7 +174,7 @@ class Worker:
             content, number = self._content(), self._choose.randrange(1, 5)
             answer = await self._ask("UploadPart", "PUT", self._part_url(id, upload, number), content.bytes())
             self._expect(answer.headers["etag"], f'"{content.md5}"', "the ETag of a part")
-            upload.parts[number] = value_of(content)
+            upload.parts[number] = value_of(content, self._run.cut)
 
     async def _part_copy(self) -> None:
         found, name, key = self._upload(), self._bucket(), self._key()
@@ -283,11 +289,12 @@ class Run:
     def __init__(self, folder: Path, seed: int, report: Report) -> None:
         self._folder, self.seed, self._report = folder, seed, report
         self._choose = random.Random(f"phases {seed}")
-        self.reference = Reference(SETTINGS.chunk_bytes)
+        self.reference = Reference()
         self.pool = [Content(f"{seed}/pool/{number}", round(30_000 ** self._choose.random())) for number in range(40)]
         self.large = [Content(f"{seed}/large/{number}", SETTINGS.chunk_bytes * (number + 1) // 2 + number)
                       for number in range(1, 5)]
         self.workers = [Worker(self, number) for number in range(WORKERS)]
+        self.cut = CUTS[0]
         self.operations = self.collections = self.restarts = 0
 
     async def run(self, operations: int) -> None:
@@ -311,6 +318,9 @@ class Run:
     async def _start(self) -> None:
         self._roles = Roles(self._folder, Unsynced())
         await self._roles.__aenter__()
+        self.cut = self._choose.choice(CUTS)
+        settings = dataclasses.replace(self._roles.services.settings, chunk_bytes=self.cut)
+        self._roles.services = msgspec.structs.replace(self._roles.services, settings=settings)
 
     async def ask(self, operation: str, method: str, url: str, data: bytes = b"",
                   headers: dict[str, str] | None = None) -> Answer:

@@ -1,6 +1,6 @@
 """S3 as it should be, in memory: buckets, versions, uploads, and which chunks must be on the disk for them. Pure.
 
-Written from S3's rules and from how bodies are cut (chunks of a fixed size from the body's start), knowing nothing of how
+Written from S3's rules and from how bodies are cut (chunks of one size from the body's start on), knowing nothing of how
 the product does it.
 """
 
@@ -17,9 +17,10 @@ NEVER, ENABLED, SUSPENDED = "", "Enabled", "Suspended"
 
 
 class Slice(NamedTuple):
-    """Bytes `start` to `start + length` of a content that was stored as a whole."""
+    """Bytes `start` to `start + length` of a content that was stored as a whole, in chunks of `cut` bytes."""
 
     content: Content
+    cut: int
     start: int
     length: int
 
@@ -41,8 +42,8 @@ class Value(NamedTuple):
         return b"".join([piece.bytes for piece in self.slices])
 
 
-def value_of(content: Content) -> Value:
-    return Value((Slice(content, 0, content.size),), content.size, content.sha256, content.md5)
+def value_of(content: Content, cut: int) -> Value:
+    return Value((Slice(content, cut, 0, content.size),), content.size, content.sha256, content.md5)
 
 
 def part_of(value: Value, start: int, end: int) -> Value:
@@ -51,7 +52,7 @@ def part_of(value: Value, start: int, end: int) -> Value:
     for piece in value.slices:
         low, high = max(start, at), min(end, at + piece.length)
         if low < high:
-            slices.append(Slice(piece.content, piece.start + low - at, high - low))
+            slices.append(Slice(piece.content, piece.cut, piece.start + low - at, high - low))
         at += piece.length
     data = value.bytes[start:end]
     return Value(tuple(slices), end - start, hashlib.sha256(data).hexdigest(), hashlib.md5(data).hexdigest())
@@ -124,7 +125,6 @@ class Upload:
 
 @dataclass
 class Reference:
-    chunk_bytes: int
     buckets: dict[str, Bucket] = field(default_factory=dict)
     uploads: dict[str, Upload] = field(default_factory=dict)
 
@@ -135,14 +135,13 @@ class Reference:
         pieces = {piece for value in values for piece in value.slices if piece.length}
         live: dict[str, int] = {}
         for piece in pieces:
-            chunks = _chunks(piece.content, self.chunk_bytes)
-            first, last = piece.start // self.chunk_bytes, (piece.start + piece.length - 1) // self.chunk_bytes
-            live.update(chunks[first:last + 1])
+            first, last = piece.start // piece.cut, (piece.start + piece.length - 1) // piece.cut
+            live.update(_chunks(piece.content, piece.cut)[first:last + 1])
         return live
 
 
-@functools.lru_cache(100_000)
-def _chunks(content: Content, chunk_bytes: int) -> tuple[tuple[str, int], ...]:
+@functools.lru_cache(20_000)
+def _chunks(content: Content, cut: int) -> tuple[tuple[str, int], ...]:
     data = content.bytes()
-    cuts = [data[at:at + chunk_bytes] for at in range(0, len(data), chunk_bytes)]
-    return tuple((hashlib.sha256(cut).hexdigest(), len(cut)) for cut in cuts)
+    chunks = [data[at:at + cut] for at in range(0, len(data), cut)]
+    return tuple((hashlib.sha256(chunk).hexdigest(), len(chunk)) for chunk in chunks)

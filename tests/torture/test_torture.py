@@ -102,10 +102,10 @@ def test_a_content_is_the_same_bytes_whole_and_in_parts() -> None:
 def test_the_reference_cuts_parts_as_they_lie_on_the_disk() -> None:
     """A part of a part refers to the chunks that it overlaps, of each content that it comes from."""
     first, second = Content("first", 25), Content("second", 10)
-    both = joined([value_of(first), value_of(second)])
+    both = joined([value_of(first, 10), value_of(second, 6)])
     assert both.bytes == first.bytes() + second.bytes()
     part = part_of(both, 22, 28)
-    assert part.bytes == both.bytes[22:28]
-    reference = Reference(chunk_bytes=10, buckets={"b": Bucket()})
+    assert part.bytes == both.bytes[22:28]            # the last chunk of the first, and the first of the second
+    reference = Reference(buckets={"b": Bucket()})
     reference.buckets["b"].put("key", part, "")
-    assert sorted(reference.live_chunks().values()) == [5, 10]
+    assert sorted(reference.live_chunks().values()) == [5, 6]
