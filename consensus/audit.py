@@ -102,7 +102,7 @@ def _versions(db: Database) -> Iterator[str]:
     objects: Counter[int] = Counter()
     sizes: Counter[int] = Counter()
     for table, marker in (("object", "0"), ("history", "marker")):
-        for row in db.execute(f"SELECT bucket, key, {marker}, {VERSION_COLUMNS} FROM {table}"):
+        for row in tally.gently(db.execute(f"SELECT bucket, key, {marker}, {VERSION_COLUMNS} FROM {table}")):
             bucket, key, is_marker, order, version_id, modified, content, size, etag, checksum, parts = row[:11]
             _, owner, attributes, crc = row[11:]
             if crc != version_seal(key, order, version_id, modified, content, size, etag, checksum, parts, owner,
@@ -161,10 +161,10 @@ def _chunks(db: Database) -> Iterator[str]:
     tally.slices(db)
     names = {row[0] for row in db.execute("SELECT number FROM node")}
     reviewing = db.execute("SELECT 1 FROM queue WHERE kind = ?", (queue.REVIEW,)).fetchone()
-    for digest, session, sequence, size, refs, wanted, short, locations, crc, counted, reached in db.execute(
+    for digest, session, sequence, size, refs, wanted, short, locations, crc, counted, reached in tally.gently(db.execute(
         "SELECT c.digest, session, sequence, c.size, refs, wanted, short, locations, crc, coalesce(k.n, 0),"
         " coalesce(k.size, 0) FROM chunk c LEFT JOIN temp.sliced k ON k.digest = c.digest"
-    ):
+    )):
         name = digest.hex()[:12]
         if crc != chunk_seal(digest, session, sequence, size, locations):
             yield f"chunk {name}: seal"
@@ -182,10 +182,10 @@ def _chunks(db: Database) -> Iterator[str]:
 
 def _shapes(db: Database) -> Iterator[str]:
     """Contents add up to their size; nothing lies around without its owner."""
-    for content, refs, kind, size, etag, parts, slices, crc, waiting in db.execute(
+    for content, refs, kind, size, etag, parts, slices, crc, waiting in tally.gently(db.execute(
         "SELECT id, refs, kind, size, etag, parts, slices, crc, w.content FROM content c"
         " LEFT JOIN temp.waiting w ON w.content = c.id"
-    ):
+    )):
         if crc != content_seal(content, kind, size, etag, parts, slices):
             yield f"content {content}: seal"
         if (slices is not None) != (kind == INLINE):
