@@ -10,17 +10,20 @@ from tests.torture.report import Report
 ROUNDS_MAX = 10
 SEEDS = 5
 CHUNKS = 100
+LARGEST = 8 << 20
+"""Of the objects: large ones show no rule that smaller ones don't, and take the time of a round."""
 
 
 def _cut(form: str) -> Callable[[str, int, Path], Report]:
     def run(variant: str, seed: int, parent: Path) -> Report:
         return power.run(ROUNDS_MAX, seed, form=form, variant=variant, collect=False, quiet=True, until_caught=True,
-                         parent=parent)
+                         parent=parent, largest=LARGEST)
     return run
 
 
 def _failed(variant: str, seed: int, parent: Path) -> Report:
-    return fsyncfail.run(ROUNDS_MAX, seed, variant=variant, collect=False, quiet=True, until_caught=True, parent=parent)
+    return fsyncfail.run(ROUNDS_MAX, seed, variant=variant, collect=False, quiet=True, until_caught=True, parent=parent,
+                         largest=LARGEST)
 
 
 def _damaged(variant: str, seed: int, parent: Path) -> Report:
