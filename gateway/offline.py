@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from consensus import mending, snapshot
+from consensus import mending, queries, snapshot
 from consensus import restore as metadata_restore
 from consensus.backup import fingerprint
 from consensus.client import MetadataClient
@@ -36,7 +36,7 @@ from storage_node.findings import Report
 from storage_node.folder_index import FolderIndex
 from storage_node.fsck import Node
 from storage_node.fsck_nodes import OpenedNode, ServingNode
-from storage_node.index import INDEX_NAME
+from storage_node.index import INDEX_NAME, NEW, SETTLED
 from storage_node.server import NodeServer
 
 Progress = Callable[[str, int, int], None]
@@ -97,6 +97,7 @@ async def restore(file: Path, config: Config, *, replace: bool = False, progress
             restored = await asyncio.to_thread(
                 metadata_restore.restore, str(file), str(folders.meta), indexes, cluster=cluster, replace=replace,
                 now_ms=time.time_ns() // 1_000_000, progress=progress)
+            await _ask_again(folders, stores)
         except sqlite3.Error as error:
             raise OSError(f"SQLite could not write the restored metadata: {error}") from error
     report = await check(config, progress=progress)
@@ -135,6 +136,19 @@ def _mend(meta: str) -> list[str]:
         db.execute("COMMIT")
     snapshot.make(path, meta, disk)
     return mended
+
+
+async def _ask_again(folders: Folders, stores: list[tuple[NodeId, DiskStore]]) -> None:
+    """Copies that counted in the lost life and don't in this one are new again: their nodes ask about them."""
+    path, _ = snapshot.current_file(str(folders.meta), Disk())
+    now = time.time_ns() // 1_000_000
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for node, store in stores:
+            after: tuple[bytes, bytes] | None = None
+            while page := await store.inventory(after, fsck.PAGE):
+                await store.mark([(copy, NEW, now) for copy in page if copy.state == SETTLED
+                                  and not fsck.listed(queries.chunk_place(db, copy.digest), node, copy)])
+                after = page[-1][:2]
 
 
 @contextlib.asynccontextmanager

@@ -97,6 +97,8 @@ def test_a_restored_server_has_every_object_of_the_backup(server: StaddleProcess
     restored = asyncio.run(offline.restore(tmp_path / "backup", config, replace=not lost))
     assert restored.restored.missing_count == restored.fsck.affected_count == 0
     assert restored.restored.problems == []
+    assert restored.fsck.clean, restored.fsck.findings
+    assert restored.fsck.waiting["unlisted"] > 0, "what came after the backup"
     assert (restored.restored.old == "") == lost
     server.start()
     with Talker(server) as talker:
