@@ -34,7 +34,7 @@ def server(tmp_path: Path) -> Iterator[StaddleProcess]:
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_kill_9(tmp_path: Path) -> None:
-    report = kill.run(3, SEED, parent=tmp_path, largest=LARGEST)
+    report = kill.run(2, SEED, parent=tmp_path, largest=LARGEST)
     assert not report.wrong, report.wrong
 
 
@@ -46,7 +46,7 @@ def test_control_an_answer_before_the_commit_is_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_damaged_chunks(tmp_path: Path) -> None:
-    report = damage.run(60, SEED, parent=tmp_path)
+    report = damage.run(40, SEED, parent=tmp_path)
     assert not report.wrong, report.wrong
 
 
