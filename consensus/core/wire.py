@@ -347,7 +347,7 @@ class WireClient:
                         with short_path(where) as path:
                             _, link = await loop.create_unix_connection(protocol, path)
                     except (FileNotFoundError, ConnectionRefusedError):
-                        _, link = await loop.create_unix_connection(protocol, without_folder(where))
+                        _, link = await loop.create_unix_connection(protocol, sock=_connected(without_folder(where)))
                 else:
                     host, port = where.rsplit(":", 1)
                     _, link = await loop.create_connection(protocol, host.strip("[]"), int(port))
@@ -431,6 +431,18 @@ def without_folder(path: str) -> str:
     """The name of the same socket on a disk that takes no new files: in the kernel's own name space. Strangers can take it
     too, but no socket is trusted for its name."""
     return "\0staddle-" + hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:40]
+
+
+def _connected(path: str) -> socket.socket:
+    """uvloop knows no names with a zero byte in them. Raises OSError; never waits."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.connect(path)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import struct
 from pathlib import Path
 from typing import NamedTuple
 
-from consensus.core.wire import short_path, split_address
+from consensus.core.wire import short_path, split_address, without_folder
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -44,7 +44,16 @@ def listener_of(address: str) -> int | None:
     kind, where = split_address(address)
     if kind != "unix":
         return None
-    with short_path(where) as path, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    try:
+        with short_path(where) as path:
+            found = _peer(path)
+    except OSError:                       # not even the folder is there
+        found = None
+    return found or _peer(without_folder(where))
+
+
+def _peer(path: str) -> int | None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.setblocking(False)
             probe.connect(path)

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import errno
 import os
+import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
@@ -158,3 +160,27 @@ def test_addresses() -> None:
     for bad in ("", "nowhere", "host:", ":1", "host:port"):
         with pytest.raises(ValueError, match="unix:/path or host:port"):
             split_address(bad)
+
+
+def test_a_socket_that_can_have_no_name_on_its_disk_is_found_all_the_same(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The disk has become read-only since the file of an earlier life was made."""
+    address, name = f"unix:{tmp_path}/x.sock", tmp_path / "x.sock"
+    with socket.socket(socket.AF_UNIX) as earlier:
+        earlier.bind(str(name))
+
+    def refuse(path: str) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", path)
+
+    async def main() -> None:
+        monkeypatch.setattr("consensus.core.wire.os.unlink", refuse)
+        async with serving(address, Echo()):
+            client = WireClient(address, SECRET)
+            await client.connect()
+            assert await client.call(3, b"hello") == (7, b"hello")
+            client.close()
+        with pytest.raises(Unavailable):
+            await WireClient(address, SECRET).connect()
+
+    run(main())
