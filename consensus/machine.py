@@ -14,7 +14,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from consensus.apply import backups, buckets, contents, drain, identities, multipart, nodes, objects, sessions, tagging
+from consensus.apply import (
+    attributes,
+    backups,
+    buckets,
+    contents,
+    drain,
+    identities,
+    multipart,
+    nodes,
+    objects,
+    sessions,
+)
 from consensus.apply.sessions import Sessions
 from consensus.apply.state import Replication, State, count_fits
 from consensus.core import codec, commands
@@ -39,7 +50,10 @@ _HANDLERS: dict[type, Callable[[State, Any], AnyResult]] = {
     commands.StageContent: contents.stage_content,
     commands.PutVersion: objects.put_version,
     commands.DeleteVersion: objects.delete_version,
-    commands.SetTags: tagging.set_tags,
+    commands.SetTags: attributes.set_tags,
+    commands.SetRetention: attributes.set_retention,
+    commands.SetLegalHold: attributes.set_legal_hold,
+    commands.SetObjectLock: buckets.set_object_lock,
     commands.CreateUpload: multipart.create_upload,
     commands.PutPart: multipart.put_part,
     commands.StageParts: multipart.stage_parts,

@@ -11,7 +11,7 @@ import msgspec
 
 from consensus.core.errors import Corrupt
 from consensus.core.ids import DIGEST_BYTES, Digest, NodeId
-from consensus.core.model import Attributes, Checksum, Slice
+from consensus.core.model import Attributes, Checksum, LockDefault, Slice
 
 INLINE, PIECES, PARTS = 0, 1, 2
 """Kinds of content: slices in the content row; in pages of `piece`; by part, each a content of its own."""
@@ -30,6 +30,7 @@ COPY_BYTES = DIGEST_BYTES + 16
 encode = msgspec.msgpack.Encoder().encode
 decode_attributes = msgspec.msgpack.Decoder(Attributes).decode
 _decode_checksum = msgspec.msgpack.Decoder(Checksum).decode
+decode_lock_default = msgspec.msgpack.Decoder(LockDefault).decode
 decode_locations = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 decode_nodes = msgspec.msgpack.Decoder(tuple[tuple[int, NodeId], ...]).decode
 

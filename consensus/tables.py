@@ -366,8 +366,8 @@ class Held(_Table):
 
 
 TABLES = (
-    Meta, Bucket, BucketSetting, Session, Result, Node, Object, History, Content, Staged, Piece, ContentPart, Upload, Completed, Part,
-    Chunk, Queue, Lingering, Released, User, AccessKey, Backup, Held,
+    Meta, Bucket, BucketSetting, Session, Result, Node, Object, History, Content, Staged, Piece, ContentPart, Upload,
+    Completed, Part, Chunk, Queue, Lingering, Released, User, AccessKey, Backup, Held,
 )
 
 _PARTIAL = "CREATE INDEX IF NOT EXISTS chunk_short ON chunk (digest) WHERE short = 1"

@@ -1,10 +1,20 @@
 """Buckets: made, removed when nothing is in them, and their versioning."""
 
-from consensus.apply import queue
+from consensus.apply import locks, queue
 from consensus.apply.state import BucketState, State, count_fits, texts_fit
-from consensus.core.commands import CreateBucket, DeleteBucket, SetBucketSetting, SetVersioning
+from consensus.core.commands import CreateBucket, DeleteBucket, SetBucketSetting, SetObjectLock, SetVersioning
 from consensus.core.ids import BucketId
-from consensus.core.results import AnyResult, BucketCreated, BucketExists, BucketNotEmpty, Done, Malformed, NoBucket
+from consensus.core.model import LockDefault
+from consensus.core.results import (
+    AnyResult,
+    BucketCreated,
+    BucketExists,
+    BucketNotEmpty,
+    Done,
+    Malformed,
+    NoBucket,
+    WrongBucketState,
+)
 
 STATUSES = ("Enabled", "Suspended")
 """What versioning may be set to. "" (never set) can't be returned to."""
@@ -25,13 +35,15 @@ def find(state: State, id: BucketId) -> BucketState | None:
         ).fetchone()
         if row is not None:
             bucket = state.buckets[id] = BucketState(*row)
+            bucket.lock = locks.of_bucket(state, id)
     return bucket
 
 
 def create_bucket(state: State, command: CreateBucket) -> AnyResult:
     if not command.name or not texts_fit(command.name, command.account, command.owner, command.region):
         return Malformed(reason="a bucket has a name, and short texts")
-    if command.versioning and command.versioning not in STATUSES:
+    versioning = command.versioning or ("Enabled" if command.object_lock else "")
+    if versioning and (versioning not in STATUSES or (command.object_lock and versioning != "Enabled")):
         return Malformed(reason=f"versioning is one of {STATUSES}")
     owner = state.execute("SELECT account FROM bucket WHERE name = ?", (command.name,)).fetchone()
     if owner is not None:
@@ -41,8 +53,10 @@ def create_bucket(state: State, command: CreateBucket) -> AnyResult:
     state.execute(
         "INSERT INTO bucket (id, name, account, owner, created, region, versioning, objects, bytes)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0)",
-        (id, command.name, command.account, command.owner, state.now, command.region, command.versioning),
+        (id, command.name, command.account, command.owner, state.now, command.region, versioning),
     )
+    if command.object_lock:
+        locks.keep(state, id, LockDefault())
     return BucketCreated(bucket=id)
 
 
@@ -68,6 +82,8 @@ def set_versioning(state: State, command: SetVersioning) -> AnyResult:
         return NoBucket()
     if command.status not in STATUSES:
         return Malformed(reason=f"versioning is one of {STATUSES}")
+    if bucket.lock is not None and command.status != "Enabled":
+        return WrongBucketState()
     state.touch()
     state.execute("UPDATE bucket SET versioning = ? WHERE id = ?", (command.status, bucket.id))
     bucket.versioning = command.status
@@ -79,8 +95,8 @@ def set_setting(state: State, command: SetBucketSetting) -> AnyResult:
     if bucket is None:
         return NoBucket()
     name, document = command.name, command.document
-    if not name or not texts_fit(name):
-        return Malformed(reason="a setting has a short name")
+    if not name or not texts_fit(name) or name == locks.SETTING:
+        return Malformed(reason="a setting has a short name, and object lock a command of its own")
     state.touch()
     if document is None:
         state.execute("DELETE FROM bucket_setting WHERE bucket = ? AND name = ?", (bucket.id, name))
@@ -93,4 +109,17 @@ def set_setting(state: State, command: SetBucketSetting) -> AnyResult:
         return Malformed(reason=f"a bucket has at most {SETTINGS_MAX} settings")
     state.execute("INSERT OR REPLACE INTO bucket_setting (bucket, name, document) VALUES (?, ?, ?)",
                   (bucket.id, name, document))
+    return Done()
+
+
+def set_object_lock(state: State, command: SetObjectLock) -> AnyResult:
+    bucket = find(state, command.bucket)
+    if bucket is None:
+        return NoBucket()
+    if not locks.is_default(command.default):
+        return Malformed(reason="a default retention has a mode, and either days or years")
+    if bucket.versioning != "Enabled":
+        return WrongBucketState()
+    locks.keep(state, bucket.id, command.default)
+    bucket.lock = command.default
     return Done()

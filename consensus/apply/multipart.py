@@ -10,7 +10,16 @@ from typing import NamedTuple
 
 from consensus.apply import buckets, contents, queue
 from consensus.apply.contents import Prepared
-from consensus.apply.objects import Body, Current, bad_attributes, bad_version, find_current, make_current, unmet
+from consensus.apply.objects import (
+    Body,
+    Current,
+    bad_attributes,
+    bad_lock,
+    bad_version,
+    find_current,
+    make_current,
+    unmet,
+)
 from consensus.apply.state import State, bad_key, count_fits, texts_fit
 from consensus.core.commands import (
     PARTS_PER_PAGE_MAX,
@@ -89,7 +98,7 @@ def create_upload(state: State, command: CreateUpload) -> AnyResult:
     if bucket is None:
         return NoBucket()
     key, attributes = command.key.encode(), encode(command.attributes)
-    wrong = bad_key(key) or bad_attributes(command.owner, attributes)
+    wrong = bad_key(key) or bad_attributes(command.owner, attributes) or bad_lock(command.attributes, bucket)
     if wrong:
         return wrong
     if not command.upload_id or not texts_fit(command.upload_id, command.checksum_algorithm, command.checksum_kind):

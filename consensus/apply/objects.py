@@ -6,7 +6,10 @@ an `object` row, but with history, has a delete marker as its newest. At most on
 
 from typing import NamedTuple
 
-from consensus.apply import buckets, contents
+import msgspec
+
+from consensus.apply import attributes as rows
+from consensus.apply import buckets, contents, locks
 from consensus.apply.contents import Prepared
 from consensus.apply.state import BucketState, State, bad_key, texts_fit
 from consensus.core.commands import Condition, DeleteVersion, PutVersion
@@ -18,15 +21,14 @@ from consensus.core.results import (
     ConditionFailed,
     ContentMissing,
     Deleted,
+    Locked,
     Malformed,
     NoBucket,
     NoKey,
+    NoObjectLock,
 )
 from consensus.rows import decode_checksum, encode, encode_checksum, version_seal
 from consensus.tables import VERSION_COLUMNS
-
-ATTRIBUTES_BYTES_MAX = 64 << 10
-"""S3 allows 2 KiB of metadata, 10 tags and a few headers; this leaves room and bounds a row."""
 
 EMPTY_ATTRIBUTES = encode(Attributes())
 
@@ -88,7 +90,7 @@ def _put(state: State, command: PutVersion) -> AnyResult:
     if (command.content is None) == (command.content_of is None):
         return Malformed(reason="a version has either a content of its own or another's")
     current = find_current(state, bucket.id, key)
-    refusal = unmet(command.condition, current)
+    refusal = unmet(command.condition, current) or bad_lock(command.attributes, bucket)
     if refusal:
         return refusal
     if command.content is not None:
@@ -116,15 +118,23 @@ def _share(state: State, content: ContentId, checksum: Checksum | None) -> Body 
 
 
 def bad_attributes(owner: str, attributes: bytes) -> Malformed | None:
-    if texts_fit(owner) and len(attributes) <= ATTRIBUTES_BYTES_MAX:
+    if texts_fit(owner) and len(attributes) <= rows.BYTES_MAX:
         return None
-    return Malformed(reason=f"a version has a short owner, and at most {ATTRIBUTES_BYTES_MAX} bytes of attributes")
+    return Malformed(reason=f"a version has a short owner, and at most {rows.BYTES_MAX} bytes of attributes")
 
 
 def bad_version(version_id: VersionId, bucket: BucketState) -> Malformed | None:
     if texts_fit(version_id) and (bucket.versioning != "Enabled" or version_id not in ("", NULL_VERSION)):
         return None
     return Malformed(reason="a version in a versioned bucket has an id, a short one")
+
+
+def bad_lock(attributes: Attributes, bucket: BucketState) -> Malformed | NoObjectLock | None:
+    if attributes.lock is None:
+        return None
+    if not locks.is_lock(attributes.lock):
+        return Malformed(reason="a lock has a mode and a time, or neither")
+    return None if bucket.lock is not None else NoObjectLock()
 
 
 def make_current(
@@ -134,6 +144,8 @@ def make_current(
     """The new version takes its place; what it replaces is released or becomes history."""
     stored = version_id if bucket.versioning == "Enabled" else NULL_VERSION
     clear_the_way(state, bucket, key, current, stored)
+    if bucket.lock is not None:
+        attributes = msgspec.structs.replace(attributes, lock=locks.with_default(attributes, bucket.lock, state.now))
     raw, checksum = encode(attributes), encode_checksum(body.checksum)
     order, now = state.position, state.now
     state.touch()
@@ -207,7 +219,7 @@ def delete_version(state: State, command: DeleteVersion) -> AnyResult:
     if refusal:
         return refusal
     if command.version_id is not None:
-        return _delete_named(state, bucket, key, current, command.version_id)
+        return _delete_named(state, bucket, key, current, command.version_id, command.bypass)
     if not bucket.versioning:
         if current is not None:
             _delete_row(state, bucket, key)
@@ -235,11 +247,15 @@ def _put_marker(
 
 
 def _delete_named(
-    state: State, bucket: BucketState, key: bytes, current: Current | None, version_id: VersionId
-) -> Deleted | Malformed:
+    state: State, bucket: BucketState, key: bytes, current: Current | None, version_id: VersionId, bypass: bool
+) -> Deleted | Locked | Malformed:
     """Remove one version for good. If it was the newest, the one before is uncovered."""
     if not texts_fit(version_id):
         return Malformed(reason="a version id is a short text")
+    if bucket.lock is not None:
+        found = rows.find_row(state, bucket.id, key, version_id)
+        if found is not None and locks.protects(found.attributes.lock, state.now, bypass):
+            return Locked()
     if current is not None and current.version_id == version_id:
         _delete_row(state, bucket, key)
         _drop(state, bucket, current.content, current.size)

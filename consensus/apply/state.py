@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from consensus.core.commands import ROWS_PER_COMMAND_MAX
 from consensus.core.ids import BucketId, Digest, Generation, NodeId
-from consensus.core.model import NodeInfo
+from consensus.core.model import LockDefault, NodeInfo
 from consensus.core.results import Malformed
 from consensus.rows import I63_MAX, encode
 
@@ -33,11 +33,12 @@ BUCKETS_CACHED_MAX = 10_000
 class BucketState:
     """A bucket as handlers need it. Its counters change by `State.count` only."""
 
-    __slots__ = ("account", "bytes", "id", "name", "objects", "versioning")
+    __slots__ = ("account", "bytes", "id", "lock", "name", "objects", "versioning")
 
     def __init__(self, id: BucketId, name: str, account: str, versioning: str, objects: int, bytes: int) -> None:
         self.id, self.name, self.account, self.versioning = id, name, account, versioning
         self.objects, self.bytes = objects, bytes
+        self.lock: LockDefault | None = None        # None: no object lock
 
 
 class State:

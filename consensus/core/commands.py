@@ -7,7 +7,7 @@ A command carries what apply may not look up for itself: the proposer's time and
 import msgspec
 
 from consensus.core.ids import BucketId, ContentId, Digest, Generation, NodeId, SessionId, UploadId, VersionId
-from consensus.core.model import AccessKey, Attributes, Checksum, Holder, Pairs, Slice, User, Value
+from consensus.core.model import AccessKey, Attributes, Checksum, Holder, LockDefault, Pairs, Slice, User, Value
 
 ROWS_PER_COMMAND_MAX = 1000
 """Bounds the time of one apply (promise 8)."""
@@ -115,6 +115,7 @@ class CreateBucket(Command, frozen=True, kw_only=True):
     owner: str
     region: str = ""
     versioning: str = ""
+    object_lock: bool = False     # turns versioning on, for good
 
 
 class DeleteBucket(Command, frozen=True, kw_only=True):
@@ -124,6 +125,14 @@ class DeleteBucket(Command, frozen=True, kw_only=True):
 class SetVersioning(Command, frozen=True, kw_only=True):
     bucket: BucketId
     status: str                   # Enabled | Suspended
+
+
+class SetObjectLock(Command, frozen=True, kw_only=True):
+    """Lock objects in this bucket, which must be versioned; there is no way back. Answer: Done, NoBucket,
+    WrongBucketState."""
+
+    bucket: BucketId
+    default: LockDefault
 
 
 class SetBucketSetting(Command, frozen=True, kw_only=True):
@@ -175,15 +184,37 @@ class DeleteVersion(Command, frozen=True, kw_only=True):
     marker_id: VersionId = VersionId("")
     owner: str = ""
     condition: Condition = Condition()
+    bypass: bool = False          # retention in GOVERNANCE mode
 
 
 class SetTags(Command, frozen=True, kw_only=True):
-    """Replace the tags of a version (None: the current one). Nothing else about it changes. Answer: TagsSet, NoKey,
+    """Replace the tags of a version (None: the current one). Nothing else about it changes. Answer: Changed, NoKey,
     NoVersion, IsMarker."""
 
     bucket: BucketId
     key: str
     tags: Pairs
+    version_id: VersionId | None = None
+
+
+class SetRetention(Command, frozen=True, kw_only=True):
+    """Protect a version (None: the current one) until `until_ms`; mode "" lifts the retention. Answer: Changed, Locked,
+    NoObjectLock, NoKey, NoVersion, IsMarker."""
+
+    bucket: BucketId
+    key: str
+    mode: str
+    until_ms: int
+    version_id: VersionId | None = None
+    bypass: bool = False
+
+
+class SetLegalHold(Command, frozen=True, kw_only=True):
+    """Answer: Changed, NoObjectLock, NoKey, NoVersion, IsMarker."""
+
+    bucket: BucketId
+    key: str
+    on: bool
     version_id: VersionId | None = None
 
 
@@ -341,7 +372,7 @@ AnyCommand = (
     OpenSession | EndSession | RegisterNode | Announce | Withdraw | CreateBucket | DeleteBucket | SetVersioning
     | StageContent | PutVersion | DeleteVersion | CreateUpload | PutPart | StageParts | CompleteUpload | AbortUpload | Drain
     | CreateUser | ChangeUser | DeleteUser | CreateKey | ChangeKey | DeleteKey | OpenBackup | KeepBackup | DropBackup
-    | ExpireUploads | SetTags | SetBucketSetting
+    | ExpireUploads | SetTags | SetBucketSetting | SetObjectLock | SetRetention | SetLegalHold
 )
 
 

@@ -54,8 +54,27 @@ class LocatedSlice(NamedTuple):
     nodes: tuple[NodeId, ...]
 
 
+class Lock(NamedTuple):
+    """What protects a version: until `until_ms` in `mode` (GOVERNANCE | COMPLIANCE, "" for no retention), and as long as
+    the legal hold is on. S3's object lock."""
+
+    mode: str = ""
+    until_ms: int = 0
+    legal_hold: bool = False
+
+
+class LockDefault(Value, frozen=True, kw_only=True):
+    """The object lock of a bucket: what versions get that say nothing themselves. `mode` "": nothing. Exactly one of
+    `days` and `years` otherwise."""
+
+    mode: str = ""
+    days: int = 0
+    years: int = 0
+
+
 class Attributes(Value, frozen=True, kw_only=True):
-    """What a client said about an object, kept exactly: fixed when the version (or the upload) is made."""
+    """What a client said about an object, kept exactly: fixed when the version (or the upload) is made, but for tags and
+    lock."""
 
     content_type: str = "binary/octet-stream"
     headers: Pairs = ()          # cache-control, content-disposition, content-encoding, content-language, expires,
@@ -63,6 +82,7 @@ class Attributes(Value, frozen=True, kw_only=True):
     metadata: Pairs = ()         # x-amz-meta-*, names without the prefix
     tags: Pairs = ()
     storage_class: str = "STANDARD"
+    lock: Lock | None = None
 
 
 class Bucket(Value, frozen=True, kw_only=True):

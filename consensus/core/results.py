@@ -118,10 +118,22 @@ class Deleted(Result, frozen=True, kw_only=True):
     delete_marker: bool = False
 
 
-class TagsSet(Result, frozen=True, kw_only=True):
-    """`version_id` is None in a bucket that was never versioned."""
+class Changed(Result, frozen=True, kw_only=True):
+    """A version's tags or lock are as wished. `version_id` is None in a bucket that was never versioned."""
 
     version_id: VersionId | None
+
+
+class Locked(Result, frozen=True, kw_only=True):
+    """Refused: a retention or a legal hold protects the version."""
+
+
+class NoObjectLock(Result, frozen=True, kw_only=True):
+    """Refused: the bucket has no object lock."""
+
+
+class WrongBucketState(Result, frozen=True, kw_only=True):
+    """Refused: object lock needs versioning, and versioning stays on with it."""
 
 
 class NoVersion(Result, frozen=True, kw_only=True):
@@ -182,5 +194,6 @@ AnyResult = (
     Done | SessionOpened | SessionEnded | SequencePassed | Malformed | BucketCreated | BucketExists | NoBucket
     | BucketNotEmpty | NoKey | NoUpload | ConditionFailed | ConditionConflict | Committed | Staged | NotDurable
     | ChunkMissing | ContentMissing | PartStored | PartChanged | Deleted | Drained | Announced | Withdrawn
-    | TagsSet | NoVersion | IsMarker | UserExists | NoUser | KeyExists | NoAccessKey | BackupExists | NoBackup
+    | Changed | Locked | NoObjectLock | WrongBucketState | NoVersion | IsMarker
+    | UserExists | NoUser | KeyExists | NoAccessKey | BackupExists | NoBackup
 )

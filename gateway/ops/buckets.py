@@ -33,7 +33,8 @@ async def create_bucket(ctx: Context, request: S3Request) -> Reply:
     if ctx.principal.anonymous:
         raise S3Error("AccessDenied")
     names.check_bucket_name(request.bucket)
-    headers.refuse_unsupported_bucket(effective_headers(request))
+    given = effective_headers(request)
+    headers.refuse_unsupported_bucket(given)
     body = await read_body(ctx, request, xml_read.SMALL_BYTES_MAX)
     constraint = xml_read.create_bucket(body) if body else ""
     if constraint and constraint != ctx.settings.region:
@@ -45,7 +46,8 @@ async def create_bucket(ctx: Context, request: S3Request) -> Reply:
             "sent to.",
         )
     command = CreateBucket(
-        name=request.bucket, account=ctx.principal.account, owner=ctx.principal.user_id, region=constraint
+        name=request.bucket, account=ctx.principal.account, owner=ctx.principal.user_id, region=constraint,
+        object_lock=given.get("x-amz-bucket-object-lock-enabled", "false").lower() == "true",
     )
     outcome = await ctx.metadata.commit(command)
     match outcome:

@@ -42,7 +42,7 @@ async def copy_object(ctx: Context, request: S3Request) -> Reply:
     given = effective_headers(request)
     replace_metadata = headers.replaces(given, "metadata")
     replace_tags = headers.replaces(given, "tagging")
-    asked = put_attributes(given)
+    asked = put_attributes(given, request.now_ms)
     condition = write_condition(given)
     named = given.get("x-amz-checksum-algorithm")
     algorithm = None if named is None else checksums.parse_algorithm(named)
@@ -147,7 +147,7 @@ def _merged(source: Attributes, asked: Attributes, replace_metadata: bool, repla
     redirect = tuple(pair for pair in asked.headers if pair[0] == _REDIRECT)
     return Attributes(
         content_type=base.content_type, headers=kept + redirect, metadata=base.metadata,
-        tags=asked.tags if replace_tags else source.tags, storage_class=asked.storage_class,
+        tags=asked.tags if replace_tags else source.tags, storage_class=asked.storage_class, lock=asked.lock,
     )
 
 

@@ -39,7 +39,7 @@ async def create_multipart_upload(ctx: Context, request: S3Request) -> Reply:
     bucket = await ctx.bucket(request)
     given = effective_headers(request)
     conditions.refuse_all(given)
-    attributes = put_attributes(given)
+    attributes = put_attributes(given, request.now_ms)
     algorithm, kind = checksums.for_upload(given)
     upload_id = UploadId(random_name(_UPLOAD_ID_BYTES))
     outcome = await ctx.metadata.commit(CreateUpload(

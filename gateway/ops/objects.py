@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from consensus.core.commands import Condition, DeleteVersion, PutVersion
 from consensus.core.errors import ClusterError, Unavailable
 from consensus.core.ids import VersionId
-from consensus.core.model import Attributes, Bucket
-from consensus.core.results import Committed, ConditionFailed, Deleted, NoKey
+from consensus.core.model import Attributes, Bucket, Lock
+from consensus.core.results import Committed, ConditionFailed, Deleted, NoKey, NoObjectLock
+from gateway.ops import settings
 from gateway.ops.context import Context
 from gateway.ops.refusals import refusal
 from gateway.ops.replies import checksum_headers, written_version, xml
 from gateway.ops.upload import parsed, read_body, store
 from gateway.ops.versions import new_version_id, parse_version_id
-from gateway.s3 import checksums, conditions, headers, names, xml_read, xml_write
+from gateway.s3 import checksums, conditions, headers, locks, names, xml_read, xml_write
 from gateway.s3.errors import S3Error
 from gateway.s3.hoisting import effective_headers
 from gateway.s3.reply import Reply
@@ -27,11 +28,14 @@ async def put_object(ctx: Context, request: S3Request) -> Reply:
     """Store the body as the newest version of the key."""
     bucket = await ctx.bucket(request)
     given = effective_headers(request)
-    attributes = put_attributes(given)
+    attributes = put_attributes(given, request.now_ms)
     condition = write_condition(request.headers)
     if condition:
         await _refuse_early(ctx, request, bucket, condition)
-    stored = await store(ctx, request, checksums.Expected.from_headers(given).hasher())
+    expected = checksums.Expected.from_headers(given)
+    if attributes.lock is not None:
+        await _may_lock(ctx, request, bucket, expected)
+    stored = await store(ctx, request, expected.hasher())
     outcome = await ctx.metadata.commit(
         PutVersion(
             bucket=bucket.id, key=request.key, version_id=new_version_id(), attributes=attributes,
@@ -44,6 +48,15 @@ async def put_object(ctx: Context, request: S3Request) -> Reply:
     return Reply(headers=[
         ("etag", f'"{outcome.etag}"'), *checksum_headers(outcome.checksum), *written_version(outcome.version_id)
     ])
+
+
+async def _may_lock(ctx: Context, request: S3Request, bucket: Bucket, expected: checksums.Expected) -> None:
+    """Spare the body of a version that may not be locked. S3Error InvalidRequest."""
+    if await settings.find(ctx, bucket, settings.OBJECT_LOCK) is None:
+        raise refusal(NoObjectLock(), request)
+    if expected.md5 is None and not expected.algorithm:
+        raise S3Error("InvalidRequest", "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests "
+                      "with Object Lock parameters")
 
 
 async def _refuse_early(ctx: Context, request: S3Request, bucket: Bucket, condition: Condition) -> None:
@@ -59,11 +72,11 @@ async def _refuse_early(ctx: Context, request: S3Request, bucket: Bucket, condit
 async def delete_object(ctx: Context, request: S3Request) -> Reply:
     """Remove a version, or put a delete marker in a versioned bucket. Deleting what isn't there succeeds."""
     bucket = await ctx.bucket(request)
-    headers.refuse_unsupported_delete(effective_headers(request))
+    bypass = await _bypass(ctx, request, bucket)
     command = DeleteVersion(
         bucket=bucket.id, key=request.key, version_id=_version_id(request.query.get("versionId")),
         marker_id=new_version_id(), owner=ctx.principal.user_id,
-        condition=Condition(if_match=conditions.for_delete(request.headers)),
+        condition=Condition(if_match=conditions.for_delete(request.headers)), bypass=bypass,
     )
     outcome = await ctx.metadata.commit(command)
     if not isinstance(outcome, Deleted):
@@ -76,19 +89,27 @@ async def delete_object(ctx: Context, request: S3Request) -> Reply:
     return reply
 
 
+async def _bypass(ctx: Context, request: S3Request, bucket: Bucket) -> bool:
+    """Whether retention in GOVERNANCE mode is to be passed over. S3Error where there is no lock."""
+    given = effective_headers(request)
+    if locks.BYPASS in given and await settings.find(ctx, bucket, settings.OBJECT_LOCK) is None:
+        raise headers.no_lock_to_bypass()
+    return locks.bypass(given)
+
+
 async def delete_objects(ctx: Context, request: S3Request) -> Reply:
     """Up to 1,000 keys. Each is its own command with its own outcome; the status is 200 whatever they are."""
     bucket = await ctx.bucket(request)
-    headers.refuse_unsupported_delete(effective_headers(request))
+    bypass = await _bypass(ctx, request, bucket)
     body = await read_body(ctx, request, xml_read.DELETE_BYTES_MAX, digest_required=True)
     wanted = await parsed(xml_read.delete, body)
     # All at once: the commands travel together in a few log entries.
-    results = await asyncio.gather(*(_delete_one(ctx, request, bucket, entry) for entry in wanted.objects))
+    results = await asyncio.gather(*(_delete_one(ctx, request, bucket, entry, bypass) for entry in wanted.objects))
     return xml(xml_write.delete_result(results, quiet=wanted.quiet))
 
 
 async def _delete_one(
-    ctx: Context, request: S3Request, bucket: Bucket, entry: xml_read.ObjectToDelete
+    ctx: Context, request: S3Request, bucket: Bucket, entry: xml_read.ObjectToDelete, bypass: bool
 ) -> xml_write.Deleted | xml_write.NotDeleted:
     try:
         names.check_key(entry.key)
@@ -96,7 +117,7 @@ async def _delete_one(
             raise S3Error("NotImplemented", "Deleting under a condition on size or time is not implemented.")
         outcome = await ctx.metadata.commit(DeleteVersion(
             bucket=bucket.id, key=entry.key, version_id=_version_id(entry.version_id),
-            marker_id=new_version_id(), owner=ctx.principal.user_id, condition=Condition(if_match=entry.etag),
+            marker_id=new_version_id(), owner=ctx.principal.user_id, condition=Condition(if_match=entry.etag), bypass=bypass,
         ))
         if not isinstance(outcome, Deleted):
             raise refusal(outcome, request, key=entry.key)
@@ -112,12 +133,12 @@ async def _delete_one(
     )
 
 
-def put_attributes(given: Mapping[str, str]) -> Attributes:
+def put_attributes(given: Mapping[str, str], now_ms: int) -> Attributes:
     """What the request says about the object. S3Error for what S3 refuses, and for what would be silently lost."""
-    stored = headers.stored(given)
+    stored = headers.stored(given, now_ms)
     return Attributes(
         content_type=stored.content_type, headers=stored.headers, metadata=stored.metadata, tags=stored.tags,
-        storage_class=stored.storage_class,
+        storage_class=stored.storage_class, lock=None if stored.lock is None else Lock(*stored.lock),
     )
 
 

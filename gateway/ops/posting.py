@@ -59,7 +59,7 @@ async def post_object(ctx: Context, request: S3Request) -> Reply:
              if name in _AS_HEADERS or (name.startswith("x-amz-") and name not in _SIGNATURE)}
     if fields.get("acl"):
         given["x-amz-acl"] = fields["acl"]
-    attributes = _tagged(put_attributes(given), fields.get("tagging"))
+    attributes = _tagged(put_attributes(given, request.now_ms), fields.get("tagging"))
     stored = await store(ctx, request, checksums.Expected.from_headers(given).hasher())
     outcome = await ctx.metadata.commit(
         PutVersion(bucket=bucket.id, key=key, version_id=new_version_id(), attributes=attributes,

@@ -11,15 +11,18 @@ from consensus.core.results import (
     ConditionConflict,
     ConditionFailed,
     ContentMissing,
+    Locked,
     Malformed,
     NoBucket,
     NoKey,
+    NoObjectLock,
     NotDurable,
     NoUpload,
     NoVersion,
     PartChanged,
     SequencePassed,
     SessionEnded,
+    WrongBucketState,
 )
 from gateway.s3.errors import S3Error
 from gateway.s3.request import S3Request
@@ -35,6 +38,12 @@ def refusal(outcome: AnyResult, request: S3Request, *, key: str | None = None) -
             return S3Error("BucketNotEmpty", BucketName=request.bucket)
         case NoKey():
             return S3Error("NoSuchKey", Key=key)
+        case Locked():
+            return S3Error("AccessDenied", "Access Denied because object protected by object lock.")
+        case NoObjectLock():
+            return S3Error("InvalidRequest", "Bucket is missing Object Lock Configuration")
+        case WrongBucketState():
+            return S3Error("InvalidBucketState", BucketName=request.bucket)
         case NoVersion():
             return S3Error("NoSuchVersion", Key=key, VersionId=request.query.get("versionId", ""))
         case NoUpload():

@@ -9,7 +9,7 @@ import msgspec
 
 from consensus.core.commands import SetBucketSetting
 from consensus.core.errors import Corrupt
-from consensus.core.model import Bucket, Pairs
+from consensus.core.model import Bucket, LockDefault, Pairs
 from consensus.core.results import Done
 from gateway.ops.context import Context
 from gateway.ops.refusals import refusal
@@ -37,6 +37,8 @@ class Kind(Generic[Value]):
 
 
 CORS: Kind[cors.Rules] = Kind("cors", cors.Rules, "NoSuchCORSConfiguration")
+OBJECT_LOCK: Kind[LockDefault] = Kind("object-lock", LockDefault, "ObjectLockConfigurationNotFoundError")
+"""Set by a command of its own, since the log enforces it."""
 TAGS: Kind[Pairs] = Kind("tags", Pairs, "NoSuchTagSet")
 
 

@@ -2,7 +2,7 @@
 
 from consensus.core.commands import SetTags
 from consensus.core.model import Pairs
-from consensus.core.results import IsMarker, TagsSet
+from consensus.core.results import Changed, IsMarker
 from gateway.ops import settings
 from gateway.ops.context import Context
 from gateway.ops.reading import find, is_marker
@@ -40,7 +40,7 @@ async def _set(ctx: Context, request: S3Request, wanted: Pairs, status: int) -> 
         SetTags(bucket=bucket.id, key=request.key, tags=wanted, version_id=version_id))
     if isinstance(outcome, IsMarker):
         raise is_marker(request, outcome.version_id, outcome.modified_ms, named=True)
-    if not isinstance(outcome, TagsSet):
+    if not isinstance(outcome, Changed):
         raise refusal(outcome, request)
     return Reply(status=status, headers=[] if outcome.version_id is None else [("x-amz-version-id", outcome.version_id)])
 

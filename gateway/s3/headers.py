@@ -2,7 +2,7 @@
 
 Values are latin-1 text, so every byte survives. No value with a control character gets in or out: what came through the
 query of a presigned URL could otherwise break a response apart. A header that asks for something Staddle does not do
-(encryption, locks, access lists) is refused: the client would believe it was done.
+(encryption, access lists) is refused: the client would believe it was done.
 """
 
 import re
@@ -11,6 +11,7 @@ from typing import NamedTuple, NoReturn, Protocol
 
 from gateway.s3 import tags
 from gateway.s3.errors import S3Error
+from gateway.s3.locks import BYPASS, Lock, as_headers, from_headers
 
 Pairs = tuple[tuple[str, str], ...]
 HeaderPairs = list[tuple[str, str]]
@@ -25,6 +26,7 @@ STORAGE_CLASSES = frozenset({
 """Kept as labels: all of these read at once. Archive classes are refused, since their reads need a restore."""
 
 _META = "x-amz-meta-"
+_LOCK = "x-amz-object-lock-"
 _SYSTEM = frozenset({"cache-control", "content-disposition", "content-encoding", "content-language", "expires"})
 _OVERRIDES = {
     f"response-{name}": name
@@ -56,6 +58,7 @@ class Stored(NamedTuple):
     metadata: Pairs           # names without x-amz-meta-
     tags: Pairs
     storage_class: str
+    lock: Lock | None = None
 
 
 class Attributes(Protocol):
@@ -69,17 +72,19 @@ class Attributes(Protocol):
     def tags(self) -> Pairs: ...
     @property
     def storage_class(self) -> str: ...
+    @property
+    def lock(self) -> tuple[str, int, bool] | None: ...
 
 
 # In
 
 
-def stored(headers: Mapping[str, str]) -> Stored:
+def stored(headers: Mapping[str, str], now_ms: int = 0) -> Stored:
     """What a PutObject, CreateMultipartUpload or a copy with REPLACE stores. S3Error MetadataTooLarge, InvalidTag,
     InvalidStorageClass, InvalidRedirectLocation, and all of `refuse_unsupported`."""
     system: list[tuple[str, str]] = []
     metadata: list[tuple[str, str]] = []
-    size = 0
+    size, locked = 0, False
     for name, value in headers.items():
         if name in _SYSTEM:
             if name == "content-encoding":
@@ -89,6 +94,8 @@ def stored(headers: Mapping[str, str]) -> Stored:
         elif name.startswith(_META):
             metadata.append((name[len(_META) :], _checked(name, value)))
             size += len(name) - len(_META) + len(value)
+        elif name.startswith(_LOCK):
+            locked = True
         elif name.startswith(_SUSPECT):
             _refuse(name, headers)
     if size > METADATA_BYTES_MAX:
@@ -99,6 +106,7 @@ def stored(headers: Mapping[str, str]) -> Stored:
     return Stored(
         _checked("content-type", headers.get("content-type", "")) or DEFAULT_TYPE,
         tuple(system), tuple(metadata), tagging(headers), storage_class(headers),
+        from_headers(headers, now_ms) if locked else None,
     )
 
 
@@ -167,8 +175,6 @@ def refuse_unsupported(headers: Mapping[str, str]) -> None:
 def refuse_unsupported_bucket(headers: Mapping[str, str]) -> None:
     """The same for CreateBucket."""
     refuse_unsupported(headers)
-    if headers.get("x-amz-bucket-object-lock-enabled", "false").lower() != "false":
-        _not_implemented("x-amz-bucket-object-lock-enabled")
     ownership = headers.get("x-amz-object-ownership", "BucketOwnerEnforced")
     if ownership in ("BucketOwnerPreferred", "ObjectWriter"):
         _not_implemented("x-amz-object-ownership")
@@ -189,14 +195,9 @@ def refuse_unsupported_read(headers: Mapping[str, str]) -> None:
         raise S3Error("InvalidRequest", "The encryption parameters are not applicable to this object.")
 
 
-def refuse_unsupported_delete(headers: Mapping[str, str]) -> None:
-    """Bypassing a lock where there is none: S3Error InvalidArgument whatever the value (recorded from AWS)."""
-    if "x-amz-bypass-governance-retention" in headers:
-        raise S3Error(
-            "InvalidArgument",
-            "x-amz-bypass-governance-retention is only applicable to Object Lock enabled buckets.",
-            ArgumentName="x-amz-bypass-governance-retention",
-        )
+def no_lock_to_bypass() -> S3Error:
+    """Bypassing a lock where there is none: InvalidArgument whatever the value (recorded from AWS)."""
+    return S3Error("InvalidArgument", f"{BYPASS} is only applicable to Object Lock enabled buckets.", ArgumentName=BYPASS)
 
 
 def _refuse(name: str, headers: Mapping[str, str]) -> None:
@@ -245,6 +246,8 @@ def given_back(attributes: Attributes, query: Mapping[str, str], *, anonymous: b
         given += [(_META + name, value) for name, value in attributes.metadata]
     if attributes.storage_class != "STANDARD":
         given.append(("x-amz-storage-class", attributes.storage_class))
+    if attributes.lock is not None:
+        given += as_headers(Lock(*attributes.lock))
     if attributes.tags:
         given.append(("x-amz-tagging-count", str(len(attributes.tags))))
     if query:

@@ -84,7 +84,6 @@ _GONE = Never(status=204)
 """Removing what was never set succeeds. Only where it *cannot* have been set, and where its absence is the default."""
 
 _NO_CONFIGURATION = _error(404, "NoSuchConfiguration")
-_NOT_LOCKED = _error(400, "InvalidRequest", "Bucket is missing Object Lock Configuration")
 _NONE_LISTED = "<IsTruncated>false</IsTruncated>"
 _COPY = ("x-amz-copy-source",)
 _ALL_BLOCKED = "".join(
@@ -176,12 +175,11 @@ OPERATIONS: tuple[Operation, ...] = (
     # versions and locks
     _row("GetBucketVersioning", "GET", "bucket", "versioning", "GetBucketVersioning"),
     _row("PutBucketVersioning", "PUT", "bucket", "versioning", "PutBucketVersioning"),
-    _row("GetObjectLockConfiguration", "GET", "bucket", "object-lock", "GetBucketObjectLockConfiguration",
-         never=_error(404, "ObjectLockConfigurationNotFoundError")),
+    _row("GetObjectLockConfiguration", "GET", "bucket", "object-lock", "GetBucketObjectLockConfiguration"),
     _row("PutObjectLockConfiguration", "PUT", "bucket", "object-lock", "PutBucketObjectLockConfiguration"),
-    _row("GetObjectRetention", "GET", "object", "retention", "GetObjectRetention", never=_NOT_LOCKED),
+    _row("GetObjectRetention", "GET", "object", "retention", "GetObjectRetention"),
     _row("PutObjectRetention", "PUT", "object", "retention", "PutObjectRetention"),
-    _row("GetObjectLegalHold", "GET", "object", "legal-hold", "GetObjectLegalHold", never=_NOT_LOCKED),
+    _row("GetObjectLegalHold", "GET", "object", "legal-hold", "GetObjectLegalHold"),
     _row("PutObjectLegalHold", "PUT", "object", "legal-hold", "PutObjectLegalHold"),
     # what happens to objects later
     _row("GetBucketLifecycleConfiguration", "GET", "bucket", "lifecycle", "GetLifecycleConfiguration",

@@ -23,7 +23,7 @@ FRAME = struct.Struct("<IIHHQ")
 
 def sockets(attacker: Attacker) -> list[Path]:
     found = sorted((attacker.server.data[0] / "run").glob("*.sock"))
-    assert {path.name for path in found} == {"meta.sock", "node-1.sock"}
+    assert {path.name for path in found} == {"meta.sock", "node-1.sock", "gateway-1.sock"}
     return found
 
 
@@ -112,7 +112,7 @@ def frame(operation: int, payload: bytes, request_id: int = 1) -> bytes:
     return FRAME.pack(len(payload), crc32c(payload), operation, 0, request_id) + payload
 
 
-@pytest.mark.parametrize("name", ["meta.sock", "node-1.sock"])
+@pytest.mark.parametrize("name", ["meta.sock", "node-1.sock", "gateway-1.sock"])
 def test_28_malformed_messages_of_one_who_knows_the_secret(attacker: Attacker, name: str) -> None:
     """A broken or newer peer: its link may end; the process lives on and serves all others."""
     data = attacker.server.data[0]

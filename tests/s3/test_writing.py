@@ -156,7 +156,7 @@ def test_too_large_an_upload_is_refused_before_its_body(plain: BaseClient, bucke
     ("wish", "code", "status"),
     [
         ({"ServerSideEncryption": "aws:kms"}, "NotImplemented", 501),
-        ({"ObjectLockMode": "COMPLIANCE"}, "InvalidRequest", 400),
+        ({"ObjectLockLegalHoldStatus": "ON"}, "InvalidRequest", 400),
         ({"ACL": "public-read"}, "AccessControlListNotSupported", 400),
         ({"GrantRead": "id=x"}, "AccessControlListNotSupported", 400),
         ({"StorageClass": "COLD"}, "InvalidStorageClass", 400),

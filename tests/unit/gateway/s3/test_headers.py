@@ -106,9 +106,6 @@ def test_storage_class(value: str) -> None:
     ("x-amz-server-side-encryption-aws-kms-key-id", "k", "NotImplemented"),
     ("x-amz-server-side-encryption-customer-algorithm", "AES256", "NotImplemented"),
     ("x-amz-copy-source-server-side-encryption-customer-key", "k", "NotImplemented"),
-    ("x-amz-object-lock-mode", "COMPLIANCE", "InvalidRequest"),
-    ("x-amz-object-lock-retain-until-date", "2030-01-01T00:00:00Z", "InvalidRequest"),
-    ("x-amz-object-lock-legal-hold", "ON", "InvalidRequest"),
     ("x-amz-acl", "public-read", "AccessControlListNotSupported"),
     ("x-amz-acl", "everyone", "InvalidArgument"),
     ("x-amz-acl", "", "InvalidArgument"),
@@ -131,7 +128,6 @@ def test_access_lists_that_ask_for_nothing(value: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "value", "code"), [
-    ("x-amz-bucket-object-lock-enabled", "true", "NotImplemented"),
     ("x-amz-object-ownership", "ObjectWriter", "NotImplemented"),
     ("x-amz-object-ownership", "Nobody", "InvalidArgument"),
     ("x-amz-acl", "public-read", "AccessControlListNotSupported"),
@@ -148,13 +144,10 @@ def test_plain_bucket() -> None:
     })
 
 
-def test_reads_and_deletes() -> None:
+def test_reads() -> None:
     key = {"x-amz-server-side-encryption-customer-algorithm": "AES256"}
     assert refused(lambda: headers.refuse_unsupported_read(key)).code == "InvalidRequest"
     headers.refuse_unsupported_read({})
-    bypass = {"x-amz-bypass-governance-retention": "false"}
-    assert refused(lambda: headers.refuse_unsupported_delete(bypass)).code == "InvalidArgument"
-    headers.refuse_unsupported_delete({})
 
 
 @pytest.mark.parametrize("what", ["metadata", "tagging"])

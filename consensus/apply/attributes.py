@@ -1,0 +1,121 @@
+"""The parts of a version that may change after it was made: its tags and its lock. Order, time and ETag stay."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from consensus.apply import buckets, locks
+from consensus.apply.state import BucketState, State, bad_key, texts_fit
+from consensus.core.commands import SetLegalHold, SetRetention, SetTags
+from consensus.core.ids import VersionId
+from consensus.core.model import Attributes, Lock
+from consensus.core.results import (
+    AnyResult,
+    Changed,
+    IsMarker,
+    Locked,
+    Malformed,
+    NoBucket,
+    NoKey,
+    NoObjectLock,
+    NoVersion,
+)
+from consensus.rows import damaged, decode_attributes, encode, version_seal
+from consensus.tables import VERSION_COLUMNS
+
+BYTES_MAX = 64 << 10
+"""S3 allows 2 KiB of metadata, 10 tags and a few headers; this leaves room and bounds a row."""
+
+Change = Callable[[BucketState, Attributes], Attributes | AnyResult]
+"""The new attributes, or why not."""
+
+
+class Row(NamedTuple):
+    """Where a version is, and what it says. `columns` are VERSION_COLUMNS."""
+
+    table: str
+    marker: bool
+    columns: tuple[Any, ...]
+    attributes: Attributes
+
+
+def find_row(state: State, bucket: int, key: bytes, version_id: VersionId | None) -> Row | None:
+    """The current version (or the marker that hides the key), or the one of that name. Raises Corrupt."""
+    found = state.execute(f"SELECT {VERSION_COLUMNS} FROM object WHERE bucket = ? AND key = ?", (bucket, key)).fetchone()
+    if found is not None and version_id in (None, found[1]):
+        return _checked("object", False, key, found)
+    named, values = ("", ()) if version_id is None else (" AND version_id = ?", (version_id,))
+    found = state.execute(
+        f"SELECT marker, {VERSION_COLUMNS} FROM history WHERE bucket = ? AND key = ?{named} ORDER BY ord DESC LIMIT 1",
+        (bucket, key, *values),
+    ).fetchone()
+    return None if found is None else _checked("history", bool(found[0]), key, found[1:])
+
+
+def _checked(table: str, marker: bool, key: bytes, columns: tuple[Any, ...]) -> Row:
+    if columns[-1] != _seal(key, columns, columns[-2]):
+        raise damaged(f"version {columns[1]} of {key!r}")
+    return Row(table, marker, columns, decode_attributes(columns[-2]))
+
+
+def _seal(key: bytes, columns: tuple[Any, ...], raw: bytes) -> int:
+    order, version_id, modified, content, size, etag, checksum, parts, _, owner, _, _ = columns
+    return version_seal(key, order, version_id, modified, content, size, etag, checksum, parts, owner, raw)
+
+
+def set_tags(state: State, command: SetTags) -> AnyResult:
+    return _change(state, command, lambda _, known: msgspec.structs.replace(known, tags=command.tags))
+
+
+def set_retention(state: State, command: SetRetention) -> AnyResult:
+    wanted = Lock(command.mode, command.until_ms)
+    if not locks.is_lock(wanted):
+        return Malformed(reason="a retention has a mode and a time, or neither")
+
+    def change(bucket: BucketState, known: Attributes) -> Attributes | AnyResult:
+        if bucket.lock is None:
+            return NoObjectLock()
+        if locks.forbids(known.lock, wanted, state.now, command.bypass):
+            return Locked()
+        hold = known.lock is not None and known.lock.legal_hold
+        return msgspec.structs.replace(known, lock=wanted._replace(legal_hold=hold))
+
+    return _change(state, command, change)
+
+
+def set_legal_hold(state: State, command: SetLegalHold) -> AnyResult:
+    def change(bucket: BucketState, known: Attributes) -> Attributes | AnyResult:
+        if bucket.lock is None:
+            return NoObjectLock()
+        return msgspec.structs.replace(known, lock=(known.lock or Lock())._replace(legal_hold=command.on))
+
+    return _change(state, command, change)
+
+
+def _change(state: State, command: SetTags | SetRetention | SetLegalHold, change: Change) -> AnyResult:
+    bucket = buckets.find(state, command.bucket)
+    if bucket is None:
+        return NoBucket()
+    key = command.key.encode()
+    wrong = bad_key(key)
+    if wrong:
+        return wrong
+    if command.version_id is not None and not texts_fit(command.version_id):
+        return Malformed(reason="a version id is a short text")
+    row = find_row(state, bucket.id, key, command.version_id)
+    if row is None:
+        return NoKey() if command.version_id is None else NoVersion()
+    order, version_id, modified = row.columns[:3]
+    if row.marker:
+        return IsMarker(version_id=version_id, modified_ms=modified)
+    changed = change(bucket, row.attributes)
+    if not isinstance(changed, Attributes):
+        return changed
+    raw = encode(changed)
+    if len(raw) > BYTES_MAX:
+        return Malformed(reason=f"a version has at most {BYTES_MAX} bytes of attributes")
+    state.touch()
+    state.execute(f"UPDATE {row.table} SET attributes = ?, crc = ? WHERE bucket = ? AND key = ? AND ord = ?",
+                  (raw, _seal(key, row.columns, raw), bucket.id, key, order))
+    return Changed(version_id=version_id if bucket.versioning else None)
