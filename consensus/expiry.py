@@ -7,9 +7,8 @@ one has held for `BELIEVED_S`.
 """
 
 import logging
-import time
 
-from consensus.core.clock import Clock
+from consensus.core.clock import Clock, counting_s
 from consensus.core.commands import ExpireUploads
 
 log = logging.getLogger("staddle.meta")
@@ -21,11 +20,6 @@ BELIEVED_S = 24 * 3600.0
 """Whoever has set a clock wrongly has noticed by then."""
 
 PAGE = 100
-
-
-def counting_s() -> float:
-    """Seconds that only ever count, a suspended machine's too."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Expiry:

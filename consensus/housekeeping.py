@@ -24,6 +24,7 @@ from consensus.core.ids import SessionId
 from consensus.core.results import AnyResult, Drained
 from consensus.disk import Disk
 from consensus.expiry import Expiry
+from consensus.grace import Grace
 from consensus.journal import Journal
 from consensus.machine import Machine
 
@@ -74,6 +75,7 @@ class Housekeeper:
                  clock: Clock, on_failure: Callable[[BaseException], None]) -> None:
         self._folder, self._machine, self._journal, self._log = folder, machine, journal, log
         self._disk, self._config, self._clock, self._on_failure = disk, config, clock, on_failure
+        self._grace = Grace(config.read_grace_s)
         self.heard: dict[int, float] = {}
         """When each session was heard of last, monotonic."""
         self._expiry = Expiry(clock, config.upload_expire_s)
@@ -156,7 +158,10 @@ class Housekeeper:
 
         `grace_s`: what readers of deleted objects get; None for as much as is set.
         """
-        grace_ms = int((self._config.read_grace_s if grace_s is None else grace_s) * 1000)
+        log_ms, wall_ms = self._machine.state.now, self._clock.now_ms()
+        self._grace.note(log_ms, wall_ms)
+        # The log's time will be this when the command is carried out: it brings the wall clock's.
+        grace_ms = self._grace.before_ms(max(log_ms, wall_ms)) if grace_s is None else int(grace_s * 1000)
         until = time.monotonic() + for_s
         due = time.monotonic() - self._drained_at > DRAIN_ALWAYS_S
         released = 0

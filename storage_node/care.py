@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from consensus.core.clock import Clock, SystemClock
+from consensus.core.clock import Clock, SteadyClock
 from consensus.core.errors import Refused
 from consensus.core.ids import NodeId
 from storage_node import protocol
@@ -40,7 +40,7 @@ class Care:
     def __init__(self, node: NodeId, store: DiskStore, metadata: NodeMetadata, settler: Settler, *,
                  busy: Callable[[], bool], scrub_bytes_per_second: int = SCRUB_BYTES_PER_SECOND,
                  scrub_interval_s: float = SCRUB_INTERVAL_S, clock: Clock | None = None) -> None:
-        clock = clock or SystemClock()
+        clock = clock or SteadyClock()
         self._node, self._store, self._metadata, self._settler = node, store, metadata, settler
         self.scrub = Scrub(store, clock, bytes_per_second=scrub_bytes_per_second, interval_s=scrub_interval_s,
                            busy=busy, on_damage=settler.kick)
@@ -111,7 +111,7 @@ class Care:
                                 repaired=mender.repaired, withdrawn=mender.withdrawn, damaged_removed=mender.removed,
                                 unanswered=len(settler.teller.unanswered)),
             compared=self.comparison.last, comparing=self.comparison.running, quarantined=quarantined,
-            quarantined_bytes=kept, compaction=self._store.compaction)
+            quarantined_bytes=kept, compaction=self._store.compaction, disk=self._store.disk_state)
 
 
 _scrub = msgspec.msgpack.Decoder(tuple[str, bool, bool])

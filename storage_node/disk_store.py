@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from consensus.core.clock import Clock, SystemClock
+from consensus.core.clock import Clock, SteadyClock
 from consensus.core.errors import Corrupt, NoSpace, Refused, Unavailable
 from consensus.core.ids import Digest, Generation
 from consensus.disk import Disk, make_folder, replace_file
@@ -40,6 +40,9 @@ T = TypeVar("T")
 RESERVE_BYTES = 64 << 20
 """Kept free by refusing new chunks, so that deletions, the index and the metadata's journal can go on on a full
 disk."""
+
+GRACE_MS_MAX = 7 * 86_400_000
+"""The longest that a copy may be kept for readers (gateway/config.py)."""
 
 WORKERS = 8
 """Threads for streams and reads: they wait for the disk, hardly for the processor."""
@@ -77,7 +80,7 @@ class DiskStore:
                  segment_bytes: int = SEGMENT_BYTES, reserve_bytes: int = RESERVE_BYTES,
                  compact_dead_percent: int = DEAD_PERCENT) -> None:
         self.folder = os.path.abspath(folder)
-        self.disk, self.clock = disk or Disk(), clock or SystemClock()
+        self.disk, self.clock = disk or Disk(), clock or SteadyClock()
         self._segment_bytes, self._reserve_bytes = segment_bytes, reserve_bytes
         self._compact_dead_percent = compact_dead_percent
         self.quarantine = Quarantine(self.folder, self.disk)
@@ -123,6 +126,8 @@ class DiskStore:
             if not self._index.clean:                 # an earlier life has unlinked, and nobody knows where
                 self._unlinked.update(f"{folder}/{byte:02x}" for byte in range(256))
             self.recovered = recover(folder, disk, self._index, self._segments)
+            now = self.clock.now_ms()
+            self._index.bring_forward(now, now + GRACE_MS_MAX)
         except BaseException:
             self._index.close()
             raise

@@ -266,6 +266,12 @@ class Index:
                 "SELECT * FROM chunk WHERE segment = 0 AND (digest, generation) > (?,?)"
                 " ORDER BY digest, generation LIMIT ?", (*(after or (b"", b"")), limit))]
 
+    def bring_forward(self, new_ms: int, condemned_ms: int) -> None:
+        """Nothing is due later than this: a clock that was ahead when it was noted, and isn't any more, must not delay it."""
+        with self._transaction() as db:
+            for state, latest in ((NEW, new_ms), (CONDEMNED, condemned_ms)):
+                db.execute("UPDATE chunk SET due=? WHERE state=? AND state<>1 AND due>?", (latest, state, latest))
+
     def mark(self, copies: Iterable[tuple[int, int, bytes, bytes]]) -> None:
         """Set (state, due) of (digest, generation)."""
         with self._transaction() as db:

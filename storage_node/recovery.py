@@ -22,9 +22,9 @@ was not clean it compares its whole inventory as well (inventory.py).
 import contextlib
 import logging
 import os
-import time
 from typing import NamedTuple
 
+from consensus.core.clock import SteadyClock
 from consensus.core.errors import ClusterError, Corrupt
 from consensus.core.ids import Digest
 from consensus.disk import Disk
@@ -265,4 +265,4 @@ def _size(path: str, name: tuple[bytes, bytes]) -> int | None:
 
 
 def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
+    return SteadyClock().now_ms()

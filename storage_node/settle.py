@@ -27,7 +27,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from consensus.core.clock import Clock, SystemClock
+from consensus.core.clock import Clock, SteadyClock
 from consensus.core.errors import ClusterError, Unavailable
 from consensus.core.ids import Generation, NodeId
 from storage_node.index import CONDEMNED, NEW, SETTLED, Copy
@@ -73,7 +73,7 @@ class Settler:
         self.teller = Teller(metadata, node, register)
         self.mender = Mender(store, metadata, node, self.teller)
         self.one = asyncio.Lock()
-        self._clock = clock or SystemClock()
+        self._clock = clock or SteadyClock()
         self._interval_s, self._read_grace_ms = interval_s, int(read_grace_s * 1000)
         self._hints_after = 0
         self._kicked = asyncio.Event()

@@ -5,7 +5,7 @@ import msgspec
 from storage_node.inventory import Compared
 from storage_node.quarantine import PutAside
 from storage_node.scrub import ScrubStatus
-from storage_node.store import CompactionState, StoreStatistics
+from storage_node.store import CompactionState, DiskState, StoreStatistics
 
 
 class SettleStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +32,7 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     quarantined: int = 0
     quarantined_bytes: int = 0
     compaction: CompactionState | None = None
+    disk: DiskState | None = None
 
 
 class DamageNote(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from consensus.core.ids import digest
 from storage_node import disk_health, segments
 from storage_node.chunk import SMALL_BYTES_MAX, block_table
 from storage_node.disk_store import DiskStore
+from storage_node.index import CONDEMNED, NEW
 from tests.unit.consensus.crash import Unsynced
 from tests.unit.storage_node.stores import GENERATION, get, put, with_store
 
@@ -249,3 +250,22 @@ def test_a_slow_disk_answers_within_seconds(tmp_path: Path) -> None:
         disk.delay_s = 0.0
 
     with_ill_store(tmp_path, body)
+
+
+def test_what_was_due_in_a_time_that_never_came_is_due_now(tmp_path: Path) -> None:
+    """The clock was ahead when a copy was noted, and was set back while the node was stopped."""
+    month = 30 * 86_400_000
+
+    async def before(store: DiskStore) -> None:
+        names = [await put(store, data, GENERATION) for data in SMALL[:2]]
+        now = store.clock.now_ms()
+        new, condemned = [(await store.generations(name))[0] for name in names]
+        await store.mark([(new, NEW, now + month), (condemned, CONDEMNED, now + month)])
+
+    async def after(store: DiskStore) -> None:
+        now = store.clock.now_ms()
+        assert [copy.digest for copy in await store.due(now + 1, 10)] == [digest(SMALL[0])]
+        assert len(await store.due(now + 7 * 86_400_000 + 1, 10)) == 2
+
+    with_store(tmp_path / "chunks", before, Ill())
+    with_store(tmp_path / "chunks", after, Ill())
