@@ -123,6 +123,8 @@ class Mender:
                 log.warning("chunk %s can't be mended now: %s", note.name[0].hex(), error)
                 self._put_off(note.name)
         if lost:
+            # Settled it is no more, whatever comes of this: fresh bytes may come under its name meanwhile, and forgive it.
+            await self._store.mark([(note.copy, NEW, 0) for note in lost.values() if note.copy is not None])
             for name in await self._teller.withdraw_lost(list(lost)):
                 self.withdrawn += 1
                 await self._put_away(lost[name], "withdrawn")
