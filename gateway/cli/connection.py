@@ -125,22 +125,30 @@ class Connection:
         return answer
 
     def _send(self, request: Any) -> Any:
-        from botocore import exceptions
+        from botocore.exceptions import ConnectionError, HTTPClientError
 
         try:
             return self._session.send(request)
-        except exceptions.SSLError as error:
-            self._not_trusted(str(error))
-        except (exceptions.ConnectTimeoutError, exceptions.ReadTimeoutError):
-            raise CommandError(
-                f"{self.endpoint} does not answer (waited {TIMEOUT_S:g} s). Is it the right address? A firewall?") from None
-        except exceptions.EndpointConnectionError:
-            raise CommandError(self._unreachable(), code="Unreachable") from None
-        except exceptions.ConnectionClosedError:
-            hint = " Does it want https://?" if self.endpoint.startswith("http://") else " Its log tells more."
-            raise CommandError(f"{self.endpoint} closed the connection without an answer.{hint}") from None
-        except exceptions.HTTPClientError as error:
-            raise CommandError(f"no answer from {self.endpoint}: {error}") from None
+        except (ConnectionError, HTTPClientError) as error:
+            raise self.no_answer(error) from None
+
+    def no_answer(self, error: Exception) -> CommandError:
+        """Of what botocore raises when there is no HTTP answer."""
+        from botocore import exceptions
+
+        match error:
+            case exceptions.SSLError():
+                return self._not_trusted(str(error))
+            case exceptions.ConnectTimeoutError() | exceptions.ReadTimeoutError():
+                return CommandError(
+                    f"{self.endpoint} does not answer (waited {TIMEOUT_S:g} s). Is it the right address? A firewall?")
+            case exceptions.EndpointConnectionError():
+                return CommandError(self._unreachable(), code="Unreachable")
+            case exceptions.ConnectionClosedError():
+                hint = " Does it want https://?" if self.endpoint.startswith("http://") else " Its log tells more."
+                return CommandError(f"{self.endpoint} closed the connection without an answer.{hint}")
+            case _:
+                return CommandError(f"no answer from {self.endpoint}: {error}")
 
     def _unreachable(self) -> str:
         host = urlsplit(self.endpoint).hostname or ""
@@ -151,11 +159,11 @@ class Connection:
         return (f"no server answers at {self.endpoint}. Start one with `staddle serve`, or say where it is with --endpoint URL "
                 "or STADDLE_ENDPOINT.")
 
-    def _not_trusted(self, reason: str) -> NoReturn:
+    def _not_trusted(self, reason: str) -> CommandError:
         if "WRONG_VERSION_NUMBER" in reason or "record layer failure" in reason:
-            raise CommandError(f"{self.endpoint} does not speak TLS: try http:// instead of https://.") from None
-        raise CommandError(f"the certificate of {self.endpoint} is not trusted: give the file with its authority's certificate "
-                           f"as --ca-bundle FILE. ({reason.rpartition('] ')[2].rstrip(')')})") from None
+            return CommandError(f"{self.endpoint} does not speak TLS: try http:// instead of https://.")
+        return CommandError(f"the certificate of {self.endpoint} is not trusted: give the file with its authority's certificate "
+                            f"as --ca-bundle FILE. ({reason.rpartition('] ')[2].rstrip(')')})")
 
     def _refused(self, answer: Any) -> NoReturn:
         """The error of the admin API, in words that say what to do."""
@@ -191,15 +199,6 @@ class Connection:
         there = email.utils.parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
         minutes = round((time.time() - there) / 60)
         return f"{abs(minutes)} minutes {'ahead of' if minutes > 0 else 'behind'}"
-
-    def learn_region(self) -> str:
-        """The server's region: any answer of the admin API tells it, whether or not these keys are an admin's."""
-        try:
-            self._ask("GET", "version", {})
-        except CommandError as error:
-            if error.code != "AccessDenied":
-                raise
-        return self.region
 
     @staticmethod
     def _decode(body: bytes, kind: type[Value]) -> Value:

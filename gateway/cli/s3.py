@@ -37,7 +37,23 @@ def place(text: str, *, key: bool) -> Place:
 
 
 def client(server: Connection) -> Any:
-    """For the same server with the same keys, in the server's own region. boto3 is imported by this call."""
+    """For the same server with the same keys, in the server's own region: an answer to anybody tells which it is."""
+    from botocore.exceptions import ClientError
+
+    made = _client(server)
+    with explained(server, server.endpoint):
+        try:
+            made.list_buckets(MaxBuckets=1)
+        except ClientError as error:            # what else is wrong, the command itself will meet
+            region = error.response["Error"].get("Region")
+            if region:
+                server.region = str(region)
+                made = _client(server)
+    return made
+
+
+def _client(server: Connection) -> Any:
+    """boto3 is imported by this call."""
     import boto3
     from botocore.config import Config
 
@@ -45,7 +61,7 @@ def client(server: Connection) -> Any:
                     connect_timeout=CONNECT_TIMEOUT_S, user_agent_extra="staddle-cli")
     return boto3.client(
         "s3", endpoint_url=server.endpoint, aws_access_key_id=server.keys.access_key,
-        aws_secret_access_key=server.keys.secret_key, region_name=server.learn_region(),
+        aws_secret_access_key=server.keys.secret_key, region_name=server.region,
         verify=str(server.ca_bundle) if server.ca_bundle else None, config=config)
 
 
@@ -53,10 +69,12 @@ def client(server: Connection) -> Any:
 def explained(server: Connection, what: object) -> Iterator[None]:
     """What boto3 raises about `what` (a bucket or an object) becomes a CommandError."""
     from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 
     try:
         yield
+    except (ConnectionError, HTTPClientError) as error:
+        raise server.no_answer(error) from None
     except ClientError as error:
         given = error.response["Error"]
         code, message = given.get("Code", ""), given.get("Message", "")

@@ -44,7 +44,7 @@ def send(server: StaddleProcess, method: str, target: str, headers: dict[str, st
 
 def ask(server: StaddleProcess, method: str, path: str, fields: dict[str, Any] | None = None, *, keys: Keys = ROOT,
         way: str = "signed", prefix: str = PREFIX) -> Answered:
-    """`way`: signed, unsigned, presigned, version 2, unsigned payload, another body, old, changed query."""
+    """`way`: signed, or one of those that are refused."""
     target, body = f"{prefix}{path}", b""
     if method == "GET" and fields:
         target += f"?{urlencode(fields, quote_via=quote)}"
@@ -59,6 +59,13 @@ def ask(server: StaddleProcess, method: str, path: str, fields: dict[str, Any] |
             return send(server, method, presign(method, url, keys=keys, now_s=now_s)[len(server.endpoint):], {}, body)
         case "version 2":
             return send(server, method, target, sign_request_v2(method, url, keys=keys, now_s=now_s), body)
+        case "presigned with digest":
+            digest = {"x-amz-content-sha256": payload}
+            link = presign(method, url, digest, keys=keys, now_s=now_s, payload=payload)
+            return send(server, method, link[len(server.endpoint):], digest, body)
+        case "version 2 with digest":
+            headers = sign_request_v2(method, url, {"x-amz-content-sha256": payload}, keys=keys, now_s=now_s)
+            return send(server, method, target, headers, body)
         case "unsigned payload":
             payload = "UNSIGNED-PAYLOAD"
         case "another body":

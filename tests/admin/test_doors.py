@@ -16,7 +16,8 @@ from tests.signing import Keys, sign_request
 
 ROWS = [(row.method, row.path) for row in ENDPOINTS]
 
-REFUSED_WAYS = ("unsigned", "presigned", "version 2", "unsigned payload", "old", "changed query")
+REFUSED_WAYS = ("unsigned", "presigned", "presigned with digest", "version 2", "version 2 with digest", "unsigned payload", "old",
+                "changed query")
 
 
 @pytest.mark.parametrize("way", REFUSED_WAYS)

@@ -26,8 +26,9 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_no_server(staddle: Staddle) -> None:
-    said = staddle.refused("user", "list", STADDLE_ENDPOINT="http://127.0.0.1:1")
+@pytest.mark.parametrize("command", [("user", "list"), ("object", "cat", "s3://b/k")])
+def test_no_server(staddle: Staddle, command: tuple[str, ...]) -> None:
+    said = staddle.refused(*command, STADDLE_ENDPOINT="http://127.0.0.1:1")
     assert "no server answers at http://127.0.0.1:1" in said
     assert "staddle serve" in said
     assert "--endpoint" in said
@@ -183,7 +184,8 @@ def hangs_up() -> Iterator[int]:
 
 
 def test_tls(staddle: Staddle, server: StaddleProcess, tmp_path: Path) -> None:
-    assert "does not speak TLS" in staddle.refused("user", "list", "--endpoint", server.endpoint.replace("http:", "https:"))
+    for command in (("user", "list"), ("object", "cat", "s3://b/k")):
+        assert "does not speak TLS" in staddle.refused(*command, "--endpoint", server.endpoint.replace("http:", "https:"))
     with serving(tmp_path / "tls", tls=True) as secure:
         assert secure.certificate is not None
         trusted = str(secure.certificate.certificate)
