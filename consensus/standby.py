@@ -26,6 +26,7 @@ from consensus.core.codec import UNDECODABLE
 from consensus.core.errors import ClusterError, Corrupt, ReadOnly, Refused, Unavailable
 from consensus.core.wire import OK, Handler, Link, WireServer
 from consensus.disk import CREATE, Disk
+from consensus.raft import exit_process
 from consensus.reads import Reader
 from consensus.recovery import read_mark
 
@@ -51,7 +52,10 @@ class Server(Protocol):
 class Member:
     """The role. `make` gives a MetaServer that was not started yet."""
 
-    def __init__(self, make: Callable[[], Server], folder: str, address: str, secret: bytes, disk: Disk | None = None) -> None:
+    def __init__(self, make: Callable[[], Server], folder: str, address: str, secret: bytes, disk: Disk | None = None,
+                 on_failure: Callable[[BaseException], None] = exit_process) -> None:
+        """`on_failure`: when it can neither serve nor stand by any more."""
+        self._on_failure = on_failure
         self._make, self._folder, self._address, self._secret = make, folder, address, secret
         self._disk = disk or Disk()
         self._server: Server | None = None
@@ -65,14 +69,15 @@ class Member:
             return
         if writable(self._folder, self._disk) is None:
             raise error                               # the disk is well: it is something else
-        self._standby = standby = _Standby(self._folder, self._address, self._secret)
+        standby = _Standby(self._folder, self._address, self._secret)
         try:
             await standby.start()
         except (ClusterError, OSError, sqlite3.Error) as other:
             log.error("nor can what is there be read: %s", other)
             raise error from None
+        self._standby = standby
         log.error("%s: %s. What is there can be read", REFUSAL, error)
-        self._waiting = asyncio.get_running_loop().create_task(self._wait(), name="meta standby")
+        self._waiting = asyncio.get_running_loop().create_task(self._wait_or_fail(), name="meta standby")
 
     async def _serve(self) -> ClusterError | OSError | None:
         """None if it serves now."""
@@ -86,6 +91,12 @@ class Member:
         self._server = server
         return None
 
+    async def _wait_or_fail(self) -> None:
+        try:
+            await self._wait()
+        except Exception as error:  # noqa: BLE001  nobody awaits this task: what it can't do, another process may
+            self._on_failure(error)
+
     async def _wait(self) -> None:
         """Until the disk takes writes; then serve."""
         loop = asyncio.get_running_loop()
@@ -95,14 +106,15 @@ class Member:
                 continue
             assert self._standby is not None
             await self._standby.stop()
+            self._standby = None
             error = await self._serve()
             if error is None:
-                self._standby = None
                 log.warning("the metadata's disk takes writes again")
                 return
             log.error("%s, after all: %s", REFUSAL, error)
-            self._standby = _Standby(self._folder, self._address, self._secret)
-            await self._standby.start()
+            standby = _Standby(self._folder, self._address, self._secret)
+            await standby.start()
+            self._standby = standby
 
     async def stop(self) -> None:
         if self._waiting is not None:

@@ -27,7 +27,7 @@ from typing import ParamSpec, Protocol, TypeVar
 import msgspec
 
 from consensus.core.clock import Clock
-from consensus.core.errors import ClusterError, NoSpace
+from consensus.core.errors import ClusterError, NoSpace, Unavailable
 from consensus.disk import Disk
 from storage_node.chunk import SEGMENT_HEADER_BYTES, block_table, record_bytes
 from storage_node.errors import from_os
@@ -79,8 +79,10 @@ class Compactor:
     """One per store. `start` and `stop` with it; works by itself, and at once when asked."""
 
     def __init__(self, folder: str, disk: Disk, index: Index, segments: Segments, executor: Executor, clock: Clock, *,
-                 dead_percent: int, segment_bytes: int, reserve_bytes: int, verify: Verify) -> None:
-        """`verify` reads a copy and sees to it if it is damaged."""
+                 dead_percent: int, segment_bytes: int, reserve_bytes: int, verify: Verify,
+                 takes_writes: Callable[[], bool] = lambda: True) -> None:
+        """`verify` reads a copy and sees to it if it is damaged. `takes_writes` says whether it is worth trying."""
+        self._takes_writes = takes_writes
         self._folder, self._disk, self._index, self._segments = folder, disk, index, segments
         self._executor, self._clock, self._verify = executor, clock, verify
         self._dead_percent, self._segment_bytes, self._reserve_bytes = dead_percent, segment_bytes, reserve_bytes
@@ -221,6 +223,8 @@ class Compactor:
         await self._finish(row, emptying.moved_bytes)
 
     async def _move(self, batch: list[Record]) -> None:
+        if not self._takes_writes():
+            raise Unavailable("the disk takes no writes")
         size = sum(record_bytes(len(record.data)) for record in batch)
         if self._free_bytes() - size < self._reserve_bytes // 2:
             raise NoSpace("there is no room to move chunks to, only the reserve is left")

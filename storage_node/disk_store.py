@@ -107,7 +107,8 @@ class DiskStore:
         self._files.start()
         self.compactor = Compactor(self.folder, self.disk, self._index, self._segments, self._workers, self.clock,
                                    dead_percent=self._compact_dead_percent, segment_bytes=self._segment_bytes,
-                                   reserve_bytes=self._reserve_bytes, verify=self.verify)
+                                   reserve_bytes=self._reserve_bytes, verify=self.verify,
+                                   takes_writes=lambda: self.disk_state.reason in ("", "full"))
         self.compactor.start()
 
     def _open(self) -> None:
