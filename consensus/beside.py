@@ -18,7 +18,7 @@ import msgspec
 from consensus import audit, backup, protocol
 from consensus.backup import Descriptor, Taking
 from consensus.core.clock import Clock
-from consensus.core.errors import Corrupt, Refused, Unavailable
+from consensus.core.errors import Refused, Unavailable
 from consensus.disk import Disk
 from consensus.reads import failure
 
@@ -59,6 +59,7 @@ class Beside:
         path = self._machine.path
 
         def run() -> list[str]:
+            """A file that SQLite finds damaged is made anew (server.py), rows that can't be decoded are told of."""
             try:
                 with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, isolation_level=None)) as db:
                     db.execute("BEGIN")              # all of it at one moment
@@ -66,7 +67,7 @@ class Beside:
             except sqlite3.Error as error:
                 raise failure(error) from error
             except (ValueError, struct.error, msgspec.MsgspecError) as error:
-                raise Corrupt(f"a row of the metadata cannot be decoded: {error!r}") from error
+                return [f"a row of the metadata cannot be decoded: {error!r}"]
 
         return protocol.encode(await asyncio.to_thread(run))
 

@@ -10,6 +10,8 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
+import msgspec
+
 from consensus import listing
 from consensus import slices as located_slices
 from consensus.accounts import access_key as access_key
@@ -19,6 +21,7 @@ from consensus.accounts import identities_version as identities_version
 from consensus.accounts import keys_of as keys_of
 from consensus.accounts import user as user
 from consensus.accounts import users as users
+from consensus.core.errors import Corrupt
 from consensus.core.ids import NULL_VERSION, BucketId, ContentId, Digest, Generation, NodeId, UploadId, VersionId
 from consensus.core.model import Backup, Bucket, LocatedSlice, NodeInfo, ObjectVersion, Page, Part, Upload, UploadPage
 from consensus.garbage import gc_report as gc_report
@@ -256,7 +259,13 @@ def slices(
     after what it got. Empty: the content is gone, or ends before `start`."""
     found: list[LocatedSlice] = []
     names = node_names(db.execute("SELECT v FROM meta WHERE k = 'nodes'").fetchone())
-    located_slices.collect(db, content_id, start, start + length, min(limit, SLICES_PER_CALL_MAX), names, found)
+    try:
+        located_slices.collect(db, content_id, start, start + length, min(limit, SLICES_PER_CALL_MAX), names, found)
+    except Corrupt:
+        row = db.execute("SELECT refs FROM content WHERE id = ?", (content_id,)).fetchone()
+        if row is not None and row[0]:
+            raise
+        return []                     # it is being taken apart, from its end: no damage, it is as good as gone
     return found
 
 
@@ -494,8 +503,12 @@ def chunk_place(db: Database, digest: Digest) -> ChunkPlace | None:
 
 def _place(row: tuple[Any, ...], names: Mapping[int, NodeId]) -> ChunkPlace:
     digest, session, sequence, size, locations, wanted = row
+    try:
+        numbers = decode_locations(locations)
+    except msgspec.MsgspecError:         # the row is damaged, and tells of no place
+        numbers = ()
     return ChunkPlace(digest, Generation(session, sequence), size,
-                      tuple(names[number] for number in decode_locations(locations) if number in names), wanted)
+                      tuple(names[number] for number in numbers if number in names), wanted)
 
 
 def backups(db: Database) -> list[Backup]:

@@ -27,7 +27,7 @@ class Kind(NamedTuple):
 
 KINDS = {
     "sqlite": Kind("loss", "SQLite finds the metadata file damaged",
-                   "stop the server, move the file away and start again: it is rebuilt from the newest snapshot and the journal"),
+                   "a server that runs makes it anew from its snapshots and journal: look again in a minute. Else restore a backup"),
     "metadata": Kind("wrong", "rows of the metadata don't fit each other",
                      "counters are mended by `staddle fsck --repair` with the server stopped; a damaged row by a restore"),
     "missing": Kind("loss", "no good copy of a chunk is left",

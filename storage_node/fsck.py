@@ -201,7 +201,12 @@ class _Check:
         await self._compare()
         for node in self._nodes.values():
             if node.folder is not None and node.node not in self._unreachable:
-                await self._check_folder(node, node.folder)
+                try:
+                    await self._check_folder(node, node.folder)
+                except ClusterError as error:
+                    self._unreachable[node.node] = str(error)
+                except sqlite3.Error as error:
+                    self._found.add("index", f"{folder_check.index_of(node.folder)}: {error}", node=node.node)
         missing = await self._look_again()
         for name, why in self._unreachable.items():
             self._found.add("unreachable", f"storage node {name}: {why}", node=name)
@@ -280,8 +285,12 @@ class _Check:
 
     async def _count_waiting(self, node: NodeId, copies: list[Copy]) -> None:
         """By reason: storage_node.waiting has the words."""
-        states = await self._metadata.read(queries.chunk_states, node, [
-            (copy.digest, Generation.unpack(copy.generation)) for copy in copies])
+        try:
+            states = await self._metadata.read(queries.chunk_states, node, [
+                (copy.digest, Generation.unpack(copy.generation)) for copy in copies])
+        except Corrupt:                  # of a row whose seal does not fit: the recount has said which
+            self._waiting["unknown"] += len(copies)
+            return
         for copy, state in zip(copies, states, strict=True):
             reason = {"pending": "upload", "listed": "settling", "short": "announced"}.get(state)
             self._waiting[reason or ("grace" if copy.state == CONDEMNED else "unlisted")] += 1
@@ -337,7 +346,11 @@ class _Check:
     async def _ask_for_damage(self) -> None:
         for name, node in self._nodes.items():
             if name not in self._unreachable:
-                known = dict(await node.damaged())
+                try:
+                    known = dict(await node.damaged())
+                except ClusterError as error:
+                    self._unreachable[name] = str(error)
+                    continue
                 known.update({(digest, generation): why for (holder, digest, generation), why in self._misplaced.items()
                               if holder == name})
                 self._damaged[name] = known
@@ -347,7 +360,11 @@ class _Check:
         copies: dict[str, list[Copy]] = {}
         for name, node in self._nodes.items():
             if name not in self._unreachable:
-                page = await node.inventory((digest, b""), PAGE)
+                try:
+                    page = await node.inventory((digest, b""), PAGE)
+                except ClusterError as error:
+                    self._unreachable[name] = str(error)
+                    continue
                 copies[name] = [copy for copy in page if copy.digest == digest]
         found = judge(digest, row, copies, self._damaged, set(self._unreachable))
         misplaced = {(holder, generation): why for (holder, raw, generation), why in self._misplaced.items() if raw == digest}
@@ -380,10 +397,12 @@ class _Check:
         for key in list(self._misplaced):
             name, digest, generation = key
             node = self._nodes[name]
-            copy = await node.find(digest, generation)
-            if copy is None or node.folder is None or (
-                    await asyncio.to_thread(examine, node.folder, copy)) is None:
-                del self._misplaced[key]
+            try:
+                copy = await node.find(digest, generation)
+                if copy is None or node.folder is None or (await asyncio.to_thread(examine, node.folder, copy)) is None:
+                    del self._misplaced[key]
+            except ClusterError as error:
+                self._unreachable[name] = str(error)
 
     async def _affected(self, missing: set[Digest]) -> tuple[int, list[Affected]]:
         path = self._metadata.file

@@ -112,6 +112,14 @@ async def a_row_of_the_metadata_goes(machine: Machine, bodies: dict[str, bytes])
     change_metadata(machine, "DELETE FROM chunk WHERE digest = ?", digest(bodies["small"]))
 
 
+async def a_chunk_row_rots(machine: Machine, bodies: dict[str, bytes]) -> None:
+    change_metadata(machine, "UPDATE chunk SET locations = x'c1' WHERE digest = ?", digest(bodies["small"]))
+
+
+async def slices_rot(machine: Machine, bodies: dict[str, bytes]) -> None:
+    change_metadata(machine, "UPDATE content SET slices = x'00' WHERE size = 5000")
+
+
 async def a_counter_is_wrong(machine: Machine, bodies: dict[str, bytes]) -> None:
     change_metadata(machine, "UPDATE chunk SET refs = 7 WHERE digest = ?", digest(bodies["small"]))
 
@@ -152,6 +160,8 @@ SEEDED: list[tuple[Damage, set[str], list[str]]] = [
     (a_copy_is_noted_damaged, {"damaged", "missing"}, ["small"]),
     (a_settled_copy_that_nobody_knows, {"orphan"}, []),
     (a_row_of_the_metadata_goes, {"metadata", "orphan"}, []),
+    (a_chunk_row_rots, {"metadata", "missing", "orphan"}, ["small"]),
+    (slices_rot, {"metadata"}, []),
     (a_counter_is_wrong, {"metadata"}, []),
     (a_seal_does_not_fit, {"metadata"}, []),
     (a_bucket_counts_wrongly, {"metadata"}, []),
