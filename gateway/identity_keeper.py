@@ -115,3 +115,5 @@ class IdentityKeeper:
                     await self.reload()
             except ClusterError as error:
                 log.info("identities are as they were: %s", error)
+            except Exception:      # this loop's edge: if it ended, nobody would notice that a key was disabled
+                log.exception("identities could not be read again")

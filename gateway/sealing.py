@@ -41,9 +41,12 @@ class Sealer:
             raise SealBroken(f"the secret of access key {access_key} is sealed in a way that this Staddle doesn't know")
         nonce, encrypted = sealed[1:1 + NONCE_BYTES], sealed[1 + NONCE_BYTES:]
         try:
-            return self._cipher.decrypt(nonce, encrypted, access_key.encode()).decode()
+            secret_key = self._cipher.decrypt(nonce, encrypted, access_key.encode()).decode()
         except (InvalidTag, UnicodeDecodeError):
-            raise SealBroken(f"the secret of access key {access_key} was not sealed for it with this cluster's secret") from None
+            secret_key = ""
+        if not secret_key:
+            raise SealBroken(f"the secret of access key {access_key} was not sealed for it with this cluster's secret")
+        return secret_key
 
 
 def seal(cluster_secret: bytes, access_key: str, secret_key: str) -> bytes:

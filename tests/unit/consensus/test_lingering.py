@@ -106,3 +106,30 @@ def test_an_object_of_parts(cluster: Cluster, parts: int, slices: int, long: boo
     cluster.now += GRACE_MS
     drain(cluster)
     assert cluster.rows("content") == cluster.rows("content_part") == 0, "its parts do not wait once more"
+
+
+@pytest.mark.parametrize("parts", [0, 5])
+def test_one_that_is_half_taken_apart_is_gone_and_no_damage(cluster: Cluster, parts: int) -> None:
+    """Whoever is told of damage makes all metadata anew: it must not be said of what goes in order."""
+    bucket = cluster.bucket()
+    if parts:
+        at: Any = {"bucket": bucket, "key": "k", "upload_id": "u"}
+        cluster.run(CreateUpload(**at, attributes=PLAIN, owner="o"))
+        size = len(DATA) * 60
+        part = NewContent(size=size, etag="e", slices=(whole(DATA),) * 60, chunks=(cluster.chunk(DATA),))
+        cluster.send(*(cluster.envelope(PutPart(**at, number=number, content=part)) for number in range(1, parts + 1)))
+        listed = tuple(ListedPart(number=part.number, content=part.content)
+                       for part in cluster.read(queries.parts, bucket, "k", "u"))
+        cluster.run(CompleteUpload(**at, version_id="v", etag="e", size=size * parts, parts=listed))
+        cluster.drain()
+        content, size = current(cluster, bucket), size * parts
+    else:
+        content, size = put(cluster, bucket, 100, pages=3), 500 * len(DATA)
+    cluster.run(DeleteVersion(bucket=bucket, key="k"))
+    seen = set()
+    for _ in range(1000):
+        seen.add((bool(cluster.read(queries.slices, content, 0, 1)), bool(cluster.read(queries.slices, content, size - 1, 1))))
+        if not cluster.run(Drain(limit=2 if parts else 30), 0).more:
+            break
+    assert {(True, True), (True, False)} == seen - {(False, False)}
+    assert cluster.read(queries.slices, content, 0, 1) == []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.sealing import Sealer, SealBroken, seal
+from gateway.sealing import SealBroken, Sealer, seal
 
 SECRET = b"c" * 32
 
@@ -21,6 +21,11 @@ def test_nobody_else_opens_it() -> None:
         sealer.open("BK", sealed)
     with pytest.raises(SealBroken):
         Sealer(b"d" * 32).open("AK", sealed)
+
+
+def test_no_secret_is_no_secret() -> None:
+    with pytest.raises(SealBroken):
+        Sealer(SECRET).open("AK", seal(SECRET, "AK", ""))
 
 
 def test_not_a_bit_of_it_may_change() -> None:
