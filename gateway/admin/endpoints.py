@@ -30,7 +30,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", "object/list", objects.list_objects, ("NoSuchBucket",)),
     Endpoint("GET", "object/stat", objects.stat_object, _OBJECT),
     Endpoint("POST", "object/verify", objects.verify_object, _OBJECT),
-    Endpoint("POST", "object/delete", objects.delete_object, ("NoSuchBucket", "KeyTooLongError")),
+    Endpoint("POST", "object/delete", objects.delete_object, ("NoSuchBucket", "KeyTooLongError", "ObjectLocked")),
     Endpoint("GET", "node/list", nodes.list_nodes, ("NoSuchNode",)),
     Endpoint("GET", "node/damage", scrubbing.list_damage, ("NoSuchNode",)),
     Endpoint("POST", "node/compact", scrubbing.compact, ("NoSuchNode",)),

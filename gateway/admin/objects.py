@@ -9,8 +9,9 @@ from consensus.core.errors import ClusterError, Corrupt
 from consensus.core.ids import VersionId
 from consensus.core.model import Bucket, LocatedSlice, NodeInfo, ObjectVersion
 from consensus.core.results import Deleted as VersionDeleted
-from consensus.core.results import NoBucket
+from consensus.core.results import Locked, NoBucket
 from gateway.admin.context import AdminContext, Progress
+from gateway.admin.errors import AdminError
 from gateway.admin.values import (
     PAGE,
     BadCopy,
@@ -141,6 +142,8 @@ async def delete_object(ctx: AdminContext, asked: OneObject) -> Deleted:
         owner=ctx.principal.user_id))
     if isinstance(outcome, NoBucket):
         raise S3Error("NoSuchBucket", BucketName=asked.bucket)
+    if isinstance(outcome, Locked):
+        raise AdminError("ObjectLocked", f"A retention or a legal hold protects this version of {asked.key!r}.")
     assert isinstance(outcome, VersionDeleted), outcome
     return Deleted(existed=outcome.existed, delete_marker=outcome.delete_marker, version_id=outcome.version_id or "")
 

@@ -86,6 +86,8 @@ def explained(server: Connection, what: object) -> Iterator[None]:
             "AccessDenied": f"{whose} may not reach {what}: its bucket belongs to another account. Use a key of that one.",
             "403": f"{whose} may not reach {what}: its bucket belongs to another account. Use a key of that one.",
         }
+        if "object lock" in message:
+            raise CommandError(f"{what} is protected by a retention or a legal hold.", code=code) from None
         raise CommandError(known.get(code) or server.advice(code, None) or f"{what}: {code}: {message}", code=code) from None
     except (BotoCoreError, Boto3Error) as error:
         raise CommandError(f"{what}: {error}") from None

@@ -1,5 +1,6 @@
 """What the endpoints do, asked as any program would."""
 
+import datetime
 import re
 from typing import Any
 
@@ -133,6 +134,18 @@ def test_an_object_shows_its_parts_its_chunks_and_who_holds_them(server: Staddle
     assert done(server, "GET", "object/list", bucket="objects")["objects"][0]["key"] == key
     assert done(server, "POST", "object/delete", bucket="objects", key=key)["existed"]
     assert not done(server, "POST", "object/delete", bucket="objects", key=key)["existed"]
+
+
+def test_what_is_locked_a_keeper_cannot_delete_either(server: StaddleProcess, s3: Any) -> None:
+    s3.create_bucket(Bucket="locked", ObjectLockEnabledForBucket=True)
+    until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
+    for key, lock in (("kept", {"ObjectLockMode": "GOVERNANCE", "ObjectLockRetainUntilDate": until}),
+                      ("held", {"ObjectLockLegalHoldStatus": "ON"})):
+        version = s3.put_object(Bucket="locked", Key=key, Body=b"x", ChecksumAlgorithm="CRC32", **lock)["VersionId"]
+        answer = ask(server, "POST", "object/delete", {"bucket": "locked", "key": key, "version_id": version})
+        assert (answer.status, answer.code) == (409, "ObjectLocked")
+        assert done(server, "POST", "object/delete", bucket="locked", key=key)["delete_marker"]
+        assert s3.get_object(Bucket="locked", Key=key, VersionId=version)["Body"].read() == b"x"
 
 
 def test_lists_come_in_pages(server: StaddleProcess, s3: Any) -> None:
