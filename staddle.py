@@ -17,6 +17,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -73,7 +74,8 @@ class Server:
         self._given = [Path(folder)] if isinstance(folder, str | os.PathLike) else [Path(one) for one in folder or ()]
         # A line for each request is for operators; whoever wants it sets log_level to "info".
         self._settings = {"log_level": "warning", **(settings or {}), "region": region}
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._temporary: Path | None = None
+        self._started_by = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._log: Path | None = None
 
@@ -85,9 +87,10 @@ class Server:
             raise ServerError("the server is started already")
         folders = [folder.absolute() for folder in self._given]
         if not folders:
-            self._temporary = tempfile.TemporaryDirectory(prefix="staddle-", ignore_cleanup_errors=True)
-            folders = [Path(self._temporary.name) / "data"]
+            self._temporary = Path(tempfile.mkdtemp(prefix="staddle-"))
+            folders = [self._temporary / "data"]
         self._log = folders[0] / "run" / "server.log"
+        self._started_by = os.getpid()
         try:
             folders[0].mkdir(exist_ok=True)                 # the server makes the others, and all their names durable
             self._log.parent.mkdir(mode=0o700, exist_ok=True)
@@ -95,7 +98,8 @@ class Server:
             self.stop()
             raise ServerError(f"cannot use the data folder {folders[0]}: {error.strerror}") from None
         orders = {"data": [str(folder) for folder in folders], "listen": f"127.0.0.1:{self._asked_port}",
-                  "settings": self._settings, "access_key": self.access_key or None, "secret_key": self.secret_key or None}
+                  "settings": self._settings, "access_key": self.access_key or None, "secret_key": self.secret_key or None,
+                  "remove": None if self._temporary is None else str(self._temporary)}
         with self._log.open("ab") as log:
             # -P: a folder of yours that is called gateway is never picked up in place of ours. A session of its own: a
             # Ctrl-C reaches you, and you stop the server when you are done.
@@ -135,9 +139,11 @@ class Server:
         return said
 
     def stop(self) -> None:
-        """Stop it cleanly; a temporary folder goes. May be called twice."""
+        """Stop it cleanly; a temporary folder goes. May be called twice. A fork of the process that started it stops nothing."""
         atexit.unregister(self.stop)
         process, self._process = self._process, None
+        if os.getpid() != self._started_by:
+            return
         if process is not None:
             assert process.stdin is not None
             assert process.stdout is not None
@@ -151,7 +157,7 @@ class Server:
                 process.wait()
             process.stdout.close()
         if self._temporary is not None:
-            self._temporary.cleanup()
+            shutil.rmtree(self._temporary, ignore_errors=True)      # the server did it, unless it was killed
             self._temporary = None
 
     def log(self) -> str:

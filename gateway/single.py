@@ -14,6 +14,7 @@ or at SIGTERM.
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import sys
 from typing import Any
@@ -40,6 +41,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, Any] = {}
     access_key: str | None = None
     secret_key: str | None = None
+    remove: str | None = None             # a temporary folder that holds all of it and goes at the end, whoever ends it
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +108,13 @@ def main() -> int:
     def ready(roles: AllRoles) -> bytes:
         return msgspec.json.encode(Ready(port=roles.port, access_key=root.access_key, secret_key=root.secret_key))
 
-    return uvloop.run(run("server", folders, lambda: AllRoles(launched), ready))
+    status = uvloop.run(run("server", folders, lambda: AllRoles(launched), ready))
+    if orders.remove is not None and status == 0:     # else its log says why, to who started it
+        # Told by name, and nothing but what `tempfile` made for us: who told us may have died without a word.
+        assert os.path.basename(orders.remove).startswith("staddle-")
+        assert all(os.path.dirname(folder) == orders.remove for folder in orders.data)
+        shutil.rmtree(orders.remove, ignore_errors=True)
+    return status
 
 
 def _settings(orders: Orders) -> Config:

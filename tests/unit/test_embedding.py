@@ -59,7 +59,7 @@ def test_a_bucket_goes_with_all_that_is_in_it_and_the_server_with_the_session(tm
 seen = {}
 
 def test_leaves_much_behind(s3_server, s3_client, s3_bucket):
-    seen.update(bucket=s3_bucket, folder=s3_server._temporary.name, pid=s3_server._process.pid)
+    seen.update(bucket=s3_bucket, folder=s3_server._temporary, pid=s3_server._process.pid)
     for number in range(12):
         s3_client.put_object(Bucket=s3_bucket, Key=f"odd key/{number}\\n&<>", Body=b"x")
     upload = s3_client.create_multipart_upload(Bucket=s3_bucket, Key="unfinished")

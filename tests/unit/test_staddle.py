@@ -123,21 +123,37 @@ def test_it_ends_with_who_started_it_however_that_ends(tmp_path: Path, fork: boo
     """Also when a fork of that process lives on and holds the pipe open."""
     program = f"""
 import os, sys, time, staddle
-server = staddle.Server({str(tmp_path / "data")!r}).start()
+server = staddle.Server().start()
 child = os.fork() if {fork} else 1
 if child:
-    print(server._process.pid, child, flush=True)
+    print(server._process.pid, child, server._temporary, flush=True)
 time.sleep(60)
 """
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)},
                           cwd=tmp_path) as parent:
         assert parent.stdout is not None
-        server, child = map(int, parent.stdout.readline().split())
+        server, child, folder = parent.stdout.readline().split()
+        server, child = int(server), int(child)
+        assert Path(folder.decode(), "data", "meta").exists()
         assert processes.read(server) is not None
         parent.send_signal(signal.SIGKILL)
         parent.wait()
         try:
             wait_gone(server)
+            assert not Path(folder.decode()).exists(), "a temporary folder goes, whoever ends the server"
         finally:
             if fork:
                 os.kill(child, signal.SIGKILL)
+
+
+def test_a_fork_that_ends_takes_neither_server_nor_folder_with_it() -> None:
+    done = subprocess.run([sys.executable, "-c", """
+import os, sys, staddle
+server = staddle.Server().start()
+server.client().create_bucket(Bucket="kept")
+if os.fork() == 0:
+    sys.exit(0)          # runs what is registered for the end of a program
+os.wait()
+print([bucket["Name"] for bucket in server.client().list_buckets()["Buckets"]])
+"""], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60)
+    assert (done.stdout, done.returncode) == ("['kept']\n", 0), done.stderr
