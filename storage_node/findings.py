@@ -27,7 +27,7 @@ class Kind(NamedTuple):
 
 KINDS = {
     "sqlite": Kind("loss", "SQLite finds the metadata file damaged",
-                   "a server that runs makes it anew from its snapshots and journal: look again in a minute. Else restore a backup"),
+                   "a server that runs makes it anew from its snapshots and journal: look again in a minute, else restore"),
     "metadata": Kind("wrong", "rows of the metadata don't fit each other",
                      "counters are mended by `staddle fsck --repair` with the server stopped; a damaged row by a restore"),
     "missing": Kind("loss", "no good copy of a chunk is left",

@@ -305,7 +305,12 @@ class _Check:
         loop = asyncio.get_running_loop()
         for copy, why in await asyncio.to_thread(folder_check.places, folder, told):
             self._misplaced[node.node, copy.digest, copy.generation] = why
-        for path in await asyncio.to_thread(folder_check.strays, folder):
+        strays = set(await asyncio.to_thread(folder_check.strays, folder))
+        for _ in range(self._looks):
+            if strays:                   # a file has its name a moment before it is in the index
+                await asyncio.sleep(self._pause_s)
+                strays &= set(await asyncio.to_thread(folder_check.strays, folder))
+        for path in sorted(strays):
             self._found.add("stray", f"{path} is not in the index of node {node.node}", node=node.node)
         if self._verify:
             await self._read_all(node, folder)
