@@ -21,7 +21,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the backup.")
 @remote(backup_app, "create")
 def create(
     server: Server,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="[default: the time]", show_default=False)] = "",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="(default: the time)", show_default=False)] = "",
     file: Annotated[Path | None, typer.Option("--file", metavar="FILE", help="Fetch it into this file too.")] = None,
 ) -> None:
     """Make a backup of the metadata while the server runs, and keep it.
@@ -55,7 +55,7 @@ def list_backups(server: Server) -> None:
 @remote(backup_app, "download", "get")
 def download(
     server: Server, name: Name,
-    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="[default: NAME.backup]", show_default=False)] = None,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="(default: NAME.backup)", show_default=False)] = None,
 ) -> None:
     """Fetch a backup into a file, to be kept elsewhere.
 

@@ -16,7 +16,7 @@ Name = Annotated[str, typer.Argument(metavar="BUCKET", help="Name of the bucket.
 @remote(bucket_app, "create", "mb")
 def create(
     server: Server, bucket: Name,
-    user: Annotated[str, typer.Option("--user", metavar="NAME", help="Owner. [default: whose key signs]")] = "",
+    user: Annotated[str, typer.Option("--user", metavar="NAME", help="Owner. (default: whose key signs)")] = "",
 ) -> None:
     """Create a bucket.
 

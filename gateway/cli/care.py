@@ -25,7 +25,7 @@ scrub_app = typer.Typer(no_args_is_help=True, help="The scrub: every copy on the
 
 COPIES_NAMED = 20
 
-Node = Annotated[str, typer.Option("--node", metavar="NODE", help="This storage node only. [default: all]")]
+Node = Annotated[str, typer.Option("--node", metavar="NODE", help="This storage node only. (default: all)")]
 Full = Annotated[bool, typer.Option("--full-speed", help="As fast as the disks go, whether or not clients wait.")]
 
 

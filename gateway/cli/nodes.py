@@ -32,7 +32,7 @@ def list_nodes(server: Server) -> None:
 
 @remote(node_app, "stat")
 def stat(
-    server: Server, node: Annotated[str, typer.Argument(metavar="NODE", help="[default: all]", show_default=False)] = "",
+    server: Server, node: Annotated[str, typer.Argument(metavar="NODE", help="(default: all)", show_default=False)] = "",
 ) -> None:
     """Show all figures of a storage node.
 
@@ -68,7 +68,7 @@ def metadata(server: Server) -> None:
 
 @remote(node_app, "damage")
 def damage(
-    server: Server, node: Annotated[str, typer.Argument(metavar="NODE", help="[default: all]", show_default=False)] = "",
+    server: Server, node: Annotated[str, typer.Argument(metavar="NODE", help="(default: all)", show_default=False)] = "",
 ) -> None:
     """List copies that were found damaged, and what became of them. Status 1 if any is still to be dealt with.
 
@@ -86,7 +86,7 @@ def damage(
 
 @remote(node_app, "compact")
 def compact(
-    server: Server, node: Annotated[str, typer.Argument(metavar="NODE", help="[default: all]", show_default=False)] = "",
+    server: Server, node: Annotated[str, typer.Argument(metavar="NODE", help="(default: all)", show_default=False)] = "",
     dead_percent: Annotated[int, typer.Option(
         "--dead-percent", metavar="N", min=0, max=100, help="Segments of which at least so much is dead.")] = 0,
 ) -> None:

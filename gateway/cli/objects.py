@@ -21,7 +21,7 @@ from gateway.cli.s3 import Place, client, explained, is_place, place
 object_app = typer.Typer(no_args_is_help=True, help="Objects: copy files in and out, list, look, verify, delete.")
 
 At = Annotated[str, typer.Argument(metavar="s3://BUCKET/KEY", help="The object.")]
-Version = Annotated[str, typer.Option("--version-id", metavar="ID", help="This version. [default: the current one]")]
+Version = Annotated[str, typer.Option("--version-id", metavar="ID", help="This version. (default: the current one)")]
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="All keys that begin like this.")]
 
 PART_BYTES = 64 << 20
@@ -150,7 +150,7 @@ def put(
     server: Server,
     file: Annotated[str, typer.Argument(metavar="FILE", help="File to send; - for standard input.")],
     at: Annotated[str, typer.Argument(metavar="s3://BUCKET/KEY", help="Where to. With / at its end the file's name is added.")],
-    content_type: Annotated[str, typer.Option("--content-type", metavar="TYPE", help="[default: from the name]")] = "",
+    content_type: Annotated[str, typer.Option("--content-type", metavar="TYPE", help="(default: from the name)")] = "",
 ) -> None:
     """Store a file as an object. Large ones go in parts; nothing is seen before all of it is stored.
 
@@ -175,7 +175,7 @@ def put(
 def get(
     server: Server, at: At,
     file: Annotated[str, typer.Argument(
-        metavar="FILE", help="Where to; - for standard output. [default: the last part of the key]", show_default=False)] = "",
+        metavar="FILE", help="Where to; - for standard output. (default: the last part of the key)", show_default=False)] = "",
     version_id: Version = "",
 ) -> None:
     """Fetch an object into a file. The file appears when all of it is there.

@@ -34,7 +34,7 @@ AFFECTED_SHOWN = 100
 Value = TypeVar("Value")
 
 Folders = Annotated[list[Path] | None, typer.Option(
-    "--data", metavar="DIR", help="Data folder; give all that `staddle serve` has, in the same order. [default: data]")]
+    "--data", metavar="DIR", help="Data folder; give all that `staddle serve` has, in the same order. (default: data)")]
 
 
 @reflowed

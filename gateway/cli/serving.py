@@ -9,9 +9,9 @@ from gateway.cli.options import ConfigFile, settings
 
 def serve(
     data: Annotated[list[str] | None, typer.Option(
-        "--data", metavar="DIR", help="Data folder; give one for each disk. [default: data]")] = None,
+        "--data", metavar="DIR", help="Data folder; give one for each disk. (default: data)")] = None,
     listen: Annotated[str | None, typer.Option(
-        "--listen", metavar="HOST:PORT", help="Where the S3 endpoint listens. [default: 127.0.0.1:9000]")] = None,
+        "--listen", metavar="HOST:PORT", help="Where the S3 endpoint listens. (default: 127.0.0.1:9000)")] = None,
     config: ConfigFile = None,
 ) -> None:
     """Serve S3 from this machine until Ctrl-C or SIGTERM.

@@ -24,9 +24,9 @@ NEVER_AGAIN = "The secret is shown this once and cannot be had again."
 def create_user(
     server: Server, name: Name,
     account: Annotated[str, typer.Option(
-        "--account", metavar="ID", help="Account that owns the user's buckets. [default: a new one of its own]")] = "",
-    user_id: Annotated[str, typer.Option("--user-id", metavar="ID", help="Canonical id. [default: a new one]")] = "",
-    display_name: Annotated[str, typer.Option("--display-name", metavar="TEXT", help="Shown as owner. [default: NAME]")] = "",
+        "--account", metavar="ID", help="Account that owns the user's buckets. (default: a new one of its own)")] = "",
+    user_id: Annotated[str, typer.Option("--user-id", metavar="ID", help="Canonical id. (default: a new one)")] = "",
+    display_name: Annotated[str, typer.Option("--display-name", metavar="TEXT", help="Shown as owner. (default: NAME)")] = "",
     email: Annotated[str, typer.Option("--email", metavar="ADDRESS", help="For grants by e-mail address.")] = "",
     admin: Annotated[bool, typer.Option("--admin", help="May use the admin API, and so these commands.")] = False,
     key: Annotated[bool, typer.Option("--key/--no-key", help="Make an access key too, and show it.")] = True,
@@ -128,10 +128,10 @@ def delete_user(server: Server, name: Name, yes: Yes = False) -> None:
 def create_key(
     server: Server, name: Name,
     access_key: Annotated[str, typer.Option(
-        "--access-key", metavar="ACCESS_KEY", help="A key that is known elsewhere already. [default: a new one]")] = "",
+        "--access-key", metavar="ACCESS_KEY", help="A key that is known elsewhere already. (default: a new one)")] = "",
     secret_file: Annotated[str, typer.Option(
         "--secret-file", metavar="FILE", help="File with its secret, - for standard input: so that no process list shows it. "
-        "[default: a new one]")] = "",
+        "(default: a new one)")] = "",
 ) -> None:
     """Create an access key for a user. Its secret is shown once.
 

@@ -33,6 +33,16 @@ def test_every_help_says_what_the_command_does_and_gives_an_example(staddle: Sta
         assert re.search(r"Example: +staddle \w+", shown), shown
 
 
+def test_no_help_loses_words_to_markup() -> None:
+    """What stands in [brackets] would be taken for a colour."""
+    def options(command: Any) -> list[Any]:
+        return [*command.params, *(found for inner in getattr(command, "commands", {}).values() for found in options(inner))]
+
+    helps = [option.help for option in options(typer.main.get_command(app)) if getattr(option, "help", None)]
+    assert len(helps) > 50
+    assert not [text for text in helps if "[" in text]
+
+
 def test_users_and_keys(staddle: Staddle) -> None:
     made = staddle.json("user", "create", "carol", "--email", "carol@example.com", "--display-name", "Carol [x]")
     assert made["user"]["name"] == "carol"
