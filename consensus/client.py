@@ -43,6 +43,7 @@ from consensus.core.model import (
     User,
 )
 from consensus.core.results import AnyResult, BackupExists, Done, Malformed, SessionOpened
+from consensus.core.wire import LinkLost
 from consensus.link import RECONNECT_S_MIN, MemberLink
 from consensus.reads import Reader, failure, passes
 
@@ -177,7 +178,10 @@ class MetadataClient:
         payload = protocol.encode(name)
         while True:
             await self._link.wait(self._deadline_s)
-            taking = protocol.taking.decode(await self._link.ask(protocol.BACKUP_TAKE, payload))
+            try:
+                taking = protocol.taking.decode(await self._link.ask(protocol.BACKUP_TAKE, payload))
+            except LinkLost:                             # the member has started again: it begins anew
+                continue
             progress(taking.written, taking.total)
             if taking.made is not None:
                 return taking.made

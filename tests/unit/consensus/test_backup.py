@@ -2,8 +2,10 @@
 finished leaves nothing."""
 
 import asyncio
+import contextlib
 import os
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -194,10 +196,8 @@ def test_a_stop_at_any_step_leaves_a_whole_copy_or_none(cluster: Cluster) -> Non
     for number in range(100):
         disk = FaultyDisk(folder)
         disk.stop_at = number
-        try:
+        with contextlib.suppress(Stopped):
             make(cluster, "b", disk)
-        except Stopped:
-            pass
         for found in backup.described(folder):
             with sqlite3.connect(os.path.join(folder, "backups", "b.sqlite")) as db:
                 assert audit.recount(db) == []
@@ -297,3 +297,29 @@ def test_a_client_that_goes_in_the_middle_leaves_no_backup(tmp_path: Path) -> No
         await client.take_backup("one")
 
     serving(tmp_path, body)
+
+
+def test_a_member_that_starts_again_in_the_middle_makes_the_copy_anew(tmp_path: Path) -> None:
+    class Slow(Unsynced):
+        def __init__(self) -> None:
+            self.begun = 0
+
+        def step(self, step: str, path: str) -> None:
+            if step == "backup.vacuum":
+                self.begun += 1
+                time.sleep(0.2)
+
+    slow = Slow()
+
+    async def body(place: Place, client: Any, bucket: int) -> None:
+        taking = asyncio.ensure_future(client.take_backup("one"))
+        while not slow.begun:
+            await asyncio.sleep(0.01)
+        await place.kill()
+        await asyncio.sleep(0.3)                 # the thread of the dead process ends: ours is one process
+        await place.serve()
+        made = await taking
+        assert [(kept.name, kept.file) for kept in await client.list_backups()] == [("one", made)]
+        assert slow.begun == 2
+
+    serving(tmp_path, body, slow)

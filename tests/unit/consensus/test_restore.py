@@ -101,6 +101,25 @@ def test_rows_go_where_the_chunks_are(cluster: Cluster, tmp_path: Path) -> None:
     machine.close()
 
 
+def test_a_node_that_is_not_given_keeps_its_locations(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    cluster = Cluster(tmp_path / "old", nodes=2)
+    bucket = cluster.bucket()
+    for data in (b"both", b"only there", b"only here"):
+        cluster.put(bucket, data.decode(), data)
+    generations = {data: live(cluster, data) for data in (b"both", b"only here")}
+    saved(cluster, tmp_path / "file")
+    found = restored(tmp_path, Folder("n1", b"a new disk", *generations.items()))
+    assert (found.absent, found.lost, found.problems) == (["n2"], 0, [])
+    machine = Machine(tmp_path / "meta")
+    places = {data: queries.chunk_place(machine.db, digest(data)) for data in (b"both", b"only there", b"only here")}
+    assert {data: set(place.nodes) for data, place in places.items() if place} == {
+        b"both": {"n1", "n2"}, b"only there": {"n2"}, b"only here": {"n1", "n2"}}
+    machine.close()
+    cluster.reader.close()
+    cluster.machine.close()
+
+
 def test_no_name_comes_twice(cluster: Cluster, tmp_path: Path) -> None:
     bucket = cluster.bucket()
     cluster.put(bucket, "k", b"x")
