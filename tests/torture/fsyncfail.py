@@ -13,7 +13,7 @@ from tests.servers import NotReady
 from tests.torture.contents import SIZES
 from tests.torture.power import LOST, Rounds, play, told
 from tests.torture.report import Report
-from tests.torture.shim.log import Op, Rule
+from tests.torture.shim.log import Op, Rule, ShimLog
 
 TARGETS = {
     "the journal": ("meta/journal/*", Op.SYNC),
@@ -54,6 +54,8 @@ class FailedSyncs(Rounds):
     """Else most targets would not be synced in a round."""
 
     _deck: tuple[str, ...] = ()
+    _rules: list[int]
+    """Of this round."""
 
     def round(self) -> str:
         workload, choose, log, cut = self.workload, self.choose, self.switch.log, self.switch.cut
@@ -61,7 +63,7 @@ class FailedSyncs(Rounds):
             self._deck = tuple(choose.sample(list(TARGETS), len(TARGETS)))
         target, *rest = self._deck
         self._deck = tuple(rest)
-        pattern, ops = TARGETS[target]
+        self._rules = []
         before = workload.outcomes
         self.switch.wire(workload)
         workload.pool.FRESH_LARGE = FRESH_LARGE       # type: ignore[misc]
@@ -70,26 +72,40 @@ class FailedSyncs(Rounds):
             cut.came.wait(choose.uniform(*BEFORE_S))
             at_once = choose.random() < AT_ACKNOWLEDGEMENT
             if at_once:
-                cut.arm(choose.randint(*ACKNOWLEDGEMENTS), lambda: log.hits(0) > 0)
-            number = log.add(Rule(pattern=pattern, ops=ops, count=choose.choice(FAILURES), every=EVERY))
-            log.add(Rule(pattern=pattern, ops=ops, error=0, skip=1, count=None, delay_s=LIMP_S))
-            deadline = time.monotonic() + HIT_TIMEOUT_S
-            while not log.hits(number) and time.monotonic() < deadline:
-                time.sleep(POLL_S)
+                cut.arm(choose.randint(*ACKNOWLEDGEMENTS), lambda: self._hits(log) > 0)
+            failures = choose.choice(FAILURES)
+            self._fail(target, failures)
+            if not self._await_hit(HIT_TIMEOUT_S):    # nobody syncs that now
+                target += ", then anything"
+                self._fail("anything", failures)
+                self._await_hit(BACK_TIMEOUT_S)
             failed_at = time.monotonic()
-            if not log.hits(number):
-                how = "cut all the same"
-            elif at_once:
+            if at_once:
                 cut.came.wait(BACK_TIMEOUT_S)
                 how = "cut at once"
             else:
                 how = f"written again after {self._await_back(failed_at):.2f} s"
                 cut.came.wait(choose.uniform(*AFTERWARDS_S))
-            hits = log.hits(number)
+            hits = self._hits(log)
             disk = self.cut()
         finally:
             workload.stop()
         return f"{target}: {hits} syncs failed, {how}; {told(workload, before)}; {disk.failed_syncs} failed before the cut"
+
+    def _fail(self, target: str, failures: int) -> None:
+        pattern, ops = TARGETS[target]
+        log = self.switch.log
+        self._rules.append(log.add(Rule(pattern=pattern, ops=ops, count=failures, every=EVERY)))
+        log.add(Rule(pattern=pattern, ops=ops, error=0, skip=1, count=None, delay_s=LIMP_S))
+
+    def _hits(self, log: ShimLog) -> int:
+        return sum(log.hits(number) for number in self._rules)
+
+    def _await_hit(self, timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while not (hit := self._hits(self.switch.log)) and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+        return hit > 0
 
     def _await_back(self, failed_at: float) -> float:
         """Until a write that began after the failure was acknowledged: unaided. Raises NotReady."""
