@@ -57,9 +57,16 @@ class Mounted:
         return disk.f_bavail * disk.f_frsize
 
     def read_only(self) -> None:
-        run("mount", "--bind", str(self.path), str(self.path))
-        self._covered = True
-        run("mount", "-o", "remount,bind,ro", str(self.path))
+        # Made beside it, where nobody opens a file for writing meanwhile; a mount of a mount has its flags.
+        beside = self.path.with_name(self.path.name + ".ro")
+        beside.mkdir(exist_ok=True)
+        run("mount", "--bind", str(self.path), str(beside))
+        try:
+            run("mount", "-o", "remount,bind,ro", str(beside))
+            run("mount", "--bind", str(beside), str(self.path))
+            self._covered = True
+        finally:
+            run("umount", "--lazy", str(beside))
 
     def writable(self) -> None:
         if self._covered:

@@ -176,6 +176,24 @@ def test_a_copy_that_goes_while_it_is_moved_stays_gone(tmp_path: Path) -> None:
     with_store(tmp_path / "chunks", body, Unsynced())
 
 
+def test_a_copy_that_is_healed_while_it_is_moved_keeps_its_new_place(tmp_path: Path) -> None:
+    async def body(store: DiskStore) -> None:
+        await fill(store, BODIES[:8])
+        emptying = _Emptying(store.folder, store._index.segments()[0])
+        batch, _ = emptying.step()
+        emptying.close()
+        copy = (await store.generations(digest(BODIES[0])))[0]
+        store._index.damaged(*copy[:2], "a test", 0)
+        await put(store, BODIES[0], GENERATION)
+        healed = (await store.generations(digest(BODIES[0])))[0]
+        assert healed.segment != copy.segment or healed.place != copy.place
+        await asyncio.gather(*(store._segments.put(record) for record in batch))
+        assert (await store.generations(digest(BODIES[0])))[0] == healed
+        await consistent(store, BODIES[:8])
+
+    with_store(tmp_path / "chunks", body, Unsynced())
+
+
 def test_a_copy_that_is_settled_while_it_moves_stays_settled_and_old_places_remove_nothing(tmp_path: Path) -> None:
     async def body(store: DiskStore) -> None:
         await fill(store, BODIES[:8])
