@@ -14,11 +14,12 @@ import msgspec
 import typer
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-WIDTH_PIPED = 400
+WIDTH_PIPED = 4000
 """Columns when nobody looks: a row of a table is a line, whatever reads it."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -52,29 +53,40 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
-    """A row is a line. Columns whose name ends with ``>`` are right-aligned. `empty` is said when there is nothing."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column.rstrip(">"), justify="right" if column.endswith(">") else "left", overflow="fold")
-    count = 0
-    for row in rows:
-        table.add_row(*(Text(visible(cell)) for cell in row))
-        count += 1
-    if count:
-        _console().print(table)
-    else:
+    """A row is a line; where the terminal is too narrow for that, a row is a block of lines rather than broken words.
+    Columns whose name ends with ``>`` are right-aligned. `empty` is said when there is nothing."""
+    names = [column.rstrip(">") for column in columns]
+    cells = [[Text(visible(cell)) for cell in row] for row in rows]
+    if not cells:
         typer.echo(empty)
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for name, column in zip(names, columns, strict=True):
+        table.add_column(name, justify="right" if column.endswith(">") else "left", no_wrap=True)
+    for row in cells:
+        table.add_row(*row)
+    console = _console()
+    if Measurement.get(console, console.options.update(width=WIDTH_PIPED), table).maximum <= console.width:
+        console.print(table)
+        return
+    for row in cells:
+        _print_block(console, zip(names, row, strict=True))
+        console.print()
 
 
 def print_fields(fields: Iterable[tuple[str, object]]) -> None:
     """Names and values, one a line; those without a value are left out."""
+    _print_block(_console(), ((name, Text(visible(value))) for name, value in fields if value not in ("", None)))
+
+
+def _print_block(console: Console, fields: Iterable[tuple[str, Text]]) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in fields:
-        if value not in ("", None):
-            table.add_row(name, Text(visible(value)))
-    _console().print(table)
+        if value.plain:
+            table.add_row(name, value)
+    console.print(table)
 
 
 def say(sentence: str) -> None:
