@@ -11,6 +11,7 @@ from gateway.ops.reading import find
 from gateway.ops.replies import xml
 from gateway.s3 import xml_write
 from gateway.s3.errors import S3Error
+from gateway.s3.hoisting import effective_headers
 from gateway.s3.operations import XMLNS
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
@@ -30,6 +31,10 @@ async def answer(ctx: Context, request: S3Request) -> Reply:
         owner = (await find(ctx, request)).version.owner
     elif operation.scope != "service":
         owner = (await ctx.bucket(request)).owner
+    if operation.name in _PUT_ACLS and ctx.settings.object_ownership == "BucketOwnerEnforced":
+        if operation.scope == "object":
+            await find(ctx, request)
+        return _acl(request)
     if never is None:
         not_implemented(operation.name)
     if operation.name == "GetBucketOwnershipControls" and ctx.settings.object_ownership == "ObjectWriter":
@@ -45,6 +50,16 @@ async def answer(ctx: Context, request: S3Request) -> Reply:
     if never.document:
         return xml(never.document)
     return Reply(status=never.status)
+
+
+_PUT_ACLS = frozenset({"PutBucketAcl", "PutObjectAcl"})
+
+
+def _acl(request: S3Request) -> Reply:
+    """Where the bucket's owner owns everything, access lists are off: S3 takes none but the one that says just that."""
+    if effective_headers(request).get("x-amz-acl") == "bucket-owner-full-control":
+        return Reply()
+    raise S3Error("AccessControlListNotSupported")
 
 
 def not_implemented(name: str) -> NoReturn:

@@ -100,3 +100,15 @@ def test_what_is_not_there_says_its_name(s3: BaseClient, bucket: str) -> None:
     assert "PutBucketAccelerateConfiguration" in said["Message"]
     with refused("NoSuchBucket", 404):
         s3.get_bucket_accelerate_configuration(Bucket="bucket-not-there")
+
+
+def test_access_lists_are_off(s3: BaseClient, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="key", Body=b"x")
+    for acl, code in (("private", "AccessControlListNotSupported"), ("public-read", "AccessControlListNotSupported")):
+        with refused(code, 400):
+            s3.put_bucket_acl(Bucket=bucket, ACL=acl)
+        with refused(code, 400):
+            s3.put_object_acl(Bucket=bucket, Key="key", ACL=acl)
+    s3.put_object_acl(Bucket=bucket, Key="key", ACL="bucket-owner-full-control")
+    with refused("NoSuchKey", 404):
+        s3.put_object_acl(Bucket=bucket, Key="other", ACL="bucket-owner-full-control")
