@@ -27,6 +27,7 @@ from consensus.expiry import Expiry
 from consensus.grace import Grace
 from consensus.journal import Journal
 from consensus.machine import Machine
+from consensus.recovery import is_damage
 
 log = logging.getLogger("staddle.meta")
 
@@ -232,6 +233,8 @@ class Housekeeper:
         try:
             await self._in_thread(lambda: snapshot.make(self._machine.path, self._folder, self._disk))
         except (OSError, sqlite3.Error) as error:      # a full disk, most likely: the older snapshots still count
+            if is_damage(error):
+                raise                                  # and they must not be replaced by copies of what is damaged
             log.error("no snapshot could be taken: %s", error)
             self._snapshot_at = time.monotonic() + SNAPSHOT_RETRY_S
             return

@@ -10,7 +10,10 @@ from consensus.core.commands import (
     AnyCommand,
     CompleteUpload,
     CreateBucket,
+    CreateKey,
     CreateUpload,
+    CreateUser,
+    OpenBackup,
     PutPart,
     PutVersion,
     StageContent,
@@ -20,7 +23,8 @@ from consensus.core.errors import NoSpace, ReadOnly, Unavailable
 
 log = logging.getLogger("staddle.meta")
 
-BRINGING = (CreateBucket, CompleteUpload, CreateUpload, PutPart, PutVersion, StageContent, StageParts)
+BRINGING = (CreateBucket, CompleteUpload, CreateUpload, PutPart, PutVersion, StageContent, StageParts, CreateUser, CreateKey,
+            OpenBackup)
 """Commands after which there is more metadata than before."""
 
 BRINGING_BYTES = 48 << 20

@@ -336,6 +336,27 @@ async def test_damage_that_stays_stops_nobody_twice(place: Place) -> None:
     assert not place.failures
 
 
+async def test_damage_that_a_snapshot_meets_is_not_put_off(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies of a damaged file would take the place of good ones."""
+    wanted = await fill(place, 2)
+    server = await place.serve()
+
+    def damaged(*_: object) -> None:
+        error = sqlite3.DatabaseError("database disk image is malformed")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshot, "make", damaged)
+        await server.housekeeper._repeat(0.0, server.housekeeper.take_snapshot)
+    assert [type(error) for error in place.failures] == [sqlite3.DatabaseError]
+    place.failures.clear()
+    await die(place)
+    server = await place.serve()
+    assert server.serving.generation == 2
+    assert contents(server) == wanted
+
+
 async def test_a_false_alarm_changes_nothing(place: Place) -> None:
     await fill(place, 0)
     await place.serve()
