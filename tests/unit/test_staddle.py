@@ -31,11 +31,14 @@ def wait_gone(pid: int) -> None:
 
 
 def test_a_server_serves_boto3_and_a_given_folder_keeps_data_and_key(tmp_path: Path) -> None:
+    """Also when the server was killed: it syncs what it acknowledges, like any other."""
     with staddle.Server(tmp_path / "kept") as s3:
         client = s3.client()
         client.create_bucket(Bucket="first")
         client.put_object(Bucket="first", Key="greeting", Body=b"hello")
         key, endpoint = s3.access_key, s3.endpoint_url
+        assert s3._process is not None
+        s3._process.kill()
     with pytest.raises(EndpointConnectionError):
         boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id=key,
                      aws_secret_access_key="x").list_buckets()
