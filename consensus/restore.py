@@ -31,10 +31,10 @@ from consensus import audit, backup, snapshot
 from consensus.apply import queue
 from consensus.backup import Descriptor
 from consensus.config import MetaConfig
-from consensus.core.errors import Corrupt, Refused
+from consensus.core.errors import ClusterError, Corrupt, Refused
 from consensus.core.ids import POSITION_BITS, Digest, Generation, NodeId
 from consensus.disk import CREATE, Disk, make_folder, replace_file
-from consensus.journal import Journal
+from consensus.journal import Journal, JournalFailed
 from consensus.rows import chunk_seal, decode_locations, encode
 from consensus.segment import HEAD_BYTES, read_head, records, segment_name, segment_numbers
 from consensus.snapshot import CURRENT
@@ -134,26 +134,38 @@ def restore(file: str, meta: str, nodes: Sequence[Copies], *, cluster: str | Non
         if there and not replace:
             raise Refused(f"there is metadata in {meta}: give --replace to put the backup in its place (the old folder is kept)")
         fresh = f"{meta}.restoring"
-        shutil.rmtree(fresh, ignore_errors=True)
-        make_folder(disk, fresh, "restore.folder")
-        used, term = _used(meta, source.descriptor, nodes)
-        if used + JUMP >= INDEX_MAX:
-            raise Refused("the log's indices are used up: this metadata has been restored too often")
-        index, generation = used + JUMP, _generation(meta) + 1
-        path = snapshot.file_of(fresh, generation)
-        _copy(source, path, disk, progress)
-        with closing(_Fitting(path, source.descriptor, nodes, progress)) as fitting:
-            restored = fitting.carry_out(index, term + 1, backup.described(meta))
-        _sync(path, disk)
-        _carry_over(fitting.kept, meta, fresh, disk)
-        Journal(os.path.join(fresh, "journal"), disk, MetaConfig(), applied=index, applied_term=term + 1).close()
-        snapshot.make(path, fresh, disk)
-        replace_file(disk, os.path.join(fresh, CURRENT), f"{generation}\n".encode(), "restore.current")
+        shutil.rmtree(fresh, ignore_errors=True)         # of a restore that was interrupted
+        try:
+            restored = _build(source, fresh, meta, nodes, disk, progress)
+        except (OSError, sqlite3.Error, JournalFailed, ClusterError) as error:
+            shutil.rmtree(fresh, ignore_errors=True)     # a full disk gets its space back
+            if isinstance(error, JournalFailed):
+                raise OSError(str(error)) from error
+            raise
         old = _swap(meta, fresh, now_ms, disk)
     if old and not there:
         shutil.rmtree(old, ignore_errors=True)
         old = ""
     return msgspec.structs.replace(restored, old=old)
+
+
+def _build(source: Source, fresh: str, meta: str, nodes: Sequence[Copies], disk: Disk, progress: Progress) -> Restored:
+    """A whole metadata folder, durable, beside the one that it will replace."""
+    make_folder(disk, fresh, "restore.folder")
+    used, term = _used(meta, source.descriptor, nodes)
+    if used + JUMP >= INDEX_MAX:
+        raise Refused("the log's indices are used up: this metadata has been restored too often")
+    index, generation = used + JUMP, _generation(meta) + 1
+    path = snapshot.file_of(fresh, generation)
+    _copy(source, path, disk, progress)
+    with closing(_Fitting(path, source.descriptor, nodes, progress)) as fitting:
+        restored = fitting.carry_out(index, term + 1, backup.described(meta))
+    _sync(path, disk)
+    _carry_over(fitting.kept, meta, fresh, disk)
+    Journal(os.path.join(fresh, "journal"), disk, MetaConfig(), applied=index, applied_term=term + 1).close()
+    snapshot.make(path, fresh, disk)
+    replace_file(disk, os.path.join(fresh, CURRENT), f"{generation}\n".encode(), "restore.current")
+    return restored
 
 
 # What is there

@@ -284,6 +284,21 @@ def test_a_stop_at_any_step_leaves_the_old_metadata_or_the_new(cluster: Cluster,
     assert states == {("meta", False), ("meta.before-restore-7", False), ("meta", True)}
 
 
+@pytest.mark.parametrize("step", ["restore.write", "restore.fsync", "journal.fdatasync", "snapshot.fsync",
+                                  "restore.current.fdatasync"])
+def test_a_step_that_fails_leaves_all_as_it_was(cluster: Cluster, tmp_path: Path, step: str) -> None:
+    cluster.bucket()
+    saved(cluster, tmp_path / "file")
+    shutil.copytree(cluster.folder, tmp_path / "meta")
+    before = sorted(os.listdir(tmp_path / "meta"))
+    disk = FaultyDisk(str(tmp_path))
+    disk.fail_step = step
+    with pytest.raises(OSError, match="injected"):
+        restored(tmp_path, replace=True, disk=disk)
+    assert sorted(os.listdir(tmp_path / "meta")) == sorted({*before, "lock"})
+    assert not (tmp_path / "meta.restoring").exists()
+
+
 # Counters
 
 BROKEN = [
