@@ -82,6 +82,7 @@ class Work:
             await asyncio.gather(work, return_exceptions=True)
 
         asyncio.run(main())
+        store._workers.shutdown()                     # one of them may be about to close the index
         return store
 
     def check(self, folder: Path) -> None:
