@@ -124,6 +124,12 @@ NODE: dict[str, Family] = {
     "longest_sync_s": _family("node_longest_fsync_seconds", "gauge", "node", "The longest of them since the start."),
     "disk_errors": _family("node_disk_errors", "counter", "node", "Reads and writes that the disk refused."),
     "writable": _family("node_writable", "gauge", "node", "1: takes chunks. 0: the disk is full or fails; reads go on."),
+    "disk_since_ms": _family("node_disk_since_timestamp_seconds", "gauge", "node",
+                             "Since when the disk takes writes, or takes none; 0: always as now."),
+    "disk_errors_full": _family("node_disk_errors_full", "counter", "node", "Writes refused for lack of space."),
+    "disk_errors_read_only": _family("node_disk_errors_read_only", "counter", "node", "Writes refused by a read-only disk."),
+    "disk_errors_failing": _family("node_disk_errors_failing", "counter", "node", "Writes and syncs that failed otherwise."),
+    "disk_errors_read": _family("node_disk_errors_read", "counter", "node", "Reads that failed."),
     "moves": _family("node_compaction_moves", "counter", "node", "Small chunks that compaction has copied."),
     "returned_bytes": _family("node_compaction_freed_bytes", "counter", "node", "Space that compaction has given back."),
     "allocated_ahead_bytes": _family("node_allocated_ahead_bytes", "gauge", "node",
@@ -169,8 +175,8 @@ NODE: dict[str, Family] = {
 }
 """Numbers of storage_node.status.NodeStatus by the path of their fields; those of its `statistics` have no prefix."""
 
-UNINTERESTING = frozenset({"compared_version", "compared_applied"})
-"""Numbers that mean nothing to an operator."""
+UNINTERESTING = frozenset({"compared_version", "compared_applied", "disk_writable"})
+"""Numbers that mean nothing to an operator, or that are told twice."""
 
 FIXED = (UP, INFO, *WORKER_FAMILIES, *PROCESS_FAMILIES, *USAGE_FAMILIES, SCRUB_STATE)
 
