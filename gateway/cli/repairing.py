@@ -31,6 +31,8 @@ from gateway.config import Config
 FINDINGS_SHOWN = 50
 AFFECTED_SHOWN = 100
 
+LATER = "stored after the backup"
+
 Value = TypeVar("Value")
 
 Folders = Annotated[list[Path] | None, typer.Option(
@@ -103,6 +105,10 @@ def restore(
             ("Nodes not given", ", ".join(restored.absent))])
         for sentence in (*restored.problems, *notes):
             printing.say(sentence)
+        if later := report.waiting.get(LATER):
+            printing.say(
+                f"{later} copies were stored after the backup, and nothing knows them now. A server lets go of them an hour after "
+                "it has started (`read_grace_seconds`): do not start one if this may be the wrong backup.")
         _print(report)
     if restored.missing_count or restored.problems or not report.clean:
         raise typer.Exit(FOUND_SOMETHING)
@@ -115,7 +121,7 @@ def _without_later(report: FsckReport) -> FsckReport:
     findings = [finding for finding in report.findings if finding.kind != "orphan"]
     counts = {kind: count for kind, count in report.counts.items() if kind != "orphan"}
     clean = report.clean or all(finding.severity == "note" for finding in findings)
-    waiting = report.waiting | ({"stored after the backup": later} if later else {})
+    waiting = report.waiting | ({LATER: later} if later else {})
     return msgspec.structs.replace(report, clean=clean, findings=findings, counts=counts, waiting=waiting)
 
 
