@@ -230,7 +230,7 @@ RULES: dict[Callable[[pytest.MonkeyPatch], None], range] = {
     ended_session_is_refused: range(400), passed_sequence_is_refused: range(400), result_is_kept: range(400),
     announcement_has_sequence: range(187, 2000, 20), restart_ends_node_session: range(4, 400),
     switch_only_to_more: range(76, 400), passed_over_for_good: range(400), delete_waits_for_generation: range(400),
-    delete_waits_for_announcement: range(24, 800, 5), check_until_delete: range(69, 400), read_after_stored: range(400),
+    delete_waits_for_announcement: range(4, 800, 5), check_until_delete: range(69, 400), read_after_stored: range(400),
     staying_copy_is_verified: range(400), damage_waits_for_its_commit: range(407, 3000, 20),
     withdrawn_before_it_is_put_away: range(3, 400), repaired_from_another_generation: range(400),
 }
