@@ -26,6 +26,7 @@ from urllib.parse import quote
 from zlib import crc32
 
 import msgspec
+import peewee
 
 from consensus import audit, backup, snapshot
 from consensus.apply import queue
@@ -293,7 +294,12 @@ class _Fitting:
 
     def __init__(self, path: str, descriptor: Descriptor, nodes: Sequence[Copies], progress: Progress) -> None:
         self._descriptor, self._nodes, self._progress = descriptor, nodes, progress
-        self._database = open_database(path)          # brings an older schema up to date
+        try:
+            self._database = open_database(path)      # brings an older schema up to date
+        except ValueError as error:                   # a newer one
+            raise Refused(f"{error}: restore it with the Staddle that made it, or a newer one") from error
+        except peewee.PeeweeException as error:
+            raise OSError(f"SQLite cannot write {path}: {error}") from error
         self._db: sqlite3.Connection = self._database.connection()  # type: ignore[no-untyped-call]  # peewee
         self._names: dict[int, NodeId] = {}
         self._absent: dict[int, NodeId] = {}

@@ -245,6 +245,16 @@ def test_what_is_no_good_backup_is_refused_and_changes_nothing(cluster: Cluster,
     assert not (tmp_path / "meta").exists()
 
 
+def test_a_backup_of_a_newer_staddle_is_refused(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.run(OpenBackup(name="b"))
+    cluster.db.execute("UPDATE meta SET v = 99 WHERE k = 'schema'")
+    backup.make(cluster.machine.path, str(cluster.folder), "b", cluster="c", now_ms=5, disk=Disk())
+    with pytest.raises(Refused, match="newer"):
+        restore.restore(str(cluster.folder / "backups" / "b.sqlite"), str(tmp_path / "meta"), (), cluster=None, now_ms=7)
+    assert not (tmp_path / "meta").exists()
+    assert not (tmp_path / "meta.restoring").exists()
+
+
 def test_a_bare_copy_needs_its_description_beside_it(cluster: Cluster, tmp_path: Path) -> None:
     cluster.bucket()
     made = saved(cluster, tmp_path / "unused")
