@@ -107,8 +107,8 @@ def restore(
             printing.say(sentence)
         if later := report.waiting.get(LATER):
             printing.say(
-                f"{later} copies were stored after the backup, and nothing knows them now. A server lets go of them an hour after "
-                "it has started (`read_grace_seconds`): do not start one if this may be the wrong backup.")
+                f"{later} copies were stored after the backup, and nothing knows them now. A server lets go of them an hour "
+                "after it has started (`read_grace_seconds`): do not start one if this may be the wrong backup.")
         _print(report)
     if restored.missing_count or restored.problems or not report.clean:
         raise typer.Exit(FOUND_SOMETHING)
