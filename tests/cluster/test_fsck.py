@@ -29,6 +29,7 @@ def change(path: Path, statement: str) -> None:
         assert db.execute(statement).rowcount
 
 
+@pytest.mark.slow
 def test_what_is_wrong_in_a_stopped_store_is_found_and_mended(server: StaddleProcess) -> None:
     server.start()
     make_bucket(server)
