@@ -16,14 +16,13 @@ import asyncio
 import contextlib
 import logging
 import os
-import sqlite3
-import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, ParamSpec, TypeVar
 
 import msgspec
 
+from consensus import soundness
 from consensus.core.clock import Clock
 from consensus.core.errors import ClusterError, Unavailable
 from consensus.core.ids import Generation
@@ -65,10 +64,6 @@ LOOK_S = 60.0
 
 TROUBLE_WAIT_S = 600.0
 """How long a pass waits when the disk can't be read."""
-
-IDLE_PRIORITY = 19
-
-FINDINGS_MAX = 20
 
 
 class ScrubStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,7 +144,7 @@ class Scrub:
 
     def start(self) -> None:
         self._pass = self._load()
-        self._thread = ThreadPoolExecutor(1, "scrub", initializer=_lowest_priority)
+        self._thread = ThreadPoolExecutor(1, "scrub", initializer=soundness.lowest_priority)
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
@@ -278,7 +273,7 @@ class Scrub:
         rows = await self._in_thread(self._index.segments)
         now.last_segment = max([1, *(row.number for row in rows)])
         now.total_bytes = (await self._in_thread(self._index.totals)).byte_count
-        now.index_findings = await self._in_thread(index_findings, self._index.path)
+        now.index_findings = await self._in_thread(soundness.findings, self._index.path)
         for finding in now.index_findings:
             log.error("%s: %s", self._index.path, finding)
         await self._written_down()
@@ -498,24 +493,6 @@ def _drop_cached(fd: int, start: int, length: int) -> None:
     """So that the disk is asked, and what clients read stays in memory."""
     with contextlib.suppress(OSError):
         os.posix_fadvise(fd, start, length, os.POSIX_FADV_DONTNEED)
-
-
-def _lowest_priority() -> None:
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), IDLE_PRIORITY)
-
-
-def index_findings(path: str) -> tuple[str, ...]:
-    """What SQLite's own check says about the index; empty: it is sound. Raises Unavailable."""
-    try:
-        db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
-        try:
-            found = [str(row[0]) for row in db.execute(f"PRAGMA quick_check({FINDINGS_MAX})")]
-        finally:
-            db.close()
-    except sqlite3.DatabaseError as error:
-        return (str(error),)
-    return () if found == ["ok"] else tuple(found)
 
 
 _state = msgspec.json.Decoder(_Pass)

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from consensus.core.ids import Digest, Generation, SessionId, digest
+from consensus.soundness import findings
 from storage_node.chunk import BLOCK_BYTES, SMALL_BYTES_MAX, block_table, file_name
 from storage_node.disk_store import DiskStore
-from storage_node.scrub import Scrub, ScrubStatus, index_findings
+from storage_node.scrub import Scrub, ScrubStatus
 from storage_node.segments import segment_path
 from storage_node.store import Copy
 from tests.contract.chunk_store import StoppedClock, put
@@ -349,10 +350,10 @@ def test_a_damaged_index_is_seen(tmp_path: Path) -> None:
         here.store.index.checkpoint("TRUNCATE")
         copy = str(tmp_path / "copy.sqlite")
         Path(copy).write_bytes(Path(here.store.index.path).read_bytes())
-        assert index_findings(copy) == ()
+        assert findings(copy) == ()
         pages = os.stat(copy).st_size // 4096
         for page in range(2, pages):
             overwrite(copy, page * 4096, os.urandom(200))
-        assert index_findings(copy) != ()
+        assert findings(copy) != ()
 
     run(tmp_path, body)
