@@ -84,6 +84,9 @@ async def restore(file: Path, config: Config, *, replace: bool = False, progress
     consensus.restore. Raises Refused (a server runs; there is metadata and not `replace`; no backup, or another cluster's),
     Corrupt, FolderError, ClusterError, OSError: then nothing has changed, unless it comes from the check afterwards."""
     metadata_restore.read_source(str(file))          # before anything is made
+    elsewhere = [folder for folder in _data(config)[1:] if (folder / "meta" / "CURRENT").exists()]
+    if elsewhere:
+        raise Refused(f"{elsewhere[0]} holds the metadata: give it as the first data folder, as for `staddle serve`")
     folders, disk = _folders(config), Disk()
     for folder in _data(config):
         await asyncio.to_thread(make_folder, disk, str(folder), "data.mkdir")
