@@ -23,7 +23,9 @@ from gateway.admin.values import (
 )
 from gateway.s3.times import iso8601
 from storage_node.client import NodeClient
+from storage_node.compaction import compact as compact_node
 from storage_node.scrub import ScrubStatus
+from storage_node.store import CompactionState
 
 LOOK_S = 0.2
 """How often a node is asked how far it is."""
@@ -88,15 +90,12 @@ async def compact(ctx: AdminContext, asked: Compact, progress: Progress) -> Comp
     returned: dict[str, int] = {}
 
     async def one(node: NodeInfo) -> NodeCompacted:
-        client = ctx.client(node)
+        def told(state: CompactionState) -> None:
+            returned[node.node] = state.returned_bytes
+            progress({"done": state.done, "of": state.segments, "returned_bytes": sum(returned.values())})
+
         try:
-            run = await client.compact(asked.dead_percent)
-            state = await client.compaction()
-            while state.running and state.run == run:
-                returned[node.node] = state.returned_bytes
-                progress({"done": state.done, "of": state.segments, "returned_bytes": sum(returned.values())})
-                await asyncio.sleep(LOOK_S)
-                state = await client.compaction()
+            state = await compact_node(ctx.client(node), asked.dead_percent, told)
             return NodeCompacted(node=node.node, segments=state.done, moved_bytes=state.moved_bytes,
                                  returned_bytes=state.returned_bytes, kept_chunks=state.kept_chunks, error=state.error)
         except ClusterError as error:
