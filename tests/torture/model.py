@@ -46,6 +46,7 @@ KEYS_A_WORKER = 12
 PHASE = 1000
 """Operations between two comparisons of everything."""
 
+TOLD_EVERY = 10 * PHASE
 RESTART = 0.2
 COLLECT = 0.2
 """The chance of each after a phase."""
@@ -312,6 +313,8 @@ class Run:
             while left > 0:
                 await self._phase(min(left, PHASE))
                 left -= PHASE
+                if self.operations % TOLD_EVERY == 0:
+                    self._report.say(f"{self.operations:8} operations, {len(self.reference.live_chunks())} live chunks")
             await self._collected()
             await self._all_read()
         finally:
