@@ -157,6 +157,6 @@ server.client().create_bucket(Bucket="kept")
 if os.fork() == 0:
     sys.exit(0)          # runs what is registered for the end of a program
 os.wait()
-print([bucket["Name"] for bucket in server.client().list_buckets()["Buckets"]])
+print([bucket["Name"] for bucket in server.client().list_buckets()["Buckets"]], server._temporary.exists())
 """], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60)
-    assert (done.stdout, done.returncode) == ("['kept']\n", 0), done.stderr
+    assert (done.stdout, done.returncode) == ("['kept'] True\n", 0), done.stderr
