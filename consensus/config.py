@@ -38,6 +38,9 @@ class MetaConfig:
     upload_expire_s: float = 0.0
     """Multipart uploads that were begun longer ago are aborted. 0: never."""
 
+    check_interval_s: float = 14 * 24 * 3600.0
+    """How often SQLite looks over the whole file of the metadata: with the scrub of the chunks. 0: never."""
+
     drain_share: float = 0.2
     """Draining takes at most this share of the log's time while clients are waiting."""
 

@@ -28,6 +28,7 @@ from consensus.grace import Grace
 from consensus.journal import Journal
 from consensus.machine import Machine
 from consensus.recovery import is_damage
+from consensus.soundness import Check
 
 log = logging.getLogger("staddle.meta")
 
@@ -80,6 +81,7 @@ class Housekeeper:
         self.heard: dict[int, float] = {}
         """When each session was heard of last, monotonic."""
         self._expiry = Expiry(clock, config.upload_expire_s)
+        self.soundness = Check(folder, lambda: machine.path, interval_s=config.check_interval_s, clock=clock, disk=disk)
         self._drained_at = self._snapshot_at = 0.0
         self._beside: asyncio.Future[Any] | None = None
         self._one = asyncio.Lock()
@@ -92,6 +94,7 @@ class Housekeeper:
             loop.create_task(self._repeat(self._config.housekeeping_s, self.keep_house), name="meta housekeeping"),
             loop.create_task(self._repeat(self._config.housekeeping_s, self.keep_journal_short), name="meta snapshots"),
             loop.create_task(self._remove_old(), name="meta old files"),
+            loop.create_task(self.soundness.run(), name="meta soundness"),
         ]
 
     async def stop(self) -> None:

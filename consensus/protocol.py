@@ -83,6 +83,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_index: int
     refusing: str = ""
     """Why commands that bring data are refused: `full` or `read-only`; empty when they aren't."""
+    checked_ms: int = 0
+    findings: tuple[str, ...] = ()
+    """When SQLite last looked over the whole file, and what it found: empty is good."""
 
 
 envelopes = msgspec.msgpack.Decoder(tuple[Envelope, ...])

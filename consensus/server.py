@@ -261,6 +261,7 @@ class MetaServer:
             journal_segments=journal.segment_count, journal_written_bytes=journal.bytes_written, syncs=journal.syncs,
             sync_seconds=journal.sync_seconds, last_sync_s=journal.last_sync_s, entries=self._entries,
             commands=self._commands, snapshot_index=kept[-1].index if kept else 0, refusing=self._room.refusing,
+            checked_ms=self.housekeeper.soundness.last.at_ms, findings=self.housekeeper.soundness.last.findings,
         )
 
     async def housekeep(self, payload: bytes) -> bytes:

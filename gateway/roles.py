@@ -110,7 +110,8 @@ def build(launch: Launch) -> Role:
     if launch.role == "meta":
         return Member(lambda: MetaServer(
             str(folders.meta), folders.meta_address, secret, copies=config.copies, replication=config.replication,
-            config=MetaConfig(read_grace_s=config.read_grace_seconds, upload_expire_s=config.upload_expire_days * 86400.0)),
+            config=MetaConfig(read_grace_s=config.read_grace_seconds, upload_expire_s=config.upload_expire_days * 86400.0,
+                              check_interval_s=config.scrub_interval_hours * 3600.0)),
             str(folders.meta), folders.meta_address, secret)
     if launch.role == "node":
         return StorageRole(folders, config, launch.number, secret)
