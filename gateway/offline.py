@@ -29,7 +29,7 @@ from consensus.restore import Restored, locked
 from consensus.server import MetaServer
 from gateway.config import Config
 from gateway.folders import Folders, chunks_of, cluster_secret, name_nodes, node_id
-from storage_node import fsck
+from storage_node import fsck, judging
 from storage_node.client import NodeClient
 from storage_node.disk_store import DiskStore
 from storage_node.findings import Report
@@ -150,7 +150,7 @@ async def _ask_again(folders: Folders, stores: list[tuple[NodeId, DiskStore]]) -
             after: tuple[bytes, bytes] | None = None
             while page := await store.inventory(after, fsck.PAGE):
                 await store.mark([(copy, NEW, now) for copy in page if copy.state == SETTLED
-                                  and not fsck.listed(queries.chunk_place(db, copy.digest), node, copy)])
+                                  and not judging.listed(queries.chunk_place(db, copy.digest), node, copy)])
                 after = page[-1][:2]
 
 

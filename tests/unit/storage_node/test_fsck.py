@@ -21,6 +21,7 @@ from storage_node.client import NodeClient
 from storage_node.findings import KINDS, Report
 from storage_node.fsck_nodes import OpenedNode, ServingNode
 from storage_node.index import SETTLED
+from storage_node.judging import judge
 from storage_node.segments import segment_path
 from tests.unit.storage_node.cluster import SECRET
 from tests.unit.storage_node.test_with_metadata import Machine, run
@@ -320,11 +321,11 @@ def test_two_looks_at_the_same_chunk_agree() -> None:
     name, generation = Digest(bytes(32)), Generation(5, 1)  # type: ignore[arg-type]
     row = ChunkPlace(name, generation, 10, ("n1", "n2"), 2)  # type: ignore[arg-type]
     good = Copy(name, generation.pack(), 10, 1, 64, SETTLED, 0)
-    assert fsck.judge(name, row, {"n1": [good], "n2": [good]}, {}, set()) == []
-    assert fsck.judge(name, row, {"n1": [good]}, {}, {"n2"}) == [], "a node that is away is not judged"
-    assert fsck.judge(name, row, {}, {}, {"n1", "n2"}) == []
-    assert [problem.kind for problem in fsck.judge(name, row, {"n1": [good]}, {}, set())] == ["location", "short"]
+    assert judge(name, row, {"n1": [good], "n2": [good]}, {}, set()) == []
+    assert judge(name, row, {"n1": [good]}, {}, {"n2"}) == [], "a node that is away is not judged"
+    assert judge(name, row, {}, {}, {"n1", "n2"}) == []
+    assert [problem.kind for problem in judge(name, row, {"n1": [good]}, {}, set())] == ["location", "short"]
     other = good._replace(generation=Generation(6, 1).pack())  # type: ignore[arg-type]
-    assert fsck.judge(name, row, {"n1": [good, other._replace(state=NEW)], "n2": [good]}, {}, set()) == []
-    assert [problem.kind for problem in fsck.judge(name, row, {"n1": [good, other], "n2": [good]}, {}, set())] == ["orphan"]
-    assert [problem.kind for problem in fsck.judge(name, None, {"n1": [good]}, {}, set())] == ["orphan"]
+    assert judge(name, row, {"n1": [good, other._replace(state=NEW)], "n2": [good]}, {}, set()) == []
+    assert [problem.kind for problem in judge(name, row, {"n1": [good, other], "n2": [good]}, {}, set())] == ["orphan"]
+    assert [problem.kind for problem in judge(name, None, {"n1": [good]}, {}, set())] == ["orphan"]
