@@ -117,11 +117,12 @@ def restore(
 def _without_later(report: FsckReport) -> FsckReport:
     """What was stored after the backup is known to nobody now: no fault, but what a restore is about. The server that starts
     compares and collects it."""
-    later = report.counts.get("orphan", 0)
+    later = report.counts.get("orphan", 0) + report.waiting.get("unlisted", 0)
     findings = [finding for finding in report.findings if finding.kind != "orphan"]
     counts = {kind: count for kind, count in report.counts.items() if kind != "orphan"}
     clean = report.clean or all(finding.severity == "note" for finding in findings)
     waiting = report.waiting | ({LATER: later} if later else {})
+    waiting.pop("unlisted", None)        # the same, of copies that their node had not settled yet
     return msgspec.structs.replace(report, clean=clean, findings=findings, counts=counts, waiting=waiting)
 
 

@@ -69,10 +69,21 @@ def _client(server: Connection) -> Any:
 def explained(server: Connection, what: object) -> Iterator[None]:
     """What boto3 raises about `what` (a bucket or an object) becomes a CommandError."""
     from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        ConnectionError,
+        HTTPClientError,
+        IncompleteReadError,
+        ResponseStreamingError,
+    )
 
     try:
         yield
+    except (IncompleteReadError, ResponseStreamingError):
+        raise CommandError(
+            f"the server broke off in the middle of {what}. If it happens again, `staddle object verify {what}` tells whether "
+            "its bytes are damaged.") from None
     except (ConnectionError, HTTPClientError) as error:
         raise server.no_answer(error) from None
     except ClientError as error:
@@ -86,6 +97,8 @@ def explained(server: Connection, what: object) -> Iterator[None]:
             "AccessDenied": f"{whose} may not reach {what}: its bucket belongs to another account. Use a key of that one.",
             "403": f"{whose} may not reach {what}: its bucket belongs to another account. Use a key of that one.",
         }
+        if "damaged" in message:
+            raise CommandError(f"{what} is damaged: nothing is given out. `staddle fsck` says what to do.", code=code) from None
         if "object lock" in message:
             raise CommandError(f"{what} is protected by a retention or a legal hold.", code=code) from None
         raise CommandError(known.get(code) or server.advice(code, None) or f"{what}: {code}: {message}", code=code) from None
