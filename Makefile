@@ -9,7 +9,7 @@ ROUNDS ?= 100
 OPS    ?= 100000
 CHUNKS ?= 1000
 
-.PHONY: run dev test unit check format docs clients bench crash million torture torture-model torture-damage torture-power torture-syncs torture-controls faults clean help
+.PHONY: run dev test unit check format docs clients bench crash million torture torture-model torture-damage torture-power torture-syncs torture-controls faults walks clean help
 
 help:                       ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -72,6 +72,12 @@ torture-power: $(VENV)/.test    ## power cuts, then torn writes, under load (nee
 torture-syncs: ROUNDS = 20
 torture-syncs: $(VENV)/.test    ## syncs that fail, and power cuts after them (needs a C compiler): ROUNDS=20 SEED=1
 	$(BIN)/python -m tests.torture failed-syncs --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
+
+walks: WALKS = 5000
+walks: FIRST = 0
+walks: $(VENV)/.test        ## random interleavings of all that can happen to a chunk's copies: WALKS=5000 FIRST=0
+	STADDLE_WALKS=$(WALKS) STADDLE_FIRST_WALK=$(FIRST) $(BIN)/python -m pytest -q --timeout=0 -k as_designed \
+		tests/unit/storage_node/test_interleavings.py
 
 faults: ROUNDS = 10
 faults: $(VENV)/.test       ## disks that fill up or turn read-only under load (needs root): make faults ROUNDS=10 SEED=1

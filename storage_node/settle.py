@@ -42,6 +42,9 @@ log = logging.getLogger("staddle.node")
 PAGE = 300
 """Copies asked about in one read, and announced in one command (CHUNKS_PER_COMMAND_MAX)."""
 
+COLLECTED_PAGE = 100
+"""Copies of one step of a collection on demand: for each duplicate the copy that stays is read whole, and somebody waits."""
+
 PENDING_MS = 2_000
 """When to ask again about an upload under way."""
 
@@ -150,9 +153,9 @@ class Settler:
                     pass
             await self.teller.settle()
             removed, removed_bytes = self.removed, self.removed_bytes
-            copies = await self._store.unsettled(after, PAGE)
+            copies = await self._store.unsettled(after, COLLECTED_PAGE)
             await self._ask(copies, 0 if no_grace else self._read_grace_ms)
-            last = copies[-1][:2] if len(copies) == PAGE else None
+            last = copies[-1][:2] if len(copies) == COLLECTED_PAGE else None
             return Step(len(copies), self.removed - removed, self.removed_bytes - removed_bytes, last)
 
     async def _ask(self, copies: list[Copy], grace_ms: int) -> None:

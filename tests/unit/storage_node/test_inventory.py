@@ -244,7 +244,7 @@ def test_without_grace_what_is_unlisted_goes_at_once_and_uploads_stay() -> None:
             removed, steps, after = removed + step.removed, steps + 1, step.after
             if after is None:
                 break
-        assert (removed, steps) == (650, 3)
+        assert (removed, steps) == (650, 7)
         assert [copy.digest for copy in await node.store.inventory(None, 10)] == [kept]
 
     run(body)
