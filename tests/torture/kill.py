@@ -109,6 +109,13 @@ def _run(server: StaddleProcess, report: Report, rounds: int, seed: int, variant
             server.variables = broken
             _restart(server)
             report.violations(f"after the collection of round {number}", checker.check(workload, everything=True))
+    if rot:
+        _await_nodes(server)
+        mended = admin.run(server, "fsck/run", verify=True, repair=True)
+        report.say(f"fsck --verify --repair: repaired {mended['repaired']}, left {mended['counts']}")
+        left = [finding["text"] for finding in mended["findings"] if finding["severity"] != "note"]
+        report.violations("fsck after the last round", left)
+        report.violations("after the repair", checker.check(workload, everything=True))
     outcomes = dict(workload.outcomes)
     ready = sorted(back.ready_s for back in backs)
     report.say(f"writes: {outcomes}, {workload.sent_bytes >> 20} MiB sent; requests: {dict(workload.operations)}")
