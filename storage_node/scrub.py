@@ -275,7 +275,8 @@ class Scrub:
         now.total_bytes = (await self._in_thread(self._index.totals)).byte_count
         now.index_findings = await self._in_thread(soundness.findings, self._index.path)
         for finding in now.index_findings:
-            log.error("%s: %s", self._index.path, finding)
+            log.error("%s: %s. Moved away while the node is stopped, it is built again from the disk", self._index.path,
+                      finding)
         await self._written_down()
 
     def _left(self, now: _Pass) -> bool:
