@@ -42,7 +42,7 @@ class Copies(Protocol):
 
 
 class Fitted(msgspec.Struct, frozen=True, kw_only=True):
-    """`chunks` rows; `moved`: those with another generation or other locations than before; `lost`: those without any.
+    """`chunks` rows; `moved`: those found, but under another generation or elsewhere; `lost`: those without any.
     `problems`: what does not fit in the metadata itself. `missing`: what has lost bytes, at most audit.AFFECTED_MAX of
     `missing_count`. `absent`: storage nodes that the metadata knows and that were not given. `kept`: backups that stay."""
 
@@ -136,7 +136,7 @@ class Fitting:
 
     def _locate(self) -> tuple[int, int, set[bytes]]:
         """Give each chunk row the copies that there are. Answers how many rows there are, how many have another generation
-        or other locations now, and the digests that have no location."""
+        or other locations now (and any), and the digests that have no location."""
         numbers = {id: number for number, id in self._names.items()}
         here = groupby(merge(*[_with_number(node, numbers[node.node]) for node in self._nodes]), key=itemgetter(0))
         at = next(here, None)
@@ -162,7 +162,8 @@ class Fitting:
                     changed.append((*generation, lacking, raw, chunk_seal(digest, *generation, size, raw), digest))
             self._db.executemany("UPDATE chunk SET session = ?, sequence = ?, short = ?, locations = ?, crc = ? WHERE digest = ?",
                                  changed)
-            chunks, moved, after = chunks + len(rows), moved + len(changed), rows[-1][0]
+            moved += sum(row[-1] not in lost for row in changed)
+            chunks, after = chunks + len(rows), rows[-1][0]
             self._progress("finding chunks", chunks, total)
         return chunks, moved, lost
 

@@ -99,7 +99,7 @@ def restore(
         printing.print_json({"restored": restored, "fsck": report, "notes": notes})
     else:
         printing.print_fields([
-            ("Backup", restored.backup.name), ("Chunks", f"{restored.chunks}, {restored.moved} found under other uploads, "
+            ("Backup", restored.backup.name), ("Chunks", f"{restored.chunks}, {restored.moved} found elsewhere than listed, "
                                                          f"{restored.lost} not found"),
             ("Metadata before", f"kept in {restored.old}" if restored.old else ""),
             ("Nodes not given", ", ".join(restored.absent))])
