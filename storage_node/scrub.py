@@ -5,7 +5,7 @@ on and on, and no record twice), then through the large chunks in order of their
 are not part of it: what is written is verified when it comes, and compaction verifies what it moves.
 
 * Gentle: at most so many bytes a second, one thread of the lowest priority, and it gives way while clients are served.
-  `full_speed` lifts both.
+  `full_speed` lifts all three.
 * Resumable: where it is lies in the file `scrub.json` of the chunks folder, so a restart goes on from there.
 * Damage is noted in the index, and the settler is told; mend.py does the rest. Bytes that can't be read are trouble with
   the disk and no damage: they are counted, and after several in a row the pass waits, since a disk that is gone says
@@ -137,6 +137,7 @@ class Scrub:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._thread: ThreadPoolExecutor | None = None
+        self._quick: ThreadPoolExecutor | None = None
         self._allowed_at = self._saved_at = self._since = 0.0
         self._began_bytes = 0
 
@@ -145,6 +146,7 @@ class Scrub:
     def start(self) -> None:
         self._pass = self._load()
         self._thread = ThreadPoolExecutor(1, "scrub", initializer=soundness.lowest_priority)
+        self._quick = ThreadPoolExecutor(1, "scrub-quick")     # nobody may raise a thread's priority again
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
@@ -159,6 +161,9 @@ class Scrub:
                     await self._in_thread(self._save)
             self._thread.shutdown()
             self._thread = None
+        if self._quick is not None:
+            self._quick.shutdown()
+            self._quick = None
 
     def begin(self, *, full_speed: bool = False, anew: bool = False) -> None:
         """A pass now; or, if one is under way, that one goes on (`anew`: from the start), at this speed."""
@@ -404,7 +409,8 @@ class Scrub:
 
     async def _in_thread(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         assert not named
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+        thread = self._quick if self._full_speed else self._thread
+        return await asyncio.get_running_loop().run_in_executor(thread, function, *arguments)
 
 
 class _DiskGone(Unavailable):
