@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from consensus import protocol, standby
+from consensus import standby
 from consensus.client import MetadataClient
 from consensus.core.commands import CreateBucket
 from consensus.core.errors import ClusterError, ReadOnly, Unavailable, UnknownOutcome
@@ -185,9 +185,3 @@ async def test_that_a_second_try_is_refused_says_nothing_of_the_first(home: Home
     with pytest.raises(UnknownOutcome):
         async with asyncio.timeout(5):
             await committing
-
-
-def test_a_status_of_an_older_member_is_understood() -> None:
-    fields = dict.fromkeys(protocol.Status.__struct_fields__, 0) | {"role": "", "leader": ""}
-    del fields["refusing"]
-    assert protocol.status.decode(protocol.encode(fields)).refusing == ""
