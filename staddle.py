@@ -139,7 +139,11 @@ class Server:
         return said
 
     def stop(self) -> None:
-        """Stop it cleanly; a temporary folder goes. May be called twice. A fork of the process that started it stops nothing."""
+        """Stop it; a temporary folder goes. May be called twice. A fork of the process that started it stops nothing.
+
+        On a folder of yours requests under way are finished and everything is left in order. What lies in a temporary one is
+        thrown away, so there the server just ends.
+        """
         atexit.unregister(self.stop)
         process, self._process = self._process, None
         if os.getpid() != self._started_by:
@@ -149,7 +153,8 @@ class Server:
             assert process.stdout is not None
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()                       # that is how it is told
-            process.send_signal(signal.SIGTERM)             # a fork of this process may hold the pipe open
+            # Told again, since a fork of this process may hold the pipe open.
+            process.send_signal(signal.SIGTERM if self._temporary is None else signal.SIGKILL)
             try:
                 process.wait(STOP_S_MAX)
             except subprocess.TimeoutExpired:
@@ -157,7 +162,7 @@ class Server:
                 process.wait()
             process.stdout.close()
         if self._temporary is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)      # the server did it, unless it was killed
+            shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary = None
 
     def log(self) -> str:
