@@ -103,6 +103,8 @@ MEMBER: dict[str, Family] = {
     "entries": _family("metadata_entries", "counter", "", "Entries of the log made from commands that came."),
     "commands": _family("metadata_commands", "counter", "", "Commands in them: divide for the size of a batch."),
     "snapshot_index": _family("metadata_snapshot_index", "gauge", "", "The entry up to which the newest snapshot reaches."),
+    "checked_ms": _family("metadata_checked_timestamp_seconds", "gauge", "",
+                          "When SQLite last looked over the whole file of the metadata (or that file was made)."),
 }
 """Fields of consensus.protocol.Status."""
 
