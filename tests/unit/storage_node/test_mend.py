@@ -4,9 +4,10 @@ import os
 
 import pytest
 
+from consensus.core.commands import AnyCommand
 from consensus.core.errors import ClusterError, Unavailable, UnknownOutcome
 from consensus.core.ids import Digest, Generation
-from consensus.core.results import Withdrawn
+from consensus.core.results import AnyResult, Withdrawn
 from storage_node.chunk import SMALL_BYTES_MAX
 from storage_node.mend import TROUBLES_IN_A_ROW_MAX
 from storage_node.store import NEW, SETTLED, Copy
@@ -229,7 +230,7 @@ def test_a_withdrawal_without_an_answer_cannot_come_after_the_copy_was_mended() 
         node.metadata.fail_commit = [UnknownOutcome("no answer")]
         with pytest.raises(UnknownOutcome):
             await node.settler.mend()
-        assert await node.state(name, generation) == SETTLED, "nothing is put away before the answer"
+        assert await node.state(name, generation) == NEW, "nothing is put away before the answer, and it is asked about again"
         await put(node.store, data, node.upload())      # fresh bytes come: the copy is repaired from them
         node.settler.mender._later.clear()
         await node.settler.mend()
@@ -247,7 +248,7 @@ def test_while_the_log_takes_nothing_the_copy_stays() -> None:
         node.metadata.fail_commit = [Unavailable("no leader")]
         with pytest.raises(ClusterError):
             await node.settler.mend()
-        assert await node.state(name, generation) == SETTLED
+        assert await node.state(name, generation) == NEW
         await node.settler.mend()
         assert await node.state(name, generation) is None
         assert nodes_of(node, name) == set()
@@ -273,3 +274,30 @@ def test_much_damage_is_dealt_with_round_by_round_and_what_waits_holds_nobody_up
     run(body)
 
 
+
+
+def test_fresh_bytes_that_come_while_a_copy_is_withdrawn_are_announced() -> None:
+    """They heal the copy, so nothing is noted any more; but the row has lost it."""
+    async def body(node: Node) -> None:
+        data = os.urandom(5000)
+        name, generation = await listed(node, data)
+        await rotten(node, name, generation)
+        commit = node.metadata.commit
+
+        async def meanwhile(command: AnyCommand) -> AnyResult:
+            await commit(command)
+            await put(node.store, data, generation)
+            raise UnknownOutcome("the answer was lost")
+
+        node.metadata.commit = meanwhile  # type: ignore[method-assign]
+        with pytest.raises(UnknownOutcome):
+            await node.settler.mend()
+        node.metadata.commit = commit  # type: ignore[method-assign]
+        assert nodes_of(node, name) == set()
+        assert await node.store.damage(10) == []
+        await node.later()
+        await node.later()
+        assert nodes_of(node, name) == {"n1"}
+        assert await node.state(name, generation) == SETTLED
+
+    run(body)
