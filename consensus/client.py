@@ -42,7 +42,7 @@ from consensus.core.model import (
     UploadPage,
     User,
 )
-from consensus.core.results import AnyResult, BackupExists, Done, Malformed, SessionOpened
+from consensus.core.results import AnyResult, BackupExists, Done, Malformed, NotDurable, SessionOpened
 from consensus.core.wire import LinkLost
 from consensus.link import RECONNECT_S_MIN, MemberLink
 from consensus.reads import Reader, failure, passes
@@ -82,6 +82,8 @@ class MetadataClient:
         self._reader = None if meta_dir is None else Reader(meta_dir, queries.header, queries.ALONE)
         self._deadline_s, self._serving_wait_s = deadline_s, serving_wait_s
         self._stopped = False
+        self.not_durable = 0
+        """Commits that were refused because their chunks were on too few nodes."""
         self._may_tell_at = 0.0
         self._telling: set[asyncio.Task[bytes]] = set()
 
@@ -232,7 +234,10 @@ class MetadataClient:
 
         Raises Unavailable or NoSpace (not done, and will not be) or UnknownOutcome. Of RegisterNode see `register`.
         """
-        return await self._commits.commit(command, ticket)
+        result = await self._commits.commit(command, ticket)
+        if type(result) is NotDurable:
+            self.not_durable += 1
+        return result
 
     async def register(self, command: RegisterNode) -> SessionOpened:
         """Begin this storage node's session. All its earlier ones end in the same step. Raises Unavailable, Refused."""

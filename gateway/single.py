@@ -26,8 +26,10 @@ from consensus.core import logs
 from consensus.core.settings import SettingsError, load
 from gateway.config import Config, parse_listen
 from gateway.folders import FolderError, Folders, cluster_secret, name_nodes, prepare, root_identity
+from gateway.gateway_role import GatewayRole
 from gateway.identities import Identity, IdentityStore
-from gateway.roles import EX_CONFIG, GatewayRole, Launch, Role, build, launches, run
+from gateway.launch import EX_CONFIG, Launch, Role, launches
+from gateway.roles import build, run
 
 ORPHAN_LOOK_S = 1.0
 """How often it looks whether who started it is still there: a fork of that process may hold standard input open."""

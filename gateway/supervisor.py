@@ -21,7 +21,7 @@ import anyio.abc
 import msgspec
 
 from gateway.http.server import listening_socket
-from gateway.roles import EX_CONFIG, Launch
+from gateway.launch import EX_CONFIG, Launch
 
 log = logging.getLogger("staddle.supervisor")
 

@@ -36,7 +36,8 @@ log = logging.getLogger("staddle.replicas")
 
 NODES_BELIEVED_S = 0.2
 """How long the list of nodes is believed: asking costs some 30 µs. A node that is gone is noticed by its connection long
-before; one that has just come raises the quorum, and until it is seen here, writes are refused as not durable."""
+before; one that has just come raises the quorum, and a write that did not know of it is refused as not durable: then we
+look again."""
 
 
 NODE_ANSWERS_S = 2.0
@@ -47,6 +48,10 @@ class NodeList(Protocol):
     """What this needs of consensus.client.MetadataClient."""
 
     async def nodes(self) -> Sequence[NodeInfo]: ...
+
+    @property
+    def not_durable(self) -> int:
+        """How many commits were refused for want of copies: our list of nodes was too old then."""
 
 
 class Policy(NamedTuple):
@@ -66,6 +71,7 @@ class Replicas:
         self._clients: dict[NodeId, NodeClient] = {}
         self._map: list[NodeInfo] = []
         self._map_until = 0.0
+        self._refused = 0
         self._ahead = Ahead()
         self._background: set[asyncio.Task[None]] = set()
 
@@ -87,7 +93,8 @@ class Replicas:
     async def _plan(self, key: bytes) -> Plan:
         """Raises Unavailable when fewer nodes are up than the quorum needs."""
         now = time.monotonic()
-        if now >= self._map_until:
+        if now >= self._map_until or self._metadata.not_durable != self._refused:
+            self._refused = self._metadata.not_durable
             self._map = list(await self._metadata.nodes())
             self._map_until = now + NODES_BELIEVED_S
         nodes = self._map
@@ -97,6 +104,10 @@ class Replicas:
         if not quorum or len(up) < quorum:
             raise Unavailable(f"{len(up)} of {len(nodes)} storage nodes take chunks, {quorum or 1} are needed")
         return Plan(up if len(up) == 1 else ranked(key, up), wanted, quorum)
+
+    def look_again(self) -> None:
+        """The list of nodes has changed."""
+        self._map_until = 0.0
 
     def client(self, node: NodeInfo) -> NodeClient:
         client = self._clients.get(node.node)

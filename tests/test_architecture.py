@@ -22,7 +22,9 @@ from botocore.config import Config as ClientConfig
 
 from gateway.config import Config, Size
 from gateway.folders import cluster_secret, name_nodes, prepare, root_identity
-from gateway.roles import GatewayRole, Launch, Role, build, launches
+from gateway.gateway_role import GatewayRole
+from gateway.launch import Launch, Role, launches
+from gateway.roles import build
 from tests.servers import ACCESS_KEY, REGION, SECRET_KEY
 from tests.tracing import ROOT, Call, Recorder
 

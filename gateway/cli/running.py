@@ -18,7 +18,7 @@ from gateway.config import Config, parse_listen
 from gateway.folders import FolderError, Folders, cluster_secret, name_nodes, prepare, root_identity
 from gateway.http.server import tls_context
 from gateway.identities import Identity, IdentityStore
-from gateway.roles import EX_CONFIG, launches
+from gateway.launch import EX_CONFIG, launches
 from gateway.supervisor import SetupError, Supervisor, reserve_port, stop_on_signals
 
 

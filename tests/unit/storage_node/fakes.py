@@ -48,6 +48,7 @@ class FakeMetadata:
         self.mark = ""
         """Of the last restore."""
         self.log: list[str] = []
+        self.not_durable = 0
         self._next_session = 1 << 20
 
     def open_session(self) -> SessionId:
