@@ -94,16 +94,25 @@ class Replicas:
         """Raises Unavailable when fewer nodes are up than the quorum needs."""
         now = time.monotonic()
         if now >= self._map_until or self._metadata.not_durable != self._refused:
-            self._refused = self._metadata.not_durable
-            self._map = list(await self._metadata.nodes())
-            self._map_until = now + NODES_BELIEVED_S
-        nodes = self._map
-        wanted = copies_wanted(self._policy.copies, nodes)
-        quorum = write_quorum(self._policy.replication, wanted)
-        up = [node for node in nodes if node.state == "up"]
+            await self._look(now)
+        nodes, wanted, quorum, up = self._counted()
+        if not quorum or len(up) < quorum:
+            await self._look(now)                     # nothing is refused for a list that is old
+            nodes, wanted, quorum, up = self._counted()
         if not quorum or len(up) < quorum:
             raise Unavailable(f"{len(up)} of {len(nodes)} storage nodes take chunks, {quorum or 1} are needed")
         return Plan(up if len(up) == 1 else ranked(key, up), wanted, quorum)
+
+    async def _look(self, now: float) -> None:
+        self._refused = self._metadata.not_durable
+        self._map = list(await self._metadata.nodes())
+        self._map_until = now + NODES_BELIEVED_S
+
+    def _counted(self) -> tuple[list[NodeInfo], int, int, list[NodeInfo]]:
+        """The nodes; how many copies are wanted, and how many at once; the nodes that take chunks."""
+        nodes = self._map
+        wanted = copies_wanted(self._policy.copies, nodes)
+        return nodes, wanted, write_quorum(self._policy.replication, wanted), [node for node in nodes if node.state == "up"]
 
     def look_again(self) -> None:
         """The list of nodes has changed."""

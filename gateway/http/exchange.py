@@ -138,7 +138,7 @@ class Exchange:
         connection.transport.write(piece)
         if connection.write_paused:
             await connection.drained()
-        elif len(piece) >= TURN_BYTES_MIN:
+        elif len(piece) >= TURN_BYTES_MIN and self._left != 0:
             await asyncio.sleep(0)
 
     async def _write_secure(self, piece: bytes) -> None:
@@ -148,7 +148,7 @@ class Exchange:
             connection.transport.write(piece[place : place + TLS_WRITE_BYTES_MAX])
             if connection.write_paused:
                 await connection.drained()
-            else:
+            elif self._left != 0:
                 await asyncio.sleep(0)
             if connection.lost:
                 raise ClientGone

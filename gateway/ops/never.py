@@ -9,7 +9,8 @@ from typing import NoReturn
 from gateway.ops.context import Context
 from gateway.ops.reading import find
 from gateway.ops.replies import xml
-from gateway.s3 import xml_write
+from gateway.ops.upload import read_body
+from gateway.s3 import xml_read, xml_write
 from gateway.s3.errors import S3Error
 from gateway.s3.hoisting import effective_headers
 from gateway.s3.operations import XMLNS
@@ -33,8 +34,8 @@ async def answer(ctx: Context, request: S3Request) -> Reply:
         owner = (await ctx.bucket(request)).owner
     if operation.name in _PUT_ACLS and ctx.settings.object_ownership == "BucketOwnerEnforced":
         if operation.scope == "object":
-            await find(ctx, request)
-        return _acl(request)
+            owner = (await find(ctx, request)).version.owner
+        return await _acl(ctx, request, owner)
     if never is None:
         not_implemented(operation.name)
     if operation.name == "GetBucketOwnershipControls" and ctx.settings.object_ownership == "ObjectWriter":
@@ -55,9 +56,13 @@ async def answer(ctx: Context, request: S3Request) -> Reply:
 _PUT_ACLS = frozenset({"PutBucketAcl", "PutObjectAcl"})
 
 
-def _acl(request: S3Request) -> Reply:
-    """Where the bucket's owner owns everything, access lists are off: S3 takes none but the one that says just that."""
-    if effective_headers(request).get("x-amz-acl") == "bucket-owner-full-control":
+async def _acl(ctx: Context, request: S3Request, owner: str) -> Reply:
+    """Where the bucket's owner owns everything, access lists are off: S3 takes none but the one that says just that. We also
+    take the list that we show, since tools write back what they have read after a copy."""
+    canned = effective_headers(request).get("x-amz-acl")
+    if canned == "bucket-owner-full-control":
+        return Reply()
+    if canned is None and xml_read.grants_owner_alone(await read_body(ctx, request, xml_read.SMALL_BYTES_MAX), owner):
         return Reply()
     raise S3Error("AccessControlListNotSupported")
 

@@ -278,3 +278,22 @@ def _tag(element: Element) -> tuple[str, str]:
     if key is None or value is None:
         malformed()
     return key, value
+
+
+def grants_owner_alone(body: bytes, owner: str) -> bool:
+    """Whether an AccessControlPolicy says no more than that `owner` (a canonical id) may do everything. S3Error
+    MalformedXML for what is no document."""
+    if not body:
+        return False
+    root = parse(body, "AccessControlPolicy", SMALL_BYTES_MAX)
+    grants = [grant for element in root.children if element.name == "AccessControlList" for grant in element.children]
+    return [_granted(grant) for grant in grants] == [(owner, "FULL_CONTROL")]
+
+
+def _granted(grant: Element) -> tuple[str, str]:
+    """(canonical id, permission)."""
+    found = {child.name: child for child in grant.children}
+    if grant.name != "Grant" or found.keys() != {"Grantee", "Permission"}:
+        malformed()
+    ids = [child.text.strip() for child in found["Grantee"].children if child.name == "ID"]
+    return (ids[0] if ids else "", found["Permission"].text.strip())

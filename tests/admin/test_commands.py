@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -191,17 +192,20 @@ def test_the_space_of_what_was_deleted_comes_back(staddle: Staddle, s3: Any) -> 
     staddle.done("object", "rm", "-r", "s3://cli-gc/", "--yes")
     staddle.done("gc", "run")
     report = staddle.json("gc", "report", "--copies", "5")
-    assert {copy["reason"] for copy in report["nodes"][0]["copies"]} == {"grace"}
+    # Other tests' uploads may wait beside them.
+    assert "grace" in {copy["reason"] for copy in report["nodes"][0]["copies"]} <= {"grace", "upload"}
     shown = staddle.done("gc", "--report").out
     assert "nothing refers to them" in shown
-    assert report["nodes"][0]["copies"][0]["digest"] in shown
+    assert all(copy["digest"] in shown for copy in report["nodes"][0]["copies"])
     assert "--yes" in staddle.refused("gc", "run", "--now", status=2)
     gone = staddle.json("gc", "run", "--now", "--yes")
     assert gone["removed_bytes"] >= (3 << 20) + 300_000
     assert staddle.json("node", "list")["stored_bytes"] == before - (3 << 20) - 300_000
     staddle.done("node", "compact")
     assert staddle.json("node", "compact")["nodes"][0]["error"] == ""
-    assert "Nothing waits" in staddle.done("gc", "report").out
+    deadline = time.monotonic() + 20
+    while "Nothing waits" not in staddle.done("gc", "report").out:
+        assert time.monotonic() < deadline
 
 
 def test_the_scrub(staddle: Staddle) -> None:

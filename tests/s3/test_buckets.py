@@ -56,7 +56,7 @@ def test_other_regions_are_refused(
 def test_an_unsupported_wish_is_not_dropped(s3: BaseClient, new_bucket_name: Callable[[], str]) -> None:
     name = new_bucket_name()
     with refused("NotImplemented", 501):
-        s3.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+        s3.create_bucket(Bucket=name, ObjectOwnership="ObjectWriter")
     with refused("404", 404):
         s3.head_bucket(Bucket=name)
 

@@ -110,5 +110,12 @@ def test_access_lists_are_off(s3: BaseClient, bucket: str) -> None:
         with refused(code, 400):
             s3.put_object_acl(Bucket=bucket, Key="key", ACL=acl)
     s3.put_object_acl(Bucket=bucket, Key="key", ACL="bucket-owner-full-control")
+    shown = s3.get_object_acl(Bucket=bucket, Key="key")
+    policy = {"Owner": shown["Owner"], "Grants": shown["Grants"]}
+    s3.put_object_acl(Bucket=bucket, Key="key", AccessControlPolicy=policy)
+    everyone = {"Grantee": {"Type": "Group", "URI": "http://acs.amazonaws.com/groups/global/AllUsers"}, "Permission": "READ"}
+    for grants in ([*shown["Grants"], everyone], [everyone], []):
+        with refused("AccessControlListNotSupported", 400):
+            s3.put_object_acl(Bucket=bucket, Key="key", AccessControlPolicy={**policy, "Grants": grants})
     with refused("NoSuchKey", 404):
         s3.put_object_acl(Bucket=bucket, Key="other", ACL="bucket-owner-full-control")

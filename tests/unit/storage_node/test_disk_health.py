@@ -198,13 +198,15 @@ def test_space_and_mode_are_seen_without_a_write(
 
 def test_nobody_waits_long_behind_a_disk_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "QUEUE_S_MAX", 0.2)
-    go_on = threading.Event()
+    go_on, hangs = threading.Event(), threading.Event()
 
     async def body(store: DiskStore, disk: Ill) -> None:
         await put(store, SMALL[0], GENERATION)
         real = disk.fdatasync
-        disk.fdatasync = lambda fd, step: (go_on.wait(10), real(fd, step))  # type: ignore[method-assign,assignment]
-        first, second = (asyncio.ensure_future(put(store, data, GENERATION)) for data in SMALL[1:3])
+        disk.fdatasync = lambda fd, step: (hangs.set(), go_on.wait(10), real(fd, step))  # type: ignore[method-assign,assignment]
+        first = asyncio.ensure_future(put(store, SMALL[1], GENERATION))
+        await until(hangs.is_set)
+        second = asyncio.ensure_future(put(store, SMALL[2], GENERATION))
         await until(lambda: len(store._segments._queue) == 1)
         refused = False
         for data in SMALL[3:] * 100:
