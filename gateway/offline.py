@@ -29,13 +29,13 @@ from consensus.restore import Restored, locked
 from consensus.server import MetaServer
 from gateway.config import Config
 from gateway.folders import Folders, chunks_of, cluster_secret, name_nodes, node_id
-from storage_node import fsck, judging
+from storage_node.checks import fsck, judging
+from storage_node.checks.findings import Report
+from storage_node.checks.folder_index import FolderIndex
+from storage_node.checks.fsck import Node
+from storage_node.checks.fsck_nodes import OpenedNode, ServingNode
 from storage_node.client import NodeClient
 from storage_node.disk_store import DiskStore
-from storage_node.findings import Report
-from storage_node.folder_index import FolderIndex
-from storage_node.fsck import Node
-from storage_node.fsck_nodes import OpenedNode, ServingNode
 from storage_node.index import INDEX_NAME, NEW, SETTLED
 from storage_node.server import NodeServer
 

@@ -14,14 +14,14 @@ from consensus.core.errors import ClusterError, Unavailable
 from consensus.core.ids import Digest, Generation
 from consensus.core.wire import OK, WireClient
 from storage_node import protocol
+from storage_node.care.inventory import Compared
+from storage_node.care.scrub import ScrubStatus
+from storage_node.care.settle import Step
+from storage_node.care.status import DamageReport, NodeStatus
+from storage_node.care.waiting import WaitingPage
 from storage_node.chunk import BLOCK_BYTES, Buffer
 from storage_node.index import Copy
-from storage_node.inventory import Compared
-from storage_node.scrub import ScrubStatus
-from storage_node.settle import Step
-from storage_node.status import DamageReport, NodeStatus
 from storage_node.store import CompactionState, DiskState, StoreStatistics
-from storage_node.waiting import WaitingPage
 
 BULK_LINKS = 3
 """Streams share them, so one slow stream holds up a third of the others at worst."""
@@ -250,7 +250,7 @@ class NodeClient:
         """The run that is under way, or the last one."""
         return _compaction.decode(await self._ask(self._small, protocol.COMPACT, b""))[1]
 
-    # Care: see storage_node.care
+    # Care: see storage_node.care.care
 
     async def status(self) -> NodeStatus:
         return _status.decode(await self._ask(self._bulk_connection(), protocol.STATUS, b""))

@@ -19,15 +19,15 @@ from consensus.core.clock import Clock, SteadyClock
 from consensus.core.errors import Corrupt, NoSpace, Refused, Unavailable
 from consensus.core.ids import Digest, Generation
 from consensus.disk import Disk, make_folder, replace_file
+from storage_node.care.compaction import DEAD_PERCENT, Compactor
+from storage_node.care.examine import examine
+from storage_node.care.quarantine import Quarantine
 from storage_node.chunk import SMALL_BYTES_MAX, block_table, file_name
-from storage_node.compaction import DEAD_PERCENT, Compactor
 from storage_node.disk_health import DiskHealth
 from storage_node.errors import NotHere
-from storage_node.examine import examine
 from storage_node.files import INCOMING, Files, IncomingFile
 from storage_node.index import INDEX_NAME, Copy, Index
 from storage_node.local import PIECE_BYTES, LocalReader
-from storage_node.quarantine import Quarantine
 from storage_node.recovery import Recovered, recover
 from storage_node.segments import SEGMENT_BYTES, SEGMENTS, Record, Segments, remove_segment
 from storage_node.store import CompactionState, DiskState, StoreStatistics

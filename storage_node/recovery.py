@@ -28,6 +28,7 @@ from consensus.core.clock import SteadyClock
 from consensus.core.errors import ClusterError, Corrupt
 from consensus.core.ids import Digest
 from consensus.disk import Disk
+from storage_node.care.examine import examine
 from storage_node.chunk import (
     HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
@@ -37,7 +38,6 @@ from storage_node.chunk import (
     parse_file_name,
     record_bytes,
 )
-from storage_node.examine import examine
 from storage_node.files import INCOMING
 from storage_node.index import FILE, SETTLED, Index, Row, SegmentRow
 from storage_node.scan import Found, Gap, read_record, records

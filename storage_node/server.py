@@ -18,14 +18,15 @@ from consensus.core.commands import RegisterNode
 from consensus.core.errors import ClusterError, Refused, Unavailable
 from consensus.core.ids import Digest, Generation, NodeId
 from consensus.core.wire import OK, Link, WireServer
-from storage_node import care, protocol
-from storage_node.care import Care
+from storage_node import protocol
+from storage_node.care import care
+from storage_node.care.care import Care
+from storage_node.care.compaction import DEAD_PERCENT
+from storage_node.care.settle import NodeMetadata, Settler
 from storage_node.chunk import BLOCK_BYTES, SMALL_BYTES_MAX, block_count
-from storage_node.compaction import DEAD_PERCENT
 from storage_node.disk_store import DiskStore
 from storage_node.errors import NotHere
 from storage_node.index import Copy
-from storage_node.settle import NodeMetadata, Settler
 from storage_node.store import ChunkStore, IncomingChunk
 
 log = logging.getLogger("staddle.node")

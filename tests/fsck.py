@@ -10,10 +10,10 @@ from consensus.core.ids import NodeId
 from gateway import offline
 from gateway.config import Config
 from gateway.folders import Folders, chunks_of, cluster_secret
-from storage_node import fsck
+from storage_node.checks import fsck
+from storage_node.checks.findings import Report
+from storage_node.checks.fsck_nodes import ServingNode
 from storage_node.client import NodeClient
-from storage_node.findings import Report
-from storage_node.fsck_nodes import ServingNode
 from tests.servers import StaddleProcess
 
 Value = TypeVar("Value")

@@ -5,8 +5,8 @@ import msgspec
 from gateway.admin.context import AdminContext, Progress
 from gateway.admin.values import FsckReport, RunFsck
 from gateway.folders import FolderError, chunks_of, node_id
-from storage_node import fsck
-from storage_node.fsck_nodes import ServingNode
+from storage_node.checks import fsck
+from storage_node.checks.fsck_nodes import ServingNode
 
 
 async def run_fsck(ctx: AdminContext, asked: RunFsck, progress: Progress) -> FsckReport:

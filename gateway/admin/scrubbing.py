@@ -22,9 +22,9 @@ from gateway.admin.values import (
     StartScrub,
 )
 from gateway.s3.times import iso8601
+from storage_node.care.compaction import compact as compact_node
+from storage_node.care.scrub import ScrubStatus
 from storage_node.client import NodeClient
-from storage_node.compaction import compact as compact_node
-from storage_node.scrub import ScrubStatus
 from storage_node.store import CompactionState
 
 LOOK_S = 0.2

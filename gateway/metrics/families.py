@@ -2,7 +2,7 @@
 
 A family has a name without suffix (counters get `_total` on the page), a kind, labels and a sentence. What the metadata
 member and the storage nodes tell of themselves are fields of their structs (consensus.protocol.Status,
-storage_node.status.NodeStatus): a number with a row in MEMBER or NODE is that family; a new number without
+storage_node.care.status.NodeStatus): a number with a row in MEMBER or NODE is that family; a new number without
 one is shown all the same, as a gauge named after the field, so that nothing is hidden until somebody writes a row.
 """
 
@@ -175,7 +175,7 @@ NODE: dict[str, Family] = {
     "quarantined": _family("node_quarantined_findings", "gauge", "node", "Damaged copies that are remembered after they went."),
     "quarantined_bytes": _family("node_quarantine_bytes", "gauge", "node", "What is kept of them."),
 }
-"""Numbers of storage_node.status.NodeStatus by the path of their fields; those of its `statistics` have no prefix."""
+"""Numbers of storage_node.care.status.NodeStatus by the path of their fields; those of its `statistics` have no prefix."""
 
 UNINTERESTING = frozenset({"compared_version", "compared_applied", "disk_writable"})
 """Numbers that mean nothing to an operator, or that are told twice."""
@@ -216,7 +216,7 @@ def of_field(field: str, known: dict[str, Family], what: str, labels: str) -> Fa
 def every_family() -> list[Family]:
     """All that the page may have, in its order. Struct types are asked for their fields, so that new ones are among them."""
     from consensus.protocol import Status
-    from storage_node.status import NodeStatus
+    from storage_node.care.status import NodeStatus
 
     found = [*FIXED]
     found += [of_field(field, MEMBER, "metadata", "") for field in _numeric_fields(Status)]

@@ -17,8 +17,8 @@ from consensus.queries import Usage
 from gateway.metrics.counters import Figures
 from gateway.metrics.processes import ProcessFigures, figures_of, listener_of
 from gateway.peers import Peers
+from storage_node.care.status import NodeStatus
 from storage_node.replicas import Replicas
-from storage_node.status import NodeStatus
 
 PATIENCE_S = 2.0
 """With the metadata member and each storage node: as with the other workers."""

@@ -127,8 +127,8 @@ def _hurried_collection() -> None:
     from consensus import commits
     from consensus.config import MetaConfig
     from consensus.core.clock import SystemClock
+    from storage_node.care.settle import Settler
     from storage_node.server import NodeServer
-    from storage_node.settle import Settler
 
     class Ahead(SystemClock):
         def now_ms(self) -> int:

@@ -37,9 +37,9 @@ from consensus.core.ids import BucketId, Digest, Generation, NodeId, SessionId, 
 from consensus.core.model import Holder
 from consensus.core.results import AnyResult, Committed, SessionOpened
 from consensus.rows import decode_locations
+from storage_node.care.settle import Settler
 from storage_node.chunk import block_table
 from storage_node.memory import MemoryStore
-from storage_node.settle import Settler
 from storage_node.store import SETTLED, Copy
 from tests.contract.chunk_store import StoppedClock
 from tests.unit.consensus.metadata import PLAIN, Cluster, whole

@@ -11,11 +11,11 @@ from consensus import audit
 from consensus.core.commands import Drain
 from consensus.core.errors import ClusterError, Corrupt
 from consensus.core.ids import Generation, digest
+from storage_node.care.waiting import total
 from storage_node.chunk import SMALL_BYTES_MAX
 from storage_node.client import NodeClient
 from storage_node.disk_store import DiskStore
 from storage_node.index import Copy
-from storage_node.waiting import total
 from tests.unit.storage_node.cluster import SECRET, eventually
 from tests.unit.storage_node.test_scrub import damage, path_of
 from tests.unit.storage_node.test_with_metadata import Machine, run
@@ -26,7 +26,7 @@ SIZES = pytest.mark.parametrize("size", [5000, SMALL_BYTES_MAX + 5000])
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Uploads under way are asked about again at once."""
-    monkeypatch.setattr("storage_node.settle.PENDING_MS", 50)
+    monkeypatch.setattr("storage_node.care.settle.PENDING_MS", 50)
 
 
 def client_of(machine: Machine, name: str = "n1") -> NodeClient:

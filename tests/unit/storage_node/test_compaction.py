@@ -11,9 +11,9 @@ import pytest
 
 from consensus.core.errors import ClusterError
 from consensus.core.ids import Digest, NodeId, digest
+from storage_node.care.compaction import _Emptying
+from storage_node.care.compaction import compact as compact_node
 from storage_node.chunk import HEADER_BYTES, record_bytes
-from storage_node.compaction import _Emptying
-from storage_node.compaction import compact as compact_node
 from storage_node.disk_store import DiskStore
 from storage_node.index import SETTLED
 from storage_node.local import LocalReader

@@ -15,13 +15,13 @@ import pytest
 from consensus.core.commands import AbortUpload, CreateUpload, Drain, NewChunk, NewContent, PutPart
 from consensus.core.ids import Digest, Generation, digest
 from consensus.core.model import Attributes, Slice
-from storage_node import fsck
+from storage_node.checks import fsck
+from storage_node.checks.findings import KINDS, Report
+from storage_node.checks.fsck_nodes import OpenedNode, ServingNode
+from storage_node.checks.judging import judge
 from storage_node.chunk import SMALL_BYTES_MAX, file_name
 from storage_node.client import NodeClient
-from storage_node.findings import KINDS, Report
-from storage_node.fsck_nodes import OpenedNode, ServingNode
 from storage_node.index import SETTLED
-from storage_node.judging import judge
 from storage_node.segments import segment_path
 from tests.unit.storage_node.cluster import SECRET
 from tests.unit.storage_node.test_with_metadata import Machine, run

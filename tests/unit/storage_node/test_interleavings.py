@@ -17,11 +17,11 @@ from consensus.apply.sessions import Session, Sessions
 from consensus.core.commands import Announce, PutVersion, Withdraw
 from consensus.core.ids import Digest, Generation, NodeId
 from consensus.machine import Machine
-from storage_node import mend
+from storage_node.care import mend
+from storage_node.care.mend import Mender
+from storage_node.care.settle import Settler
+from storage_node.care.telling import Live, Teller
 from storage_node.index import SETTLED, Copy
-from storage_node.mend import Mender
-from storage_node.settle import Settler
-from storage_node.telling import Live, Teller
 from tests.contract.chunk_store import StoppedClock
 from tests.unit.consensus.metadata import Cluster
 from tests.unit.storage_node.interleavings import Link, Violation, World

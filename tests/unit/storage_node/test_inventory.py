@@ -9,9 +9,9 @@ import pytest
 
 from consensus.core.ids import Digest, Generation, SessionId
 from consensus.disk import Disk
-from storage_node.inventory import EVERY_MS, Comparison
+from storage_node.care.inventory import EVERY_MS, Comparison
+from storage_node.care.waiting import total, waiting_page
 from storage_node.store import NEW, SETTLED
-from storage_node.waiting import total, waiting_page
 from tests.contract.chunk_store import get, put
 from tests.unit.storage_node.test_mend import listed, nodes_of
 from tests.unit.storage_node.test_settle import N1, Node
@@ -91,8 +91,8 @@ def test_a_copy_whose_row_is_short_is_announced(tmp_path: Path) -> None:
 
 
 def test_many_copies_are_compared_in_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage_node.inventory.PAGE", 7)
-    monkeypatch.setattr("storage_node.inventory.LISTED_PAGE", 5)
+    monkeypatch.setattr("storage_node.care.inventory.PAGE", 7)
+    monkeypatch.setattr("storage_node.care.inventory.LISTED_PAGE", 5)
 
     async def body(node: Node) -> None:
         copies = [await listed(node, b"%d" % number) for number in range(40)]

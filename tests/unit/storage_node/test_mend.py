@@ -8,8 +8,8 @@ from consensus.core.commands import AnyCommand
 from consensus.core.errors import ClusterError, Unavailable, UnknownOutcome
 from consensus.core.ids import Digest, Generation
 from consensus.core.results import AnyResult, Withdrawn
+from storage_node.care.mend import TROUBLES_IN_A_ROW_MAX
 from storage_node.chunk import SMALL_BYTES_MAX
-from storage_node.mend import TROUBLES_IN_A_ROW_MAX
 from storage_node.store import NEW, SETTLED, Copy
 from tests.contract.chunk_store import get, put
 from tests.unit.storage_node.test_settle import Node, run

@@ -8,10 +8,10 @@ import pytest
 from consensus.core.errors import Unavailable
 from consensus.core.ids import digest
 from consensus.disk import Disk
+from storage_node.care.quarantine import Quarantine
 from storage_node.chunk import SMALL_BYTES_MAX, file_name, record_bytes
 from storage_node.disk_store import DiskStore
 from storage_node.index import FILE, NEW, Copy
-from storage_node.quarantine import Quarantine
 from tests.contract.chunk_store import put
 from tests.unit.consensus.crash import Unsynced
 from tests.unit.storage_node.stores import GENERATION, with_store

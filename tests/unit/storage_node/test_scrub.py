@@ -11,9 +11,9 @@ import pytest
 
 from consensus.core.ids import Digest, Generation, SessionId, digest
 from consensus.soundness import findings
+from storage_node.care.scrub import Scrub, ScrubStatus
 from storage_node.chunk import BLOCK_BYTES, SMALL_BYTES_MAX, block_table, file_name
 from storage_node.disk_store import DiskStore
-from storage_node.scrub import Scrub, ScrubStatus
 from storage_node.segments import segment_path
 from storage_node.store import Copy
 from tests.contract.chunk_store import StoppedClock, put
@@ -233,8 +233,8 @@ def test_it_keeps_to_its_limit(tmp_path: Path) -> None:
 
 
 def test_it_gives_way_to_clients_but_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage_node.scrub.GIVE_WAY_S", 0.3)
-    monkeypatch.setattr("storage_node.scrub.BUSY_LOOK_S", 0.01)
+    monkeypatch.setattr("storage_node.care.scrub.GIVE_WAY_S", 0.3)
+    monkeypatch.setattr("storage_node.care.scrub.BUSY_LOOK_S", 0.01)
 
     async def body(here: Scrubbed) -> None:
         await fill(here.store, count=5, large=1)

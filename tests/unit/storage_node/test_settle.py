@@ -10,9 +10,9 @@ from consensus.core.commands import RegisterNode
 from consensus.core.errors import Unavailable, UnknownOutcome
 from consensus.core.ids import Digest, Generation, NodeId, SessionId
 from consensus.core.results import Announced, Malformed
+from storage_node.care.settle import PENDING_MS, TROUBLE_MS, Settler
 from storage_node.chunk import SMALL_BYTES_MAX
 from storage_node.memory import MemoryStore
-from storage_node.settle import PENDING_MS, TROUBLE_MS, Settler
 from storage_node.store import CONDEMNED, NEW, SETTLED
 from tests.contract.chunk_store import StoppedClock, get, put
 from tests.unit.storage_node.fakes import FakeMetadata

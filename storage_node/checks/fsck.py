@@ -20,11 +20,11 @@ from consensus.audit import Affected
 from consensus.core.errors import ClusterError, Corrupt
 from consensus.core.ids import Digest, Generation, NodeId
 from consensus.queries import ChunkPlace
-from storage_node import folder_check
-from storage_node.examine import examine
-from storage_node.findings import Collector, Report
+from storage_node.care.examine import examine
+from storage_node.checks import folder_check
+from storage_node.checks.findings import Collector, Report
+from storage_node.checks.judging import Problem, judge, listed
 from storage_node.index import CONDEMNED, SETTLED, Copy
-from storage_node.judging import Problem, judge, listed
 
 PAGE = 250
 """Rows and copies that are looked at in one turn of the loop: some 5 ms, for clients' requests share it."""
@@ -234,7 +234,7 @@ class _Check:
                 await self._count_waiting(NodeId(name), kept[start:start + PAGE])
 
     async def _count_waiting(self, node: NodeId, copies: list[Copy]) -> None:
-        """By reason: storage_node.waiting has the words."""
+        """By reason: storage_node.care.waiting has the words."""
         try:
             states = await self._metadata.read(queries.chunk_states, node, [
                 (copy.digest, Generation.unpack(copy.generation)) for copy in copies])

@@ -2,9 +2,9 @@
 
 import msgspec
 
-from storage_node.inventory import Compared
-from storage_node.quarantine import PutAside
-from storage_node.scrub import ScrubStatus
+from storage_node.care.inventory import Compared
+from storage_node.care.quarantine import PutAside
+from storage_node.care.scrub import ScrubStatus
 from storage_node.store import CompactionState, DiskState, StoreStatistics
 
 

@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 from consensus.core.errors import ClusterError, Unavailable
 from consensus.core.ids import Digest, Generation, NodeId
+from storage_node.care.telling import Name, NodeMetadata, Teller
 from storage_node.chunk import BLOCK_BYTES, SMALL_BYTES_MAX, block_table
 from storage_node.index import NEW, Copy
 from storage_node.local import PIECE_BYTES
 from storage_node.store import ChunkStore
-from storage_node.telling import Name, NodeMetadata, Teller
 
 log = logging.getLogger("staddle.node")
 

@@ -27,13 +27,13 @@ from consensus.core.clock import Clock
 from consensus.core.errors import ClusterError, Unavailable
 from consensus.core.ids import Generation
 from consensus.disk import replace_file
+from storage_node.care.examine import examination, header_is_good
+from storage_node.care.mend import TROUBLES_IN_A_ROW_MAX
 from storage_node.chunk import SEGMENT_HEADER_BYTES, record_bytes
 from storage_node.disk_store import DiskStore
 from storage_node.errors import NotHere, from_os
-from storage_node.examine import examination, header_is_good
 from storage_node.index import Copy, Index, SegmentRow
 from storage_node.local import OpenFile
-from storage_node.mend import TROUBLES_IN_A_ROW_MAX
 from storage_node.scan import Gap, records
 from storage_node.segments import segment_path
 

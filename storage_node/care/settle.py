@@ -30,10 +30,10 @@ from typing import NamedTuple
 from consensus.core.clock import Clock, SteadyClock
 from consensus.core.errors import ClusterError, Unavailable
 from consensus.core.ids import Generation, NodeId
+from storage_node.care.mend import LISTED, PASSED, PENDING, SHORT, Mender, store_again
+from storage_node.care.telling import Live, NodeMetadata, Released, Teller
 from storage_node.index import CONDEMNED, NEW, SETTLED, Copy
-from storage_node.mend import LISTED, PASSED, PENDING, SHORT, Mender, store_again
 from storage_node.store import ChunkStore
-from storage_node.telling import Live, NodeMetadata, Released, Teller
 
 __all__ = ["LISTED", "PASSED", "PENDING", "SHORT", "NodeMetadata", "Released", "Settler", "Step"]
 

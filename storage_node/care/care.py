@@ -13,13 +13,13 @@ from consensus.core.clock import Clock, SteadyClock
 from consensus.core.errors import Refused
 from consensus.core.ids import NodeId
 from storage_node import protocol
+from storage_node.care.inventory import Compared, Comparison
+from storage_node.care.scrub import Scrub, ScrubStatus
+from storage_node.care.settle import Settler
+from storage_node.care.status import DamageNote, DamageReport, NodeStatus, SettleStatus
+from storage_node.care.telling import NodeMetadata
+from storage_node.care.waiting import waiting_page
 from storage_node.disk_store import DiskStore
-from storage_node.inventory import Compared, Comparison
-from storage_node.scrub import Scrub, ScrubStatus
-from storage_node.settle import Settler
-from storage_node.status import DamageNote, DamageReport, NodeStatus, SettleStatus
-from storage_node.telling import NodeMetadata
-from storage_node.waiting import waiting_page
 
 SCRUB_BYTES_PER_SECOND = 20 << 20
 """An eighth of a slow disk, a hundredth of a core: 1 TB takes 14 hours."""

@@ -22,10 +22,10 @@ from consensus.core.clock import Clock
 from consensus.core.errors import ClusterError
 from consensus.core.ids import Generation, NodeId
 from consensus.disk import Disk, replace_file
+from storage_node.care.mend import LISTED
+from storage_node.care.telling import NodeMetadata
 from storage_node.index import NEW, SETTLED
-from storage_node.mend import LISTED
 from storage_node.store import ChunkStore
-from storage_node.telling import NodeMetadata
 
 log = logging.getLogger("staddle.node")
 

@@ -13,10 +13,10 @@ Reasons, as they come one after the other in a copy's life:
 import msgspec
 
 from consensus.core.ids import Generation, NodeId
+from storage_node.care.mend import LISTED, PENDING, SHORT
+from storage_node.care.telling import Live, NodeMetadata
 from storage_node.index import CONDEMNED, Copy
-from storage_node.mend import LISTED, PENDING, SHORT
 from storage_node.store import ChunkStore
-from storage_node.telling import Live, NodeMetadata
 
 REASONS = ("upload", "settling", "announced", "duplicate", "unlisted", "grace", "damaged")
 
