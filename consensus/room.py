@@ -16,6 +16,8 @@ from consensus.core.commands import (
     OpenBackup,
     PutPart,
     PutVersion,
+    SetBucketSetting,
+    SetTags,
     StageContent,
     StageParts,
 )
@@ -23,8 +25,8 @@ from consensus.core.errors import NoSpace, ReadOnly, Unavailable
 
 log = logging.getLogger("staddle.meta")
 
-BRINGING = (CreateBucket, CompleteUpload, CreateUpload, PutPart, PutVersion, StageContent, StageParts, CreateUser, CreateKey,
-            OpenBackup)
+BRINGING = (CreateBucket, CompleteUpload, CreateUpload, PutPart, PutVersion, StageContent, StageParts, SetTags,
+            SetBucketSetting, CreateUser, CreateKey, OpenBackup)
 """Commands after which there is more metadata than before."""
 
 BRINGING_BYTES = 48 << 20
