@@ -185,9 +185,20 @@ class _Tail:
 
     def _judge(self, torn: list[Found]) -> None:
         for item in torn:
-            self._index.damaged(item.header.digest, item.header.generation.pack(), "damaged in its segment", _now_ms())
-            self.damaged += 1
+            if not self._is_elsewhere(item):
+                self._index.damaged(item.header.digest, item.header.generation.pack(), "damaged in its segment", _now_ms())
+                self.damaged += 1
         torn.clear()
+
+    def _is_elsewhere(self, item: Found) -> bool:
+        """Whether a good copy of that name is in another place: then this tail had been copied, and a power cut came while it
+        was cut off."""
+        known = self._index.find(item.header.digest, item.header.generation.pack())
+        if known is None or (known.segment, known.place) == (self._number, item.place):
+            return False
+        with contextlib.suppress(ClusterError):
+            return examine(self._folder, known) is None
+        return False
 
     def adopt(self) -> None:
         rows: list[Row] = []
