@@ -9,6 +9,7 @@ import typer
 from gateway.admin import values
 from gateway.cli import printing
 from gateway.cli.commands import Server, Yes, remote
+from gateway.cli.files import is_stream, written
 from gateway.cli.keys import CommandError
 
 backup_app = typer.Typer(
@@ -30,7 +31,7 @@ def create(
 
     Example: staddle backup create before-upgrade --file /mnt/usb/before-upgrade.backup
     """
-    if file is not None and not os.access(file.parent, os.W_OK):
+    if file is not None and not is_stream(file) and not os.access(file.parent, os.W_OK):
         raise CommandError(f"cannot write {file}: {file.parent} is no folder that you may write to.", status=2)
     made = server.long("copying the metadata", "backup/create", values.BackupInfo, name=name)
     if file is not None:
@@ -77,20 +78,14 @@ def delete(server: Server, name: Name, yes: Yes = False) -> None:
 
 
 def _fetch(server: Server, name: str, file: Path) -> int:
-    """The file appears when it is whole and on disk. Its size."""
-    unfinished = file.with_name(file.name + ".part")
+    """The file appears when it is whole and on disk, for its owner only: it holds all accounts' metadata. Its size."""
     try:
         size, pieces = server.download("backup/download", name=name)
-        with unfinished.open("wb") as sink, printing.progress(f"fetching {name}") as bar:
+        with written(file, private=True) as sink, printing.progress(f"fetching {name}") as bar:
             bar.total(size)
             for piece in pieces:
                 sink.write(piece)
                 bar.advance(len(piece))
-            sink.flush()
-            os.fsync(sink.fileno())
-        unfinished.replace(file)
     except OSError as error:
         raise CommandError(f"cannot write {file}: {error.strerror or error}") from None
-    finally:
-        unfinished.unlink(missing_ok=True)
     return size

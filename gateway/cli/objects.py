@@ -15,6 +15,7 @@ import typer
 from gateway.admin import values
 from gateway.cli import printing, without_admin
 from gateway.cli.commands import FOUND_SOMETHING, Server, Yes, remote
+from gateway.cli.files import written
 from gateway.cli.keys import CommandError
 from gateway.cli.s3 import Place, client, explained, is_place, place
 
@@ -189,24 +190,17 @@ def get(
     target = Path(file or os.path.basename(where.key.rstrip("/")) or "object")
     if target.is_dir():
         target = target / (os.path.basename(where.key.rstrip("/")) or "object")
-    unfinished = target.with_name(target.name + ".part")
     s3, size = client(server), 0
     try:
-        with unfinished.open("wb") as sink, printing.progress(f"fetching {where}") as bar:
-            with explained(server, where):
-                answer = s3.get_object(Bucket=where.bucket, Key=where.key, **_versioned(version_id))
-                bar.total(answer["ContentLength"])
-                for piece in answer["Body"].iter_chunks(1 << 20):
-                    sink.write(piece)
-                    size += len(piece)
-                    bar.advance(len(piece))
-            sink.flush()
-            os.fsync(sink.fileno())
-        unfinished.replace(target)
+        with written(target, private=False) as sink, printing.progress(f"fetching {where}") as bar, explained(server, where):
+            answer = s3.get_object(Bucket=where.bucket, Key=where.key, **_versioned(version_id))
+            bar.total(answer["ContentLength"])
+            for piece in answer["Body"].iter_chunks(1 << 20):
+                sink.write(piece)
+                size += len(piece)
+                bar.advance(len(piece))
     except OSError as error:
         raise CommandError(f"cannot write {target}: {error.strerror or error}") from None
-    finally:
-        unfinished.unlink(missing_ok=True)
     server.show({"file": str(target), "size": size}, lambda: printing.say(f"{target}: {printing.size(size)} fetched."))
 
 
