@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -236,10 +237,27 @@ def _remove(client: Any, bucket: str) -> None:
             named = [{"Key": one["Key"], "VersionId": one["VersionId"]}
                      for one in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))]
             for start in range(0, len(named), DELETE_AT_ONCE):
-                client.delete_objects(Bucket=bucket, Delete={"Objects": named[start:start + DELETE_AT_ONCE], "Quiet": True})
+                _remove_versions(client, bucket, named[start:start + DELETE_AT_ONCE])
         client.delete_bucket(Bucket=bucket)
     except client.exceptions.NoSuchBucket:
         return
+
+
+def _remove_versions(client: Any, bucket: str, named: list[dict[str, str]]) -> None:
+    """All at once; those that cannot go so, one by one: keys that XML cannot hold, and versions that are locked."""
+    try:
+        failed = client.delete_objects(Bucket=bucket, Delete={"Objects": named, "Quiet": True}).get("Errors", [])
+        left = [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in failed]
+        locked = True
+    except client.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] != "MalformedXML":
+            raise
+        left, locked = named, False
+    for one in left:
+        if locked:
+            with contextlib.suppress(client.exceptions.ClientError):
+                client.put_object_legal_hold(Bucket=bucket, **one, LegalHold={"Status": "OFF"})
+        client.delete_object(Bucket=bucket, **one, **({"BypassGovernanceRetention": True} if locked else {}))
 
 
 def __getattr__(name: str) -> Any:
@@ -249,32 +267,34 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import pytest
 
-    class Fixtures:
-        """A server for tests."""
+    @pytest.fixture(scope="session")
+    def s3_settings() -> Mapping[str, Any]:
+        """Settings of `s3_server` (docs/CONFIGURATION.md). Override it in your conftest.py."""
+        return {}
 
-        @pytest.fixture(scope="session")
-        def s3_settings(self) -> Mapping[str, Any]:
-            """Settings of `s3_server` (docs/CONFIGURATION.md). Override it in your conftest.py."""
-            return {}
+    @pytest.fixture(scope="session")
+    def s3_server(s3_settings: Mapping[str, Any]) -> Iterator[Server]:
+        """A Staddle server for the whole session (with pytest-xdist: one for each worker)."""
+        with Server(settings=s3_settings) as server:
+            yield server
 
-        @pytest.fixture(scope="session")
-        def s3_server(self, s3_settings: Mapping[str, Any]) -> Iterator[Server]:
-            """A Staddle server for the whole session (with pytest-xdist: one for each worker)."""
-            with Server(settings=s3_settings) as server:
-                yield server
+    @pytest.fixture(scope="session")
+    def s3_client(s3_server: Server) -> Any:
+        """A boto3 client of `s3_server`."""
+        return s3_server.client()
 
-        @pytest.fixture(scope="session")
-        def s3_client(self, s3_server: Server) -> Any:
-            """A boto3 client of `s3_server`."""
-            return s3_server.client()
+    @pytest.fixture
+    def s3_bucket(s3_client: Any) -> Iterator[str]:
+        """The name of a new, empty bucket, which is removed after the test with all that is in it."""
+        name = f"test-{os.urandom(8).hex()}"
+        s3_client.create_bucket(Bucket=name)
+        yield name
+        _remove(s3_client, name)
 
-        @pytest.fixture
-        def s3_bucket(self, s3_client: Any) -> Iterator[str]:
-            """The name of a new, empty bucket, which is removed after the test with all that is in it."""
-            name = f"test-{os.urandom(8).hex()}"
-            s3_client.create_bucket(Bucket=name)
-            yield name
-            _remove(s3_client, name)
-
-    globals()[name] = plugin = Fixtures()
+    # A module, since pytest takes fixtures from modules: those of instances are to go.
+    plugin = types.ModuleType("staddle.pytest_plugin", "A server for tests.")
+    for fixture_name, fixture in (("s3_settings", s3_settings), ("s3_server", s3_server), ("s3_client", s3_client),
+                                  ("s3_bucket", s3_bucket)):
+        setattr(plugin, fixture_name, fixture)
+    globals()[name] = plugin
     return plugin

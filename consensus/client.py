@@ -171,10 +171,12 @@ class MetadataClient:
             return made
         finally:
             self.release(opening)
-            self.release(keeping)
             if ours:
+                # In the session that opened it, so that nobody else's backup of that name goes.
                 with contextlib.suppress(ClusterError):  # else it goes with the session
-                    await self.drop_backup(name)
+                    await self.commit(DropBackup(name=name, own=True), keeping)
+                    await self._link.ask(protocol.BACKUP_TAKE, protocol.encode(""))
+            self.release(keeping)
 
     async def _copy_backup(self, name: str, progress: Callable[[int, int], None]) -> Descriptor:
         payload = protocol.encode(name)

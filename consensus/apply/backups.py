@@ -69,7 +69,8 @@ def keep_backup(state: State, command: KeepBackup) -> AnyResult:
 
 def drop_backup(state: State, command: DropBackup) -> AnyResult:
     state.touch()
-    if not state.execute("DELETE FROM backup WHERE name = ?", (command.name,)).rowcount:
+    only, session = (" AND idx IS NULL AND session = ?", (state.session,)) if command.own else ("", ())
+    if not state.execute(f"DELETE FROM backup WHERE name = ?{only}", (command.name, *session)).rowcount:
         return NoBackup()
     _begin_review(state)
     return Done()

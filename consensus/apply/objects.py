@@ -252,10 +252,9 @@ def _delete_named(
     """Remove one version for good. If it was the newest, the one before is uncovered."""
     if not texts_fit(version_id):
         return Malformed(reason="a version id is a short text")
-    if bucket.lock is not None:
-        found = rows.find_row(state, bucket.id, key, version_id)
-        if found is not None and locks.protects(found.attributes.lock, state.now, bypass):
-            return Locked()
+    found = rows.find_row(state, bucket.id, key, version_id)
+    if found is not None and locks.protects(found.attributes.lock, state.now, bypass):
+        return Locked()
     if current is not None and current.version_id == version_id:
         _delete_row(state, bucket, key)
         _drop(state, bucket, current.content, current.size)

@@ -344,9 +344,10 @@ class KeepBackup(Command, frozen=True, kw_only=True):
 
 
 class DropBackup(Command, frozen=True, kw_only=True):
-    """What only it kept goes. Answer: Done, NoBackup."""
+    """What only it kept goes. `own`: only if it is the one that this session has open. Answer: Done, NoBackup."""
 
     name: str
+    own: bool = False
 
 
 # Housekeeping, proposed by the leader

@@ -116,6 +116,7 @@ class _One:
                 raise S3Error("SlowDown")
             row: Endpoint = find(self._exchange.method, self._exchange.target.decode("latin-1"))
             self._asked = await self._fields(row, who)
+            self._check_still_admin(who.principal)
             context = AdminContext(admin=self._admin, principal=who.principal, request_id=self._id)
             if row.streams:
                 failure = await self._long(row, context, self._asked)
@@ -156,6 +157,12 @@ class _One:
         if identity is None or not identity.admin:
             raise S3Error("AccessDenied", "This access key is not an admin's.")
         return who
+
+    def _check_still_admin(self, principal: Principal) -> None:
+        """A body may take its time, and whoever was removed meanwhile must not finish what was begun."""
+        asked, now = principal.identity, self._admin.services.identities.by_access_key(principal.access_key)
+        if asked is None or now is None or not now.admin or now.secret_key != asked.secret_key:
+            raise S3Error("AccessDenied", "This access key is not an admin's any more.")
 
     async def _fields(self, row: Endpoint, who: Authenticated) -> Request:
         try:
@@ -273,7 +280,8 @@ class _One:
         """Who did what. Refused attempts are noted as well; fields that hold secrets never are."""
         identity = self._who.identity if self._who is not None else None
         asked = {} if self._asked is None else {
-            name: value for name, value in msgspec.structs.asdict(self._asked).items() if name not in SECRET_FIELDS and value}
+            name: value for name, value in msgspec.structs.asdict(self._asked).items()
+            if name not in SECRET_FIELDS and value not in (None, "")}
         log.log(
             logging.INFO if failure is None else logging.WARNING, "%s %s", self._exchange.method,
             self._exchange.target.decode("latin-1"), extra={

@@ -41,6 +41,9 @@ FLUSH_S = 0.25
 LINES_MAX = 20_000
 """That may wait while the disk is slow: some 10 MB. More are dropped."""
 
+BYTES_MAX = 16 << 20
+"""Of all that waits and of what is being written: a refused request may have a key of many kilobytes."""
+
 LINES_AT_ONCE = 2_000
 """Waiting lines that are written without waiting for the time."""
 
@@ -68,6 +71,7 @@ class ServerLog:
         self._owners_until = 0.0
         self._second, self._time = 0, ""
         self._complained = -COMPLAIN_S
+        self._bytes = 0
         self.dropped = 0
         """Lines that were not written, so far."""
 
@@ -99,7 +103,7 @@ class ServerLog:
         operation: str, status: int, code: str, reply: Reply | None, began: float, ended: float, now_ms: int,
     ) -> None:
         """A request has been answered or given up. `began` and `ended` are of time.perf_counter()."""
-        if len(self._lines) >= LINES_MAX:
+        if len(self._lines) >= LINES_MAX or self._bytes >= BYTES_MAX:
             self.dropped += 1
             return
         second = now_ms // 1000
@@ -108,6 +112,7 @@ class ServerLog:
         bucket = request.bucket if request is not None else ""
         rest = _fields(exchange, request_id, request, who, operation, status, code, reply, began, ended)
         self._lines.append((bucket, f"[{self._time}] {rest}"))
+        self._bytes += len(rest)
         if len(self._lines) >= LINES_AT_ONCE:
             self._begin()
         elif self._timer is None:
@@ -131,9 +136,12 @@ class ServerLog:
                 owners = await self._owners_of({bucket for bucket, _ in lines})
                 text = "".join([f"{owners[bucket]} {_field(bucket)} {rest}" for bucket, rest in lines])
                 await asyncio.to_thread(self._append, text.encode("ascii"))
+                self._bytes -= sum(len(rest) for _, rest in lines)
+                lines = []
                 if len(self._lines) < LINES_AT_ONCE:
                     break
         except OSError as error:
+            self._bytes -= sum(len(rest) for _, rest in lines)
             self._complain(error, len(lines))
         finally:
             self._writing = None

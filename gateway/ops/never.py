@@ -12,6 +12,7 @@ from gateway.ops.replies import xml
 from gateway.ops.upload import read_body
 from gateway.s3 import xml_read, xml_write
 from gateway.s3.errors import S3Error
+from gateway.s3.headers import refuse_unsupported
 from gateway.s3.hoisting import effective_headers
 from gateway.s3.operations import XMLNS
 from gateway.s3.reply import Reply
@@ -59,7 +60,11 @@ _PUT_ACLS = frozenset({"PutBucketAcl", "PutObjectAcl"})
 async def _acl(ctx: Context, request: S3Request, owner: str) -> Reply:
     """Where the bucket's owner owns everything, access lists are off: S3 takes none but the one that says just that. We also
     take the list that we show, since tools write back what they have read after a copy."""
-    canned = effective_headers(request).get("x-amz-acl")
+    given = effective_headers(request)
+    refuse_unsupported(given)            # grants, and grants beside a canned list
+    canned = given.get("x-amz-acl")
+    if canned is not None and await read_body(ctx, request, xml_read.SMALL_BYTES_MAX):
+        raise S3Error("UnexpectedContent")
     if canned == "bucket-owner-full-control":
         return Reply()
     if canned is None and xml_read.grants_owner_alone(await read_body(ctx, request, xml_read.SMALL_BYTES_MAX), owner):

@@ -3,8 +3,9 @@
     fields of the form -> whose policy it is -> does the form keep to it -> the file as a body -> one commit -> answer
 """
 
+import re
 from collections.abc import AsyncIterator
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
@@ -21,8 +22,9 @@ from gateway.ops.upload import store
 from gateway.ops.versions import new_version_id
 from gateway.s3 import checksums, post_policy, tags, xml_read, xml_write
 from gateway.s3.errors import S3Error
-from gateway.s3.form import Form, boundary_of
+from gateway.s3.form import FIELDS_BYTES_MAX, Form, boundary_of
 from gateway.s3.names import check_key
+from gateway.s3.payload import UNCHECKED
 from gateway.s3.post_policy import Policy
 from gateway.s3.reply import XML, Reply
 from gateway.s3.request import S3Request
@@ -42,12 +44,17 @@ async def post_object(ctx: Context, request: S3Request) -> Reply:
     auth = AuthSettings(region=ctx.settings.region, any_region=ctx.settings.any_region,
                         signature_v2=ctx.settings.signature_v2)
     principal = authenticate_form(fields, ctx.identities, auth, request.now_ms)
-    ctx = msgspec.structs.replace(ctx, principal=principal)
+    # Headers speak of the form, never of the file in it.
+    ctx = msgspec.structs.replace(ctx, principal=principal, payload=UNCHECKED)
+    filename = re.split(r"[/\\]", form.filename)[-1]
+    for name in fields.keys() - _SIGNED:
+        fields[name] = fields[name].replace(_FILENAME, filename)
+    if sum(map(len, fields.values())) > FIELDS_BYTES_MAX:
+        raise S3Error("MaxPostPreDataLengthExceeded")
     key = fields.get("key", "")
     if not key:
         raise S3Error("InvalidArgument", "Bucket POST must contain a field named 'key'.  If it is specified, please "
                       "check the order of the fields.", ArgumentName="key", ArgumentValue="")
-    fields["key"] = key = key.replace(_FILENAME, form.filename)
     policy = post_policy.parse(fields["policy"]) if fields.get("policy") else None
     if policy is not None:
         # The address says the bucket; a field of that name could only lie.
@@ -57,6 +64,8 @@ async def post_object(ctx: Context, request: S3Request) -> Reply:
     check_key(key)
     given = {name: _as_header(value) for name, value in fields.items()
              if name in _AS_HEADERS or (name.startswith("x-amz-") and name not in _SIGNATURE)}
+    if bad := next((name for name in given if not _TOKEN.fullmatch(name)), None):
+        raise S3Error("InvalidArgument", "A field that becomes a header must be called like one.", ArgumentName=bad[:128])
     if fields.get("acl"):
         given["x-amz-acl"] = fields["acl"]
     attributes = _tagged(put_attributes(given, request.now_ms), fields.get("tagging"))
@@ -70,6 +79,11 @@ async def post_object(ctx: Context, request: S3Request) -> Reply:
         raise refusal(outcome, request)
     return _answer(request, fields, outcome)
 
+
+_SIGNED = frozenset({"policy", "signature", "x-amz-signature"})
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+")
+"""What a header may be called (RFC 9110 §5.6.2). A field of a form could be called anything."""
 
 _SIGNATURE = frozenset({"x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-signature", "x-amz-security-token"})
 
@@ -113,11 +127,21 @@ def _tagged(attributes: Attributes, document: str | None) -> Attributes:
     return msgspec.structs.replace(attributes, tags=wanted)
 
 
+def _redirect(fields: dict[str, str]) -> SplitResult:
+    try:
+        return urlsplit(quote(fields.get("success_action_redirect") or fields.get("redirect") or "", safe=_URL_SAFE))
+    except ValueError:
+        return urlsplit("")              # as one that is no http address: the object is stored
+
+
+_URL_SAFE = "%:/?#[]@!$&'()*+,;=-._~"
+
+
 def _answer(request: S3Request, fields: dict[str, str], outcome: Committed) -> Reply:
     etag = f'"{outcome.etag}"'
     url = object_url(request)
     said = [("etag", etag), ("location", url), *written_version(outcome.version_id)]
-    redirect = urlsplit(fields.get("success_action_redirect") or fields.get("redirect") or "")
+    redirect = _redirect(fields)
     if redirect.scheme in ("http", "https") and redirect.netloc:
         more = urlencode({"bucket": request.bucket, "key": request.key, "etag": etag})
         query = f"{redirect.query}&{more}" if redirect.query else more

@@ -40,7 +40,7 @@ async def preflight(ctx: Context, request: S3Request) -> Reply:
     if rules is None:
         raise S3Error("AccessForbidden", cors.NOT_ENABLED, Method=method, ResourceType=resource)
     requested = cors.requested_headers(request.headers.get("access-control-request-headers", ""))
-    rule = cors.matching(rules, origin, method, requested)
+    rule = cors.matching(rules, origin, method, requested) if len(requested) <= cors.REQUESTED_MAX else None
     if rule is None:
         raise S3Error("AccessForbidden", cors.NOT_ALLOWED, Method=method, ResourceType=resource)
     return Reply(headers=cors.answer(rule, origin, requested))

@@ -4,7 +4,6 @@
 rule that fits a request counts. Source: AWS, "Elements of a CORS configuration", and the Fetch standard's CORS protocol.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -16,6 +15,11 @@ from gateway.s3.xml_text import escape
 
 BYTES_MAX = 64 << 10
 RULES_MAX = 100
+ID_CHARACTERS_MAX = 255
+AGE_S_MAX = 2**31 - 1
+
+REQUESTED_MAX = 100
+"""Header names of one preflight: no script sends more, and each is compared with all patterns."""
 METHODS = ("GET", "PUT", "HEAD", "POST", "DELETE")
 
 VARY = "Origin, Access-Control-Request-Headers, Access-Control-Request-Method"
@@ -68,7 +72,7 @@ def _rule(element: Element) -> Rule:
             single.children.append(child)
     fields = fields_of(single, _KNOWN)
     methods, origins, headers = lists["AllowedMethod"], lists["AllowedOrigin"], lists["AllowedHeader"]
-    if not methods or not origins:
+    if not methods or not origins or not all(text.strip() for texts in lists.values() for text in texts):
         malformed()
     for method in methods:
         if method not in METHODS:
@@ -79,12 +83,14 @@ def _rule(element: Element) -> Rule:
             if text.count("*") > 1:
                 raise S3Error("InvalidRequest", f"{name} \"{text}\" can not have more than one wildcard.")
     for text in lists["ExposeHeader"]:
+        if not text.isascii() or not text.isprintable():
+            malformed()
         if "*" in text:
             raise S3Error("InvalidRequest", f"ExposeHeader \"{text}\" contains wildcard. We currently do not support "
                           "wildcard for ExposeHeader.")
     age = fields.get("MaxAgeSeconds")
     seconds = None if age is None else number_of(age.text)
-    if seconds is not None and seconds < 0:
+    if (seconds is not None and not 0 <= seconds <= AGE_S_MAX) or ("ID" in fields and len(fields["ID"].text) > ID_CHARACTERS_MAX):
         malformed()
     return Rule(origins=tuple(origins), methods=tuple(methods), headers=tuple(headers),
                 exposed=tuple(lists["ExposeHeader"]), max_age_s=seconds,
@@ -113,18 +119,29 @@ def matching(rules: Rules, origin: str, method: str, headers: Sequence[str] = ()
     return next((
         rule for rule in rules
         if method in rule.methods and _any_fits(rule.origins, origin)
-        and all(_any_fits(rule.headers, name, re.IGNORECASE) for name in headers)
+        and _all_fit([text.lower() for text in rule.headers], headers)
     ), None)
 
 
-def _any_fits(patterns: Iterable[str], text: str, flags: int = 0) -> bool:
+def _all_fit(patterns: Sequence[str], texts: Sequence[str]) -> bool:
+    return all(_any_fits(patterns, text) for text in texts)
+
+
+def _any_fits(patterns: Iterable[str], text: str) -> bool:
     """At most one star in each pattern stands for any characters."""
-    return any(re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text, flags | re.DOTALL) for pattern in patterns)
+    return any(_fits(pattern, text) for pattern in patterns)
+
+
+def _fits(pattern: str, text: str) -> bool:
+    head, star, tail = pattern.partition("*")
+    if not star:
+        return pattern == text
+    return len(text) >= len(head) + len(tail) and text.startswith(head) and text.endswith(tail)
 
 
 def requested_headers(text: str) -> tuple[str, ...]:
     """Access-Control-Request-Headers, split."""
-    return tuple(name.strip().lower() for name in text.split(",") if name.strip())
+    return tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))
 
 
 def answer(rule: Rule, origin: str, requested: Sequence[str] = ()) -> list[tuple[str, str]]:

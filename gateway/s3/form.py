@@ -18,6 +18,12 @@ FIELDS_BYTES_MAX = 20 << 10
 
 FIELDS_MAX = 200
 
+PREAMBLE_BYTES_MAX = 64 << 10
+"""Everything before the file: fields, their headers, boundaries and padding."""
+
+STEP_BYTES = 16 << 10
+"""Given to the parser at once."""
+
 HEADER_BYTES_MAX = 4 << 10
 HEADERS_MAX = 16
 """Of one part."""
@@ -45,7 +51,7 @@ class Form:
         self.file_type = ""
         self._source = body
         self._pieces = aiter(body)
-        self._size = 0
+        self._size = self._read = 0
         self._name, self._value = "", bytearray()
         self._header_name, self._header_value = bytearray(), bytearray()
         self._headers: dict[str, str] = {}
@@ -62,6 +68,8 @@ class Form:
         """Read up to the file's first bytes. S3Error MalformedPOSTRequest, MaxPostPreDataLengthExceeded,
         InvalidArgument without a file."""
         while not self._in_file:
+            if self._read > PREAMBLE_BYTES_MAX:
+                raise S3Error("MaxPostPreDataLengthExceeded")
             if not await self._more():
                 raise S3Error("InvalidArgument", "POST requires exactly one file upload per request.",
                               ArgumentName="file", ArgumentValue="0")
@@ -91,10 +99,19 @@ class Form:
             piece = await anext(self._pieces)
         except StopAsyncIteration:
             return False
+        data = bytes(piece)
         try:
-            self._parser.write(bytes(piece))
+            for start in range(0, len(data), STEP_BYTES):
+                step = data[start : start + STEP_BYTES]
+                self._parser.write(step)
+                self._read += len(step)
+                if self._file_ended:
+                    break                # what follows counts no more, whatever it looks like
+                if not self._in_file and self._read > PREAMBLE_BYTES_MAX:
+                    raise S3Error("MaxPostPreDataLengthExceeded")
         except MultipartParseError:
-            raise S3Error("MalformedPOSTRequest") from None
+            if not self._file_ended:
+                raise S3Error("MalformedPOSTRequest") from None
         return True
 
     async def _drop_rest(self) -> None:

@@ -93,6 +93,6 @@ def _seconds(year: int, month: int, day: int, clock: list[int]) -> int | None:
     hour, minute, second = clock
     if not (1 <= year <= 9999 and 1 <= month <= 12 and 1 <= day <= calendar.monthrange(year, month)[1]):
         return None
-    if hour > 23 or minute > 59 or second > 60:
+    if hour > 23 or minute > 59 or second > 60 or (second == 60 and year == 9999):
         return None
     return calendar.timegm((year, month, day, hour, minute, second))

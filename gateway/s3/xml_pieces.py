@@ -54,7 +54,7 @@ def optional(name: str, text: str | None, spell: Callable[[str], str] = escape) 
 
 
 def owner_element(owner: Owner, element: str = "Owner") -> str:
-    return f"<{element}><ID>{escape(owner.id)}</ID><DisplayName>{escape(owner.display_name)}</DisplayName></{element}>"
+    return f"<{element}><ID>{escape(owner.id)}</ID><DisplayName>{escape_readable(owner.display_name)}</DisplayName></{element}>"
 
 
 def checksum_element(checksum: Checksum | None, *, bare: bool = False) -> str:

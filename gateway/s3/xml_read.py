@@ -295,5 +295,6 @@ def _granted(grant: Element) -> tuple[str, str]:
     found = {child.name: child for child in grant.children}
     if grant.name != "Grant" or found.keys() != {"Grantee", "Permission"}:
         malformed()
+    names = [child.name for child in found["Grantee"].children if child.name != "DisplayName"]
     ids = [child.text.strip() for child in found["Grantee"].children if child.name == "ID"]
-    return (ids[0] if ids else "", found["Permission"].text.strip())
+    return (ids[0] if names == ["ID"] else "", found["Permission"].text.strip())

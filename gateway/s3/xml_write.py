@@ -65,7 +65,7 @@ def access_control_policy(owner: Owner) -> bytes:
     return document(
         "AccessControlPolicy",
         f'{owner_element(owner)}<AccessControlList><Grant><Grantee xmlns:xsi="{_XSI}" xsi:type="CanonicalUser">'
-        f"<ID>{escape(owner.id)}</ID><DisplayName>{escape(owner.display_name)}</DisplayName></Grantee>"
+        f"<ID>{escape(owner.id)}</ID><DisplayName>{escape_readable(owner.display_name)}</DisplayName></Grantee>"
         "<Permission>FULL_CONTROL</Permission></Grant></AccessControlList>",
     )
 

@@ -110,3 +110,26 @@ def test_who_did_what_is_logged_and_no_secret_is(server: StaddleProcess) -> None
 
 def _required(asked: type[Request]) -> set[str]:
     return {field.name for field in msgspec.structs.fields(asked) if field.required}
+
+
+def test_who_is_removed_in_the_middle_of_a_request_does_not_finish_it(server: StaddleProcess) -> None:
+    """The body may take its time; what it asks for is asked when it is whole."""
+    done(server, "POST", "user/create", name="leaving", admin=True)
+    made = done(server, "POST", "key/create", user="leaving")
+    keys = Keys(access_key=made["access_key"], secret_key=made["secret_key"])
+    body = b'{"name": "backdoor", "admin": true}'
+    url = f"{server.endpoint}{PREFIX}user/create"
+    headers = sign_request("POST", url, keys=keys, now_s=time.time(), payload=hashlib.sha256(body).hexdigest())
+    connection = server.connect()
+    try:
+        connection.putrequest("POST", f"{PREFIX}user/create", skip_host=True, skip_accept_encoding=True)
+        for name, value in {**headers, "content-length": str(len(body))}.items():
+            connection.putheader(name, value)
+        connection.endheaders(body[:10])
+        done(server, "POST", "user/delete", name="leaving")
+        connection.send(body[10:])
+        answer = connection.getresponse()
+        assert (answer.status, json.loads(answer.read())["code"]) == (403, "AccessDenied")
+    finally:
+        connection.close()
+    assert ask(server, "GET", "user/show", {"name": "backdoor"}).status == 404

@@ -1,6 +1,7 @@
 """What owners set for buckets: tags and CORS, with the preflight and what answers to other origins say."""
 
 import http.client
+import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -108,3 +109,15 @@ def test_answers_to_another_origin(server: InProcess, s3: BaseClient, bucket: st
     assert (refusal.status, refusal.headers["access-control-allow-origin"]) == (403, PAGE)
     assert ask(server, "GET", path).headers["access-control-allow-origin"] is None
     assert ask(server, "DELETE", f"/{bucket}/key", Origin=PAGE).headers["access-control-allow-origin"] is None
+
+
+def test_many_patterns_and_many_names_cost_little(server: InProcess, s3: BaseClient, bucket: str) -> None:
+    """Strangers may send preflights; so what one costs must not be for them to choose."""
+    rule = {"AllowedOrigins": ["*"], "AllowedMethods": ["GET"], "AllowedHeaders": [*(f"{n}*" for n in range(1400)), "*"]}
+    s3.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [rule]})
+    wish = {"Origin": PAGE, "Access_Control_Request_Method": "GET"}
+    began = time.process_time()
+    for count, status in ((100, 200), (101, 403)):
+        names = ",".join(f"x{n}" for n in range(count))
+        assert ask(server, "OPTIONS", f"/{bucket}/key", **wish, Access_Control_Request_Headers=names).status == status
+    assert time.process_time() - began < 2

@@ -181,3 +181,49 @@ def test_forms_that_are_none(http: urllib3.PoolManager, server: InProcess, s3: B
     assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
     assert send(http, server, bucket, fields, after=[("key", "ignored"), ("file", "second")]).status == 204
     assert s3.get_object(Bucket=bucket, Key="key")["Body"].read() == b"hello"
+
+
+def test_what_a_browser_says_of_the_file(http: urllib3.PoolManager, server: InProcess, s3: BaseClient, bucket: str) -> None:
+    """Only the last part of a path; nothing when no file was chosen; nothing that headers say about the form."""
+    fields = form(s3, bucket, "up/${filename}")
+    for name in ("dir/sub/x.jpg", "C:\\dir\\x.jpg"):
+        assert send(http, server, bucket, fields, filename=name).status == 204
+        assert s3.get_object(Bucket=bucket, Key="up/x.jpg")["Body"].read() == b"hello"
+        s3.delete_object(Bucket=bucket, Key="up/x.jpg")
+    nothing = send(http, server, bucket, form(s3, bucket, "${filename}"), filename="")
+    assert (nothing.status, code(nothing)) == (400, "InvalidArgument")
+    data, kind = encode_multipart_formdata([*form(s3, bucket, "key", ["content-length-range", 10, 100]),
+                                            ("file", ("f", b"1\r\na\r\n0\r\n\r\n", "text/plain"))])
+    answer = http.request("POST", f"{server.endpoint}/{bucket}", body=data, headers={
+        "content-type": kind, "x-amz-content-sha256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
+        "x-amz-decoded-content-length": "1"})
+    assert answer.status == 204
+    assert s3.head_object(Bucket=bucket, Key="key")["ContentLength"] == 11
+
+
+@pytest.mark.parametrize("target", ["http://[", "javascript:alert(1)"])
+def test_a_redirect_that_leads_nowhere(
+    http: urllib3.PoolManager, server: InProcess, s3: BaseClient, bucket: str, target: str,
+) -> None:
+    fields = [*form(s3, bucket, "key", {"success_action_redirect": target}), ("success_action_redirect", target)]
+    assert send(http, server, bucket, fields).status == 204
+    assert s3.head_object(Bucket=bucket, Key="key")["ContentLength"] == 5
+
+
+@pytest.mark.parametrize("name", ["x-amz-meta-a b", "x-amz-meta-a: b", "x-amz-meta-\u20ac"])
+def test_a_field_that_cannot_be_a_header(
+    http: urllib3.PoolManager, server: InProcess, s3: BaseClient, bucket: str, name: str,
+) -> None:
+    answer = send(http, server, bucket, [*form(s3, bucket, "key", ["starts-with", f"${name}", ""]), (name, "v")])
+    assert (answer.status, code(answer)) == (400, "InvalidArgument")
+
+
+@pytest.mark.parametrize("padding", [b" " * 100_000, b"\r\n" * 50_000])
+def test_what_comes_before_the_file_is_bounded(
+    http: urllib3.PoolManager, server: InProcess, s3: BaseClient, bucket: str, padding: bytes,
+) -> None:
+    head = b'--b\r\nContent-Disposition: form-data; name="key"\r\n\r\nk\r\n'
+    body = padding + head if padding[:1] == b"\r" else head + b"--b" + padding
+    answer = http.request("POST", f"{server.endpoint}/{bucket}", body=body + b"x" * 100_000,
+                          headers={"content-type": "multipart/form-data; boundary=b"})
+    assert (answer.status, code(answer)) == (400, "MaxPostPreDataLengthExceeded")

@@ -153,6 +153,14 @@ def test_a_session_takes_its_open_backups_with_it_and_no_kept_one(cluster: Clust
     assert cluster.chunk_row(b"y") is None
 
 
+def test_whoever_fails_takes_nobody_elses_backup_along(cluster: Cluster) -> None:
+    keep(cluster, "theirs")
+    assert cluster.run(DropBackup(name="theirs", own=True)) == NoBackup()
+    assert cluster.run(OpenBackup(name="mine")) == Done()
+    assert cluster.run(DropBackup(name="mine", own=True)) == Done()
+    assert [row[0] for row in cluster.db.execute("SELECT name FROM backup")] == ["theirs"]
+
+
 def test_what_is_refused(cluster: Cluster) -> None:
     for name in ("", ".hidden", "a/b", "x" * 65, "é"):
         assert isinstance(cluster.run(OpenBackup(name=name)), Malformed)
