@@ -6,6 +6,7 @@ takes 0.15 s to import, so the first request does it.
 
 import email.utils
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ TIMEOUT_S = 60.0
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:9000"
 PREFIX = "/-/admin/"
+REGION = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 
 Value = TypeVar("Value")
 
@@ -34,14 +36,16 @@ class Connection:
     ) -> None:
         """Raises CommandError for an endpoint that is none, and for keys that are not there."""
         self.endpoint = endpoint.rstrip("/")
-        parts = urlsplit(self.endpoint)
-        if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query:
+        if not _is_address(self.endpoint):
             raise CommandError(f"--endpoint {endpoint!r} is not an address such as {DEFAULT_ENDPOINT}.", status=2)
         if ca_bundle is not None and not ca_bundle.is_file():
             raise CommandError(f"--ca-bundle {ca_bundle} is not a file.", status=2)
         self.keys = find_keys(data, environ)
         self.ca_bundle = ca_bundle
         self.region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+        if not REGION.fullmatch(self.region):           # it becomes part of headers and addresses
+            raise CommandError(
+                f"AWS_REGION or AWS_DEFAULT_REGION is {self.region!r}, which is no region such as us-east-1.", status=2)
         self._session: Any = None
 
     # The admin API
@@ -207,6 +211,14 @@ class Connection:
         except msgspec.DecodeError as error:
             raise CommandError(
                 f"the server's answer is not understood: {error}. Are server and command line the same version?") from None
+
+
+def _is_address(endpoint: str) -> bool:
+    try:
+        parts = urlsplit(endpoint)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and not (parts.path or parts.query)
+    except ValueError:              # of brackets or a port
+        return False
 
 
 def _text(value: object) -> str:

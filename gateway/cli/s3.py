@@ -1,5 +1,6 @@
 """S3 itself, for commands that move bytes: a boto3 client with the command's endpoint and keys, and its errors in words."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -40,8 +41,8 @@ def client(server: Connection) -> Any:
     """For the same server with the same keys, in the server's own region: an answer to anybody tells which it is."""
     from botocore.exceptions import ClientError
 
-    made = _client(server)
     with explained(server, server.endpoint):
+        made = _client(server)
         try:
             made.list_buckets(MaxBuckets=1)
         except ClientError as error:            # what else is wrong, the command itself will meet
@@ -53,16 +54,20 @@ def client(server: Connection) -> Any:
 
 
 def _client(server: Connection) -> Any:
-    """boto3 is imported by this call."""
+    """boto3 is imported by this call. Everything is given to it: what it would find for itself, in variables and profiles and
+    as proxies, the commands that ask the admin API do not heed either."""
     import boto3
     from botocore.config import Config
+    from botocore.session import Session
 
+    unset = {name: (None, None, default, kind) for name, (_, _, default, kind) in Session.SESSION_VARIABLES.items()}
+    nobody = Session({**unset, **dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))})
     config = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 4, "mode": "standard"},
-                    connect_timeout=CONNECT_TIMEOUT_S, user_agent_extra="staddle-cli")
-    return boto3.client(
+                    connect_timeout=CONNECT_TIMEOUT_S, user_agent_extra="staddle-cli", proxies={})
+    return boto3.Session(botocore_session=nobody).client(
         "s3", endpoint_url=server.endpoint, aws_access_key_id=server.keys.access_key,
         aws_secret_access_key=server.keys.secret_key, region_name=server.region,
-        verify=str(server.ca_bundle) if server.ca_bundle else None, config=config)
+        verify=str(server.ca_bundle) if server.ca_bundle else True, config=config)
 
 
 @contextmanager

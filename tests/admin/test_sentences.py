@@ -38,7 +38,8 @@ def test_a_host_without_an_address(staddle: Staddle) -> None:
     assert "'no-such-host.invalid' has no address" in staddle.refused("user", "list", "--endpoint", "http://no-such-host.invalid")
 
 
-@pytest.mark.parametrize("endpoint", ["localhost:9000", "ftp://x", "http://", "http://x/path", "http://x?y"])
+@pytest.mark.parametrize("endpoint", ["localhost:9000", "ftp://x", "http://", "http://x/path", "http://x?y", "http://[::1", "http://x:y",
+                                      "http://x:70000", "http://:9000"])
 def test_an_endpoint_that_is_none(staddle: Staddle, endpoint: str) -> None:
     assert "is not an address such as" in staddle.refused("user", "list", "--endpoint", endpoint, status=2)
 
@@ -97,6 +98,28 @@ def test_the_region_is_learnt(staddle: Staddle) -> None:
     staddle.done("user", "list", AWS_REGION="eu-west-1")
     staddle("bucket", "create", "says-region")
     assert "no object" in staddle.refused("object", "cat", "s3://says-region/none", AWS_DEFAULT_REGION="ap-south-1")
+
+
+@pytest.mark.parametrize("variables", [
+    {"AWS_PROFILE": "none"}, {"AWS_DEFAULT_PROFILE": "none"}, {"AWS_CONFIG_FILE": "config"}, {"AWS_MAX_ATTEMPTS": "many"},
+    {"http_proxy": "http://127.0.0.1:1", "HTTP_PROXY": "http://127.0.0.1:1", "no_proxy": "", "NO_PROXY": ""},
+    {"AWS_USE_FIPS_ENDPOINT": "true"}, {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"},
+], ids=lambda variables: next(iter(variables)))
+def test_what_is_meant_for_other_clients_does_not_matter(
+    staddle: Staddle, variables: dict[str, str], elsewhere: Path,
+) -> None:
+    """All that is needed is given; commands that move bytes go where the others go."""
+    (elsewhere / "config").write_text("[default]\nmax_attempts = many\ns3 =\n  use_accelerate_endpoint = true\n")
+    staddle("bucket", "create", "says-environment")
+    staddle.done("user", "list", **variables)
+    staddle.done("object", "put", "-", "s3://says-environment/k", input=b"x", **variables)
+    assert staddle.done("object", "cat", "s3://says-environment/k", **variables).raw == b"x"
+
+
+@pytest.mark.parametrize("command", [("user", "list"), ("object", "cat", "s3://b/k")])
+@pytest.mark.parametrize("region", ["no region", "-", "a\nb", "\u00e4"])
+def test_a_region_that_is_none(staddle: Staddle, command: tuple[str, ...], region: str) -> None:
+    assert "AWS_DEFAULT_REGION" in staddle.refused(*command, status=2, AWS_DEFAULT_REGION=region)
 
 
 @pytest.mark.parametrize(("command", "said"), [
