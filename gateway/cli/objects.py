@@ -101,8 +101,16 @@ def verify(server: Server, at: At, version_id: Version = "", recursive: Recursiv
     """
     where = place(at, key=not recursive)
     keys = (entry.key for page in _pages(server, where, "") for entry in page.objects) if recursive else [where.key]
-    done = [server.long(f"verifying {Place(where.bucket, key)}", "object/verify", values.Verified, bucket=where.bucket, key=key,
-                        version_id=version_id) for key in keys]
+    done: list[values.Verified] = []
+    gone = 0
+    for key in keys:
+        try:
+            done.append(server.long(f"verifying {Place(where.bucket, key)}", "object/verify", values.Verified,
+                                    bucket=where.bucket, key=key, version_id=version_id))
+        except CommandError as error:
+            if not recursive or error.code not in ("NoSuchKey", "NoSuchVersion"):
+                raise
+            gone += 1           # deleted or overwritten since it was listed, which is no reason to leave the others unread
     clean = all(each.clean for each in done)
 
     def people() -> None:
@@ -115,6 +123,8 @@ def verify(server: Server, at: At, version_id: Version = "", recursive: Recursiv
                 printing.say(f"{Place(where.bucket, each.key)}: {each.unreadable:,} bytes have no good copy left. Restore them.")
         copies, size = sum(each.copies for each in done), printing.size(sum(each.bytes for each in done))
         printing.say(f"{len(done)} object(s), {copies} copies, {size} read: {'all good.' if clean else 'NOT all good.'}")
+        if gone:
+            printing.say(f"{gone} object(s) were deleted or overwritten meanwhile and not verified.")
 
     server.show(done if recursive else done[0], people)
     if not clean:
