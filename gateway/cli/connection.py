@@ -55,7 +55,7 @@ class Connection:
         return self._decode(self._ask("GET", path, fields).content, kind)
 
     def post(self, path: str, kind: type[Value], **fields: object) -> Value:
-        """Change something. Raises CommandError."""
+        """Change something. Fields that are None are left out; an empty one is a value. Raises CommandError."""
         return self._decode(self._ask("POST", path, fields).content, kind)
 
     def lines(self, path: str, **fields: object) -> Iterator[dict[str, Any]]:
@@ -106,7 +106,7 @@ class Connection:
         from botocore.credentials import Credentials
         from botocore.httpsession import URLLib3Session
 
-        given = {name: value for name, value in fields.items() if value is not None and value != ""}
+        given = {name: value for name, value in fields.items() if value is not None and (value != "" or method == "POST")}
         try:
             query = "" if method == "POST" or not given else "?" + urlencode(
                 {name: _text(value) for name, value in given.items()}, quote_via=quote)     # S3 takes "+" for itself

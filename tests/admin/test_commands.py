@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
-from gateway.cli import app
+from gateway.cli import app, objects
 from tests.admin.running import Staddle, keys, staddle
 from tests.servers import StaddleProcess
 
@@ -74,6 +74,7 @@ def test_users_and_keys(staddle: Staddle) -> None:
     staddle.done("user", "list", **keys(second))
     assert "c@example.com" in staddle.done("user", "change", "carol", "--no-admin", "--email", "c@example.com").out
     assert "not an admin" in staddle.refused("user", "list", **keys(second))
+    assert staddle.json("user", "change", "carol", "--email", "")["email"] == "", "it can be taken away again"
 
     third = staddle.done("key", "rotate", second["access_key"], "--yes").out
     assert "shown this once" in third
@@ -157,6 +158,28 @@ def test_a_file_that_was_there_stays_when_the_object_cannot_be_had(staddle: Stad
     assert "no object" in staddle.refused("object", "get", "s3://cli-stays/none", str(file))
     assert file.read_text() == "kept"
     assert os.listdir(tmp_path) == ["kept"]
+
+
+def test_objects_that_go_while_many_are_verified_do_not_end_it(
+    staddle: Staddle, s3: Any, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    s3.create_bucket(Bucket="cli-going")
+    for key in "abc":
+        s3.put_object(Bucket="cli-going", Key=key, Body=b"x")
+    listed = objects._pages
+
+    def deleted_then(*arguments: Any) -> Any:
+        for page in listed(*arguments):
+            s3.delete_object(Bucket="cli-going", Key="b")
+            yield page
+
+    monkeypatch.setattr(objects, "_pages", deleted_then)
+    said = staddle.done("object", "verify", "-r", "s3://cli-going/").out
+    assert "2 object(s)" in said
+    assert "1 object(s) were deleted or overwritten meanwhile" in said
+    s3.put_object(Bucket="cli-going", Key="b", Body=b"x")
+    assert [each["key"] for each in staddle.json("object", "verify", "-r", "s3://cli-going/")] == ["a", "c"]
+    assert "no object" in staddle.refused("object", "verify", "s3://cli-going/b").lower()
 
 
 def test_names_cannot_steer_the_terminal(staddle: Staddle, s3: Any) -> None:
