@@ -3,10 +3,13 @@
 serving, running      `staddle serve`
 configuring           `staddle config`
 commands, connection  what commands that talk to a server have in common; keys.py whose keys they sign with
-printing              tables, JSON, progress
+printing, files       tables, JSON, progress; files that are written whole or not at all
 """
 
-from typing import Annotated
+import os
+import sys
+from contextlib import suppress
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -17,6 +20,8 @@ from gateway.cli.commands import reflowed
 from gateway.cli.configuring import config_app
 from gateway.cli.nodes import node_app
 from gateway.cli.objects import object_app
+from gateway.cli.options import fail
+from gateway.cli.printing import visible
 from gateway.cli.repairing import fsck, restore
 from gateway.cli.serving import serve
 from gateway.cli.users import key_app, user_app
@@ -48,4 +53,25 @@ def version(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def main() -> None:
-    app()
+    """What the system refuses is a sentence, here for all commands: a full disk under standard output, above all."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:          # whoever started this has closed it
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - open until the end, as they are
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()                  # Python itself would do it when nobody listens any more
+    except BrokenPipeError:                     # whoever reads has enough
+        _give_up(1)
+    except OSError as error:
+        where = error.filename or "standard input or output"
+        with suppress(OSError, typer.Exit):     # standard error may be what is full
+            fail(visible(f"{where}: {error.strerror or error}."), 1)
+        _give_up(1)
+
+
+def _give_up(status: int) -> NoReturn:
+    """Without what is still to be written: Python would try it once more, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(status)

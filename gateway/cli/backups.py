@@ -1,6 +1,7 @@
 """`staddle backup`: copies of the metadata, made while the server runs."""
 
 import os
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,9 @@ from gateway.cli.keys import CommandError
 backup_app = typer.Typer(
     no_args_is_help=True,
     help="Backups of the metadata. What a kept backup refers to is not deleted from the disks until the backup is.")
+
+BACKUP_BEGINS = b'{"format":'
+"""The first line of the file says what it is."""
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the backup.")]
 
@@ -81,9 +85,12 @@ def _fetch(server: Server, name: str, file: Path) -> int:
     """The file appears when it is whole and on disk, for its owner only: it holds all accounts' metadata. Its size."""
     try:
         size, pieces = server.download("backup/download", name=name)
+        first = next(pieces, b"")
+        if not first.startswith(BACKUP_BEGINS):      # a login page has status 200 too, and nobody would notice until it is needed
+            raise CommandError(f"what {server.endpoint} sends is not a backup. Is it the right address?")
         with written(file, private=True) as sink, printing.progress(f"fetching {name}") as bar:
             bar.total(size)
-            for piece in pieces:
+            for piece in chain((first,), pieces):
                 sink.write(piece)
                 bar.advance(len(piece))
     except OSError as error:

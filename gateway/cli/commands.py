@@ -63,7 +63,10 @@ class Server(Connection):
         with printing.progress(what) as bar:
             for line in self.lines(path, **fields):
                 if "result" in line:
-                    return msgspec.convert(line["result"], kind)
+                    try:
+                        return msgspec.convert(line["result"], kind)
+                    except msgspec.ValidationError as error:
+                        raise self.not_understood(error) from None
                 bar.show(line["progress"])
         raise CommandError("the server ended its answer without a result.")
 

@@ -63,9 +63,13 @@ class Connection:
         answer = self._ask("POST", path, fields, stream=True)
         line: dict[str, Any] = {}
         for raw in self._raw_lines(answer):
-            line = msgspec.json.decode(raw, type=dict[str, Any])
-            if (error := line.get("error")) is not None:
-                raise CommandError(f"{error['message']} (request {error['request_id']})", code=error["code"])
+            try:
+                line = msgspec.json.decode(raw, type=dict[str, Any])
+                if not line.keys() & {"progress", "result"}:
+                    error = line["error"]
+                    raise CommandError(f"{error['message']} (request {error['request_id']})", code=error["code"])
+            except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
+                raise self._other_server(answer) from None
             yield line
         if "result" not in line:
             raise CommandError("the server ended the answer before it was whole. Was it stopped? Its log tells; then ask again.")
@@ -175,11 +179,14 @@ class Connection:
             error = msgspec.json.decode(answer.content, type=dict[str, str])
             code, message, request_id = error["code"], error["message"], error["request_id"]
         except (msgspec.DecodeError, KeyError):
-            server = answer.headers.get("server", "unknown")
-            raise CommandError(
-                f"{self.endpoint} answers {answer.status_code}, but not as the admin API of a Staddle server would "
-                f"(Server: {server}). Is it the right address?") from None
+            raise self._other_server(answer) from None
         raise CommandError(self.advice(code, answer) or f"{message} (request {request_id})", code=code)
+
+    def _other_server(self, answer: Any) -> CommandError:
+        server = answer.headers.get("server", "unknown")
+        return CommandError(
+            f"{self.endpoint} answers {answer.status_code}, but not as the admin API of a Staddle server would "
+            f"(Server: {server}). Is it the right address?")
 
     def advice(self, code: str, answer: Any) -> str:
         """For what has to do with who asks, and with when."""
@@ -205,12 +212,14 @@ class Connection:
         return f"{abs(minutes)} minutes {'ahead of' if minutes > 0 else 'behind'}"
 
     @staticmethod
-    def _decode(body: bytes, kind: type[Value]) -> Value:
+    def not_understood(error: msgspec.DecodeError) -> CommandError:
+        return CommandError(f"the server's answer is not understood: {error}. Are server and command line the same version?")
+
+    def _decode(self, body: bytes, kind: type[Value]) -> Value:
         try:
             return msgspec.json.decode(body, type=kind)
         except msgspec.DecodeError as error:
-            raise CommandError(
-                f"the server's answer is not understood: {error}. Are server and command line the same version?") from None
+            raise self.not_understood(error) from None
 
 
 def _is_address(endpoint: str) -> bool:

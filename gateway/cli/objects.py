@@ -171,13 +171,16 @@ def put(
 
     where = place(at if file == "-" or not at.endswith("/") else at + os.path.basename(file), key=True)
     kind = content_type or mimetypes.guess_type(where.key)[0] or "binary/octet-stream"
-    with _source(file) as source, printing.progress(f"sending {file}") as bar:
-        bar.total(0 if file == "-" else os.fstat(source.fileno()).st_size)
-        s3 = client(server)
-        with explained(server, where):
-            s3.upload_fileobj(source, where.bucket, where.key, ExtraArgs={"ContentType": kind}, Callback=bar.advance,
-                              Config=_transfer(file, source))
-            head = s3.head_object(Bucket=where.bucket, Key=where.key)
+    try:
+        with _source(file) as source, printing.progress(f"sending {file}") as bar:
+            bar.total(0 if file == "-" else os.fstat(source.fileno()).st_size)
+            s3 = client(server)
+            with explained(server, where):
+                s3.upload_fileobj(source, where.bucket, where.key, ExtraArgs={"ContentType": kind}, Callback=bar.advance,
+                                  Config=_transfer(file, source))
+                head = s3.head_object(Bucket=where.bucket, Key=where.key)
+    except OSError as error:                # /proc has files that cannot be read from any place
+        raise CommandError(f"cannot read {file}: {error.strerror or error}") from None
     server.show({"bucket": where.bucket, "key": where.key, "size": head["ContentLength"], "etag": head["ETag"].strip('"')},
                 lambda: printing.say(f"{where}: {printing.size(head['ContentLength'])} stored."))
 

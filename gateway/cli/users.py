@@ -211,9 +211,12 @@ def _secret(file: str) -> str:
     if not file:
         return ""
     try:
-        return (sys.stdin.read() if file == "-" else Path(file).read_text()).strip()
+        secret = (sys.stdin.read() if file == "-" else Path(file).read_text()).strip()
     except (OSError, UnicodeDecodeError) as error:
         raise CommandError(f"--secret-file {file}: {error}", status=2) from None
+    if not secret:                          # the server would take it for "a new one"
+        raise CommandError(f"--secret-file {file} is empty.", status=2)
+    return secret
 
 
 def _show_key(made: values.NewKey) -> None:

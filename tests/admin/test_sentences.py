@@ -3,6 +3,8 @@
 import http.server
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -183,6 +185,61 @@ def test_servers_that_are_something_else(staddle: Staddle) -> None:
             thread.join()
     with hangs_up() as port:
         assert "closed the connection" in staddle.refused("user", "list", "--endpoint", f"http://127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("body", [
+    b"<html>\n<body>Log in.</body>\n</html>\n", b"{}\n", b"[1]\n", b'{"error": "no"}\n', b'{"result": {}}\n', b"\xff\n", b"",
+], ids=["html", "object", "list", "error", "result", "binary", "nothing"])
+def test_servers_that_say_yes_to_everything(staddle: Staddle, tmp_path: Path, body: bytes) -> None:
+    class Other(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", "0")))
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Other) as other:
+        thread = threading.Thread(target=other.serve_forever)
+        thread.start()
+        try:
+            at = ("--endpoint", f"http://127.0.0.1:{other.server_port}")
+            for command in (("user", "list"), ("gc", "run"), ("fsck",)):
+                assert len(staddle.refused(*command, *at)) > 20
+            kept = tmp_path / "kept"
+            kept.write_text("kept")
+            assert "is not a backup" in staddle.refused("backup", "download", "b", str(kept), *at)
+            assert kept.read_text() == "kept"
+        finally:
+            other.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(("command", "status", "said"), [
+    ("user list > /dev/full", 1, "No space left"), ("user list --json > /dev/full", 1, "No space left"),
+    ("object cat s3://says-streams/k > /dev/full", 1, "No space left"), ("version > /dev/full", 1, "No space left"),
+    ("user list > /dev/full 2> /dev/full", 1, ""), ("user list --no-such 2> /dev/full", None, ""),
+    ("user list >&-", 0, ""), ("user list >&- 2>&- <&-", 0, ""), ("object cat s3://says-streams/k >&-", 0, ""),
+    ("object put - s3://says-streams/empty <&-", 0, ""), ("user show nobody 2>&-", 1, ""),
+    ("key create root --secret-file - <&-", 2, "is empty"), ("user delete d2 <&-", 2, "give --yes"),
+    ("object put /proc/version s3://says-streams/v", 1, "cannot read /proc/version"),
+    ("object cat s3://says-streams/k | true", 0, ""), ("user list | true", 0, ""),
+])
+def test_streams_that_are_full_or_closed(staddle: Staddle, s3: Any, command: str, status: int | None, said: str) -> None:
+    staddle("bucket", "create", "says-streams")
+    s3.put_object(Bucket="says-streams", Key="k", Body=b"line\n" * 100_000)
+    environment = os.environ | {name: value for name, value in staddle.environment.items() if value is not None}
+    ran = subprocess.run(["/bin/sh", "-c", f'"{sys.executable}" -P -m gateway.cli {command}'], env=environment, text=True,
+                         capture_output=True, check=False, timeout=60)
+    assert status in (None, ran.returncode), ran
+    lines = ran.stderr.splitlines()
+    assert len(lines) == bool(said), ran
+    assert all(line.startswith("staddle: ") and said in line for line in lines), ran
 
 
 @contextmanager
