@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from gateway.cli.keys import CommandError
+
 NAMES_OF_STREAMS = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
 
 NAME_SHOWN = 50
@@ -14,20 +16,21 @@ NAME_SHOWN = 50
 
 
 def is_stream(target: Path) -> bool:
-    """Whether it is written as it is: a device or a FIFO would be lost if a file took its name, and so would `/dev/stdout`,
-    even while the shell has made a file of it."""
-    return target.exists() and (not target.is_file() or target.parent in NAMES_OF_STREAMS)
+    """Whether it is written as it is: a device or a FIFO would be lost if a file took its name."""
+    return target.exists() and not target.is_file()
 
 
 @contextmanager
 def written(target: Path, *, private: bool) -> Iterator[IO[bytes]]:
     """A file takes the target's name when all is written and on disk; after a failure the target is what it was. Meanwhile it
     has a name that nobody else can have taken, so that nothing else is overwritten, nor anything that a link of that name leads
-    to. `private`: only its owner may read it; others get what their umask says."""
+    to. `private`: only its owner may read it; others get what their umask says. Raises OSError, CommandError."""
     if is_stream(target):
         with os.fdopen(os.open(target, os.O_WRONLY), "wb") as sink:     # neither made nor cut off, should it be a file by now
             yield sink
         return
+    if target.parent in NAMES_OF_STREAMS:       # such as /dev/stdout with a file behind it: the link there is everybody's
+        raise CommandError(f"{target} stands for a file that is open already: give that file's own name.", status=2)
     number, unfinished = tempfile.mkstemp(prefix=f".{target.name[:NAME_SHOWN]}.", suffix=".part", dir=target.parent)
     try:
         with os.fdopen(number, "wb") as sink:

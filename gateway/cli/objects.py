@@ -197,7 +197,7 @@ def get(
     Example: staddle object get s3://photos/2024/sea.jpg
     """
     where = place(at, key=True)
-    if file == "-":
+    if file in ("-", "/dev/stdout"):
         _cat(server, where, version_id)
         return
     target = Path(file or os.path.basename(where.key.rstrip("/")) or "object")

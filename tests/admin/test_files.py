@@ -69,6 +69,13 @@ def test_a_link_is_replaced_and_what_it_leads_to_stays(staddle: Staddle, stored:
     assert (tmp_path / "got").read_bytes() == b"stored"
 
 
+def test_a_name_of_an_open_file_is_not_replaced(staddle: Staddle, backup: str, tmp_path: Path) -> None:
+    with (tmp_path / "open").open("wb") as file:
+        name = f"/dev/fd/{file.fileno()}"
+        assert "own name" in staddle.refused("backup", "download", backup, name, status=2)
+    assert (tmp_path / "open").read_bytes() == b""
+
+
 @pytest.mark.parametrize("kind", ["object", "backup"])
 def test_what_is_no_file_is_written_as_it_is(staddle: Staddle, stored: str, backup: str, tmp_path: Path, kind: str) -> None:
     fifo, came = tmp_path / "fifo", list[bytes]()
