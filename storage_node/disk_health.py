@@ -22,6 +22,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, NamedTuple
 
+from consensus.core import tasks
 from consensus.core.clock import Clock
 from consensus.core.errors import ClusterError, NoSpace, Unavailable
 from consensus.disk import CREATE, Disk
@@ -74,11 +75,8 @@ class DiskHealth:
         self._task = self._loop.create_task(self._run(), name="disk probe")
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = self._loop = None
+        await tasks.end(self._task)
+        self._task = self._loop = None
         self._thread.shutdown(wait=False)
 
     # For writers

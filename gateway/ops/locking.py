@@ -5,13 +5,13 @@ What is protected is decided in the log (consensus/apply/locks.py); here it is o
 
 from consensus.core.commands import SetLegalHold, SetObjectLock, SetRetention
 from consensus.core.model import Bucket, LockDefault
-from consensus.core.results import AnyResult, Changed, Done, IsMarker
+from consensus.core.results import Done
 from gateway.ops import settings
 from gateway.ops.context import Context
-from gateway.ops.reading import find, is_marker
+from gateway.ops.reading import changed, find
 from gateway.ops.refusals import refusal
 from gateway.ops.replies import read_version, xml
-from gateway.ops.versions import parse_version_id
+from gateway.ops.versions import named_version
 from gateway.s3 import locks
 from gateway.s3.errors import S3Error
 from gateway.s3.hoisting import effective_headers
@@ -26,8 +26,8 @@ async def get_object_lock_configuration(ctx: Context, request: S3Request) -> Rep
 
 
 async def put_object_lock_configuration(ctx: Context, request: S3Request) -> Reply:
-    wanted = locks.read_configuration(await settings.body(ctx, request, SMALL_BYTES_MAX))
-    bucket = await ctx.bucket(request)
+    bucket, body = await settings.sent(ctx, request, SMALL_BYTES_MAX)
+    wanted = locks.read_configuration(body)
     default = LockDefault(mode=wanted.mode, days=wanted.days, years=wanted.years)
     outcome = await ctx.metadata.commit(SetObjectLock(bucket=bucket.id, default=default))
     if not isinstance(outcome, Done):
@@ -45,12 +45,11 @@ async def get_object_retention(ctx: Context, request: S3Request) -> Reply:
 
 
 async def put_object_retention(ctx: Context, request: S3Request) -> Reply:
-    wanted = locks.read_retention(await settings.body(ctx, request, SMALL_BYTES_MAX), request.now_ms)
-    bucket = await ctx.bucket(request)
-    named = request.query.get("versionId")
-    return _answer(request, await ctx.metadata.commit(SetRetention(
+    bucket, body = await settings.sent(ctx, request, SMALL_BYTES_MAX)
+    wanted = locks.read_retention(body, request.now_ms)
+    return changed(request, await ctx.metadata.commit(SetRetention(
         bucket=bucket.id, key=request.key, mode=wanted.mode, until_ms=wanted.until_ms,
-        version_id=None if named is None else parse_version_id(named), bypass=locks.bypass(effective_headers(request)))))
+        version_id=named_version(request.query.get("versionId")), bypass=locks.bypass(effective_headers(request)))))
 
 
 async def get_object_legal_hold(ctx: Context, request: S3Request) -> Reply:
@@ -63,21 +62,12 @@ async def get_object_legal_hold(ctx: Context, request: S3Request) -> Reply:
 
 
 async def put_object_legal_hold(ctx: Context, request: S3Request) -> Reply:
-    on = locks.read_legal_hold(await settings.body(ctx, request, SMALL_BYTES_MAX))
-    bucket = await ctx.bucket(request)
-    named = request.query.get("versionId")
-    return _answer(request, await ctx.metadata.commit(SetLegalHold(
-        bucket=bucket.id, key=request.key, on=on, version_id=None if named is None else parse_version_id(named))))
+    bucket, body = await settings.sent(ctx, request, SMALL_BYTES_MAX)
+    on = locks.read_legal_hold(body)
+    return changed(request, await ctx.metadata.commit(SetLegalHold(
+        bucket=bucket.id, key=request.key, on=on, version_id=named_version(request.query.get("versionId")))))
 
 
 async def _locked_bucket(ctx: Context, bucket: Bucket) -> None:
     if await settings.find(ctx, bucket, settings.OBJECT_LOCK) is None:
         raise S3Error("InvalidRequest", "Bucket is missing Object Lock Configuration")
-
-
-def _answer(request: S3Request, outcome: AnyResult) -> Reply:
-    if isinstance(outcome, IsMarker):
-        raise is_marker(request, outcome.version_id, outcome.modified_ms, named=True)
-    if not isinstance(outcome, Changed):
-        raise refusal(outcome, request)
-    return Reply(headers=[] if outcome.version_id is None else [("x-amz-version-id", outcome.version_id)])

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from consensus.core.commands import Condition, DeleteVersion, PutVersion
 from consensus.core.errors import ClusterError, Unavailable
-from consensus.core.ids import VersionId
 from consensus.core.model import Attributes, Bucket, Lock
 from consensus.core.results import Committed, ConditionFailed, Deleted, NoKey, NoObjectLock
 from gateway.ops import settings
@@ -14,7 +13,7 @@ from gateway.ops.context import Context
 from gateway.ops.refusals import refusal
 from gateway.ops.replies import checksum_headers, written_version, xml
 from gateway.ops.upload import parsed, read_body, store
-from gateway.ops.versions import new_version_id, parse_version_id
+from gateway.ops.versions import named_version, new_version_id
 from gateway.s3 import checksums, conditions, headers, locks, names, xml_read, xml_write
 from gateway.s3.errors import S3Error
 from gateway.s3.hoisting import effective_headers
@@ -74,7 +73,7 @@ async def delete_object(ctx: Context, request: S3Request) -> Reply:
     bucket = await ctx.bucket(request)
     bypass = await _bypass(ctx, request, bucket)
     command = DeleteVersion(
-        bucket=bucket.id, key=request.key, version_id=_version_id(request.query.get("versionId")),
+        bucket=bucket.id, key=request.key, version_id=named_version(request.query.get("versionId")),
         marker_id=new_version_id(), owner=ctx.principal.user_id,
         condition=Condition(if_match=conditions.for_delete(request.headers)), bypass=bypass,
     )
@@ -116,7 +115,7 @@ async def _delete_one(
         if entry.size is not None or entry.last_modified is not None:
             raise S3Error("NotImplemented", "Deleting under a condition on size or time is not implemented.")
         outcome = await ctx.metadata.commit(DeleteVersion(
-            bucket=bucket.id, key=entry.key, version_id=_version_id(entry.version_id),
+            bucket=bucket.id, key=entry.key, version_id=named_version(entry.version_id),
             marker_id=new_version_id(), owner=ctx.principal.user_id, condition=Condition(if_match=entry.etag), bypass=bypass,
         ))
         if not isinstance(outcome, Deleted):
@@ -145,7 +144,3 @@ def put_attributes(given: Mapping[str, str], now_ms: int) -> Attributes:
 def write_condition(given: Mapping[str, str]) -> Condition:
     wanted = conditions.for_write(given)
     return Condition(if_match=wanted.if_match, if_none_match=wanted.if_none_match)
-
-
-def _version_id(text: str | None) -> VersionId | None:
-    return None if text is None else parse_version_id(text)

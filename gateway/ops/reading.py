@@ -12,7 +12,9 @@ from typing import NamedTuple
 from consensus.core.errors import ClusterError, Corrupt
 from consensus.core.ids import ContentId, VersionId
 from consensus.core.model import Bucket, Checksum, LocatedSlice, ObjectVersion
+from consensus.core.results import AnyResult, Changed, IsMarker
 from gateway.ops.context import Context
+from gateway.ops.refusals import refusal
 from gateway.ops.replies import checksum_headers, read_version
 from gateway.ops.versions import parse_version_id
 from gateway.s3 import checksums, conditions, headers, ranges, times
@@ -62,6 +64,15 @@ def is_marker(request: S3Request, version_id: VersionId, modified_ms: int, *, na
         return S3Error("NoSuchKey", headers=tuple(marker), Key=request.key)
     marker += [("allow", "DELETE"), ("last-modified", times.http_date(modified_ms))]
     return S3Error("MethodNotAllowed", headers=tuple(marker), Method=request.method, ResourceType="DeleteMarker")
+
+
+def changed(request: S3Request, outcome: AnyResult, status: int = 200) -> Reply:
+    """The answer after a version's tags or lock were to be changed. Raises S3Error, ClusterError for a refusal."""
+    if isinstance(outcome, IsMarker):
+        raise is_marker(request, outcome.version_id, outcome.modified_ms, named=True)
+    if not isinstance(outcome, Changed):
+        raise refusal(outcome, request)
+    return Reply(status=status, headers=[] if outcome.version_id is None else [("x-amz-version-id", outcome.version_id)])
 
 
 

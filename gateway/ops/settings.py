@@ -56,18 +56,19 @@ async def get(ctx: Context, request: S3Request, kind: Kind[Value]) -> Value:
     return value
 
 
-async def body(ctx: Context, request: S3Request, limit: int) -> bytes:
-    """The document that a client sends. Raises S3Error; the caller must be allowed to set it."""
-    await ctx.bucket(request)
-    sent = await read_body(ctx, request, limit)
-    if not sent:
-        raise S3Error("MissingRequestBodyError")
-    return sent
-
-
-async def put(ctx: Context, request: S3Request, kind: Kind[Value], value: Value | None, status: int = 200) -> Reply:
-    """Set it, or remove it."""
+async def sent(ctx: Context, request: S3Request, limit: int) -> tuple[Bucket, bytes]:
+    """The bucket, and the document that a client sends about it or an object in it. Raises S3Error."""
     bucket = await ctx.bucket(request)
+    body = await read_body(ctx, request, limit)
+    if not body:
+        raise S3Error("MissingRequestBodyError")
+    return bucket, body
+
+
+async def put(
+    ctx: Context, request: S3Request, bucket: Bucket, kind: Kind[Value], value: Value | None, status: int = 200,
+) -> Reply:
+    """Set it, or remove it."""
     document = None if value is None else msgspec.msgpack.encode(value)
     outcome = await ctx.metadata.commit(SetBucketSetting(bucket=bucket.id, name=kind.name, document=document))
     if not isinstance(outcome, Done):

@@ -19,12 +19,12 @@ async def get_bucket_cors(ctx: Context, request: S3Request) -> Reply:
 
 
 async def put_bucket_cors(ctx: Context, request: S3Request) -> Reply:
-    rules = cors.read(await settings.body(ctx, request, cors.BYTES_MAX))
-    return await settings.put(ctx, request, settings.CORS, rules)
+    bucket, body = await settings.sent(ctx, request, cors.BYTES_MAX)
+    return await settings.put(ctx, request, bucket, settings.CORS, cors.read(body))
 
 
 async def delete_bucket_cors(ctx: Context, request: S3Request) -> Reply:
-    return await settings.put(ctx, request, settings.CORS, None, 204)
+    return await settings.put(ctx, request, await ctx.bucket(request), settings.CORS, None, 204)
 
 
 async def preflight(ctx: Context, request: S3Request) -> Reply:

@@ -1,14 +1,12 @@
 """Tags of an object's version, and of a bucket: shown, replaced, removed (S3_SEMANTICS §16)."""
 
 from consensus.core.commands import SetTags
-from consensus.core.model import Pairs
-from consensus.core.results import Changed, IsMarker
+from consensus.core.model import Bucket, Pairs
 from gateway.ops import settings
 from gateway.ops.context import Context
-from gateway.ops.reading import find, is_marker
-from gateway.ops.refusals import refusal
+from gateway.ops.reading import changed, find
 from gateway.ops.replies import read_version, xml
-from gateway.ops.versions import parse_version_id
+from gateway.ops.versions import named_version
 from gateway.s3 import tags, xml_read, xml_write
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
@@ -22,27 +20,22 @@ async def get_object_tagging(ctx: Context, request: S3Request) -> Reply:
 
 async def put_object_tagging(ctx: Context, request: S3Request) -> Reply:
     """The given tags take the place of all that were there. ETag and Last-Modified stay."""
-    wanted = xml_read.tagging(await settings.body(ctx, request, xml_read.SMALL_BYTES_MAX))
+    bucket, body = await settings.sent(ctx, request, xml_read.SMALL_BYTES_MAX)
+    wanted = xml_read.tagging(body)
     tags.check(wanted, tags.OBJECT_TAGS_MAX)
-    return await _set(ctx, request, wanted, 200)
+    return await _set(ctx, request, bucket, wanted, 200)
 
 
 async def delete_object_tagging(ctx: Context, request: S3Request) -> Reply:
     """Succeeds also where there were none."""
-    return await _set(ctx, request, (), 204)
+    return await _set(ctx, request, await ctx.bucket(request), (), 204)
 
 
-async def _set(ctx: Context, request: S3Request, wanted: Pairs, status: int) -> Reply:
-    bucket = await ctx.bucket(request)
-    named = request.query.get("versionId")
-    version_id = None if named is None else parse_version_id(named)
+async def _set(ctx: Context, request: S3Request, bucket: Bucket, wanted: Pairs, status: int) -> Reply:
+    version_id = named_version(request.query.get("versionId"))
     outcome = await ctx.metadata.commit(
         SetTags(bucket=bucket.id, key=request.key, tags=wanted, version_id=version_id))
-    if isinstance(outcome, IsMarker):
-        raise is_marker(request, outcome.version_id, outcome.modified_ms, named=True)
-    if not isinstance(outcome, Changed):
-        raise refusal(outcome, request)
-    return Reply(status=status, headers=[] if outcome.version_id is None else [("x-amz-version-id", outcome.version_id)])
+    return changed(request, outcome, status)
 
 
 async def get_bucket_tagging(ctx: Context, request: S3Request) -> Reply:
@@ -51,10 +44,11 @@ async def get_bucket_tagging(ctx: Context, request: S3Request) -> Reply:
 
 
 async def put_bucket_tagging(ctx: Context, request: S3Request) -> Reply:
-    wanted = xml_read.tagging(await settings.body(ctx, request, xml_read.SMALL_BYTES_MAX))
+    bucket, body = await settings.sent(ctx, request, xml_read.SMALL_BYTES_MAX)
+    wanted = xml_read.tagging(body)
     tags.check(wanted, tags.BUCKET_TAGS_MAX)
-    return await settings.put(ctx, request, settings.TAGS, wanted, 204)
+    return await settings.put(ctx, request, bucket, settings.TAGS, wanted, 204)
 
 
 async def delete_bucket_tagging(ctx: Context, request: S3Request) -> Reply:
-    return await settings.put(ctx, request, settings.TAGS, None, 204)
+    return await settings.put(ctx, request, await ctx.bucket(request), settings.TAGS, None, 204)

@@ -8,7 +8,7 @@ from gateway.ops.context import Context
 from gateway.ops.listing import KEYS_MAX, url_encoded, whole_number
 from gateway.ops.refusals import refusal
 from gateway.ops.replies import xml
-from gateway.ops.versions import parse_version_id
+from gateway.ops.versions import named_version
 from gateway.s3 import xml_listings, xml_read, xml_write
 from gateway.s3.errors import S3Error
 from gateway.s3.reply import Reply
@@ -25,8 +25,8 @@ async def get_bucket_versioning(ctx: Context, request: S3Request) -> Reply:
 
 async def put_bucket_versioning(ctx: Context, request: S3Request) -> Reply:
     """Enabled or Suspended; there is no way back to "never set"."""
-    wanted = xml_read.versioning_configuration(await settings.body(ctx, request, xml_read.SMALL_BYTES_MAX))
-    bucket = await ctx.bucket(request)
+    bucket, body = await settings.sent(ctx, request, xml_read.SMALL_BYTES_MAX)
+    wanted = xml_read.versioning_configuration(body)
     if wanted.mfa_delete == "Enabled":
         raise S3Error("NotImplemented", "Staddle has no MFA devices, so MFA delete cannot be enabled.")
     outcome = await ctx.metadata.commit(SetVersioning(bucket=bucket.id, status=wanted.status))
@@ -50,7 +50,7 @@ async def list_object_versions(ctx: Context, request: S3Request) -> Reply:
         if not version_marker:
             raise S3Error("InvalidArgument", "A version-id marker cannot be empty.",
                           ArgumentName="version-id-marker", ArgumentValue="")
-    after = None if version_marker is None else parse_version_id(version_marker)
+    after = named_version(version_marker)
     page = _EMPTY
     if limit:
         page = await ctx.metadata.list_versions(bucket.id, prefix, delimiter, key_marker, after, limit)

@@ -38,3 +38,8 @@ def parse_version_id(text: str) -> VersionId:
     if text != NULL_VERSION and _FORM.fullmatch(text) is None:
         raise S3Error("InvalidArgument", "Invalid version id specified", ArgumentName="versionId", ArgumentValue=text)
     return VersionId(text)
+
+
+def named_version(text: str | None) -> VersionId | None:
+    """The version that a query or a document names; None where it names none. S3Error InvalidArgument."""
+    return None if text is None else parse_version_id(text)

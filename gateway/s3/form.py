@@ -48,8 +48,6 @@ class Form:
         self.length: int | None = None
         self.fields: dict[str, str] = {}
         self.filename = ""
-        self.file_type = ""
-        self._source = body
         self._pieces = aiter(body)
         self._size = self._read = 0
         self._name, self._value = "", bytearray()
@@ -148,7 +146,6 @@ class Form:
         if self._name == "file":
             self._in_file = True
             self.filename = options.get(b"filename", b"").decode("utf-8", "replace")
-            self.file_type = self._headers.get("content-type", "")
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
         if self._file_ended:

@@ -26,6 +26,7 @@ from typing import ParamSpec, Protocol, TypeVar
 
 import msgspec
 
+from consensus.core import tasks
 from consensus.core.clock import Clock
 from consensus.core.errors import ClusterError, NoSpace, Unavailable
 from consensus.disk import Disk
@@ -101,11 +102,8 @@ class Compactor:
 
     async def stop(self) -> None:
         """What has been moved has been moved."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await tasks.end(self._task)
+        self._task = None
 
     def ask(self, dead_percent: int) -> int:
         """See ChunkStore.compact."""

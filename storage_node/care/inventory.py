@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import msgspec
 
+from consensus.core import tasks
 from consensus.core.clock import Clock
 from consensus.core.errors import ClusterError
 from consensus.core.ids import Generation, NodeId
@@ -77,11 +78,8 @@ class Comparison:
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await tasks.end(self._task)
+        self._task = None
 
     async def _run(self) -> None:
         while True:

@@ -23,6 +23,7 @@ from typing import NamedTuple, ParamSpec, TypeVar
 import msgspec
 
 from consensus import soundness
+from consensus.core import tasks
 from consensus.core.clock import Clock
 from consensus.core.errors import ClusterError, Unavailable
 from consensus.core.ids import Generation
@@ -150,11 +151,8 @@ class Scrub:
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await tasks.end(self._task)
+        self._task = None
         if self._thread is not None:
             if self._pass.running:
                 with contextlib.suppress(ClusterError, OSError):

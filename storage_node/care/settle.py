@@ -27,6 +27,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from consensus.core import tasks
 from consensus.core.clock import Clock, SteadyClock
 from consensus.core.errors import ClusterError, Unavailable
 from consensus.core.ids import Generation, NodeId
@@ -87,11 +88,8 @@ class Settler:
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await tasks.end(self._task)
+        self._task = None
 
     def kick(self) -> None:
         """Ask now."""
