@@ -377,7 +377,8 @@ def chunk_states(
 
     listed   it is counted on for this copy: keep it
     short    the generation is live, lacks copies and doesn't list this node: announce it
-    passed   not listed, and no commit can bring the generation any more: it may go
+    passed   not listed, and no commit can bring the generation any more (it has been carried out, the mark has passed it,
+             or its session has ended): it may go
     pending  a commit may still bring it: ask again later
     """
     names = node_names(db.execute("SELECT v FROM meta WHERE k = 'nodes'").fetchone())
@@ -403,8 +404,16 @@ def chunk_states(
             low = db.execute("SELECT low FROM session WHERE id = ?", (session,)).fetchone()
             lows[session] = None if low is None else low[0]
         mark = lows[session]
-        answers.append("passed" if mark is None or sequence < mark else "pending")
+        over = mark is None or sequence < mark or _has_result(db, session, sequence)
+        answers.append("passed" if over else "pending")
     return answers
+
+
+def _has_result(db: Database, session: int, sequence: int) -> bool:
+    """Whether the sequence was carried out already: its repeats change nothing, so it brings no chunk any more. An owner
+    that has become idle tells its mark only half a second later: until then its last uploads would seem to be under way."""
+    found = db.execute("SELECT 1 FROM result WHERE session = ? AND sequence = ?", (session, sequence)).fetchone()
+    return found is not None
 
 
 def live_chunks(

@@ -227,14 +227,30 @@ def test_a_digest_comes_back_under_another_generation(cluster: Cluster) -> None:
     cluster.run(DeleteVersion(bucket=bucket, key="k"))
     cluster.put(bucket, "k", b"x")
     assert generation(cluster, b"x") != first
-    assert state(cluster, "n1", b"x", first) == "pending"
+    assert state(cluster, "n1", b"x", first) == "passed", "its commit was carried out, whatever the mark is"
     cluster.run(DeleteVersion(bucket=bucket, key="none"), low=first.sequence + 1)
     assert state(cluster, "n1", b"x", first) == "passed"
 
 
+def test_a_copy_is_passed_as_soon_as_its_commit_was_carried_out_and_no_repeat_brings_it(cluster: Cluster) -> None:
+    """Whose owner is idle since has not told its mark yet."""
+    bucket = cluster.bucket()
+    of = Generation(cluster.session, 50)
+    assert state(cluster, "n1", b"x", of) == "pending"
+    result = put(cluster, bucket, "k", b"x", sequence=50, low=0)
+    assert isinstance(result, Committed)
+    assert state(cluster, "n1", b"x", of) == "listed"
+    cluster.run(DeleteVersion(bucket=bucket, key="k"), sequence=51, low=0)
+    assert state(cluster, "n1", b"x", of) == "passed"
+    assert state(cluster, "n1", b"x", Generation(cluster.session, 49)) == "pending", "a ticket that is still open"
+    assert put(cluster, bucket, "k", b"x", sequence=50, low=0) == result
+    assert cluster.rows("chunk") == 0
+    assert state(cluster, "n1", b"x", of) == "passed"
+
+
 # What a node is told
 
-def test_a_copy_is_pending_until_its_mark_has_passed_or_its_session_has_ended(cluster: Cluster) -> None:
+def test_a_copy_that_no_commit_brought_is_pending_until_its_mark_has_passed_or_its_session_has_ended(cluster: Cluster) -> None:
     bucket = cluster.bucket()
     low, high = Generation(cluster.session, 50), Generation(cluster.session, 51)
     assert state(cluster, "n1", b"x", low) == state(cluster, "n1", b"x", high) == "pending"
@@ -271,7 +287,7 @@ def test_a_copy_of_a_live_generation_is_listed_short_or_too_many(three: Cluster)
     assert announce(three, "n3", b"x", of) == Announced(counted=0), "it is listed already"
     assert three.chunk_row(b"x")[3] == 0  # type: ignore[index]
     three.register("n4", b"disk4")
-    assert state(three, "n4", b"x", of) == "pending", "enough others: it may go once no commit can bring it"
+    assert state(three, "n4", b"x", of) == "passed", "enough others, and what brought it was carried out: it may go"
 
 
 # Who may announce and withdraw
