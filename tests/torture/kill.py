@@ -147,9 +147,11 @@ def _round(server: StaddleProcess, workload: Workload, victim: str, choose: rand
             second_s = choose.uniform(0, TWICE_WITHIN_S)
             time.sleep(second_s)
             again = choose.choice(("gateway", "node", "meta"))
-            if server.running and server.roles()[again]:
+            if server.running and (there := server.roles()[again]):
                 killed = time.monotonic()
-                pids += kill(server, again)
+                with contextlib.suppress(ProcessLookupError):     # the one that died just now may have been seen still
+                    os.kill(there[0], signal.SIGKILL)
+                pids.append(there[0])
                 dead = time.monotonic()
                 line += f", and {again} {second_s:.2f} s later"
         ready_s = await_ready(server, pids, killed)
