@@ -9,6 +9,9 @@ Before the first frame: the server sends ``STDL``, the protocol's version (u16) 
 32 random bytes and HMAC-SHA256(secret, "client" + server's bytes + client's bytes); the server ends with
 HMAC-SHA256(secret, "server" + client's bytes + server's bytes). All lengths are fixed, so a stranger's bytes are compared
 and never parsed. Request id 0 marks a frame that nobody asked for (a push).
+
+Between machines all this runs inside TLS 1.3, with certificates on both sides (tls.py): an address HOST:PORT without `tls`
+is refused. Sockets of one machine (``unix:``) have none.
 """
 
 import asyncio
@@ -19,13 +22,17 @@ import hmac
 import os
 import secrets
 import socket
+import ssl
 import struct
 from collections.abc import Callable, Iterator
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from awscrt.checksums import crc32c
 
 from consensus.core.errors import Refused, Unavailable
+
+if TYPE_CHECKING:                                 # a machine that is alone loads nothing of it
+    from consensus.core.tls import Tls
 
 PROTOCOL_VERSION = 1
 PAYLOAD_BYTES_MAX = 8 << 20
@@ -45,6 +52,12 @@ WRITE_HIGH_WATER_BYTES = 4 << 20
 """Above this, `drain` waits: the other side is slower than we are."""
 
 HANDSHAKE_TIMEOUT_S = 5.0
+
+UNACKNOWLEDGED_MS_MAX = 10_000
+IDLE_S, PROBE_S, PROBES = 5, 2, 3
+"""Between machines, a link whose other side takes nothing for ten seconds, or doesn't answer three probes while nothing is
+sent, is lost: a host that was switched off says no goodbye. Callers have their own, shorter limits."""
+
 OK = 0
 
 _HEADER = struct.Struct("<IIHHQ")
@@ -73,8 +86,12 @@ class LinkLost(Unavailable):
 class Link(asyncio.BufferedProtocol):
     """One authenticated connection, seen from either side."""
 
-    def __init__(self, secret: bytes, handler: Handler, *, server: bool) -> None:
-        self._secret, self._handler, self._server = secret, handler, server
+    def __init__(self, secret: bytes, handler: Handler, *, server: bool,
+                 on_made: "Callable[[Link], None] | None" = None) -> None:
+        """`on_made` is called once there is a connection: TLS that fails never gets so far."""
+        self._secret, self._handler, self._server, self._on_made = secret, handler, server, on_made
+        self.peer = ""
+        """Who is on the other side, from its certificate (MACHINE/ROLE); "" on a socket of this machine."""
         self._buffer = bytearray(BUFFER_BYTES)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
@@ -96,9 +113,15 @@ class Link(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)     # uvloop's is no subclass
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _tune(sock)
+        if transport.get_extra_info("ssl_object") is not None:
+            from consensus.core.tls import name_in
+
+            self.peer = name_in(transport.get_extra_info("peercert"))
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
         asyncio.get_running_loop().call_later(HANDSHAKE_TIMEOUT_S, self._handshake_overdue)
+        if self._on_made is not None:
+            self._on_made(self)
         if self._server:
             self._transport.write(_HELLO.pack(_MAGIC, PROTOCOL_VERSION, self._ours))
 
@@ -264,13 +287,14 @@ class Link(asyncio.BufferedProtocol):
 class WireServer:
     """Listens on an address and gives each authenticated link to its own handler."""
 
-    def __init__(self, address: str, secret: bytes, make_handler: Callable[[], Handler]) -> None:
-        self.address, self._secret, self._make_handler = address, secret, make_handler
+    def __init__(self, address: str, secret: bytes, make_handler: Callable[[], Handler], *,
+                 tls: "Tls | None" = None) -> None:
+        self.address, self._secret, self._make_handler, self._tls = address, secret, make_handler, tls
         self._server: asyncio.Server | None = None
         self._links: set[Link] = set()
 
     async def start(self) -> None:
-        """Raises OSError when the address is taken or not ours."""
+        """Raises OSError when the address is taken or not ours, Refused if it needs TLS and there is none."""
         loop = asyncio.get_running_loop()
         kind, where = split_address(self.address)
         if kind == "unix":
@@ -286,14 +310,19 @@ class WireServer:
                 self._server = await loop.create_unix_server(self._accept, without_folder(where))
         else:
             host, port = where.rsplit(":", 1)
-            self._server = await loop.create_server(self._accept, host.strip("[]"), int(port))
+            self._server = await loop.create_server(
+                self._accept, host.strip("[]"), int(port), ssl=_needed(self._tls, where).server,
+                ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S)
 
     def _accept(self) -> Link:
+        if self._tls is not None:
+            self._tls.renew_if_due()
         handler = self._make_handler()
-        link = Link(self._secret, _Registered(handler, self._links), server=True)
+        return Link(self._secret, _Registered(handler, self._links), server=True, on_made=self._made)
+
+    def _made(self, link: Link) -> None:
         self._links.add(link)
         link.ready.add_done_callback(lambda ready: self._forget_refused(link, ready))
-        return link
 
     def _forget_refused(self, link: Link, ready: "asyncio.Future[None]") -> None:
         if ready.cancelled() or ready.exception() is not None:
@@ -323,8 +352,8 @@ class WireClient:
     """One link to a server, with calls matched to answers. Does not reconnect: its owner decides what a loss means."""
 
     def __init__(self, address: str, secret: bytes, on_push: Callable[[int, bytes], None] | None = None,
-                 on_lost: Callable[[], None] | None = None) -> None:
-        self.address, self._secret, self._on_push, self._on_lost = address, secret, on_push, on_lost
+                 on_lost: Callable[[], None] | None = None, *, tls: "Tls | None" = None) -> None:
+        self.address, self._secret, self._on_push, self._on_lost, self._tls = address, secret, on_push, on_lost, tls
         self._waiting: dict[int, asyncio.Future[tuple[int, bytes]]] = {}
         self._next = 0
         self._link: Link | None = None
@@ -332,6 +361,11 @@ class WireClient:
     @property
     def connected(self) -> bool:
         return self._link is not None and not self._link.closed
+
+    @property
+    def peer(self) -> str:
+        """Who answered, from its certificate (MACHINE/ROLE); "" on a socket of this machine."""
+        return "" if self._link is None else self._link.peer
 
     async def connect(self, timeout_s: float = HANDSHAKE_TIMEOUT_S) -> None:
         """Raises Unavailable if nobody answers, Refused if the other side is not of our cluster."""
@@ -350,12 +384,16 @@ class WireClient:
                         _, link = await loop.create_unix_connection(protocol, sock=_connected(without_folder(where)))
                 else:
                     host, port = where.rsplit(":", 1)
-                    _, link = await loop.create_connection(protocol, host.strip("[]"), int(port))
+                    _, link = await loop.create_connection(protocol, host.strip("[]"), int(port),
+                                                           ssl=_needed(self._tls, where).client)
                 try:
                     await link.ready
                 except asyncio.CancelledError:       # or too late: nobody else would close it
                     link.close()
                     raise
+        except ssl.SSLError as error:
+            raise Refused(f"no TLS with {self.address}: {error.reason or error}. Is it of the same cluster, and are "
+                          "the clocks right?") from error
         except (OSError, TimeoutError) as error:
             raise Unavailable(f"no answer from {self.address}: {error or 'timed out'}") from error
         self._link = link
@@ -415,6 +453,21 @@ class WireClient:
                 future.set_exception(LinkLost(f"the link to {self.address} was lost"))
         if self._on_lost is not None:
             self._on_lost()
+
+
+def _needed(tls: "Tls | None", address: str) -> "Tls":
+    """Promise 7: nothing between machines without certificates."""
+    if tls is None:
+        raise Refused(f"{address} is reached over the network, which needs TLS")
+    return tls
+
+
+def _tune(sock: socket.socket) -> None:
+    for level, option, value in (
+            (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS_MAX),
+            (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, IDLE_S),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_S), (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES)):
+        sock.setsockopt(level, option, value)
 
 
 def split_address(address: str) -> tuple[str, str]:
