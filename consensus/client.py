@@ -10,7 +10,7 @@ import inspect
 import logging
 import sqlite3
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, get_type_hints
 
 import msgspec
 
@@ -47,6 +47,9 @@ from consensus.core.wire import LinkLost
 from consensus.link import RECONNECT_S_MIN, MemberLink
 from consensus.reads import Reader, failure, passes
 
+if TYPE_CHECKING:                                 # a machine that is alone loads nothing of it
+    from consensus.core.tls import Tls
+
 log = logging.getLogger("staddle.meta.client")
 
 Asked = ParamSpec("Asked")
@@ -75,9 +78,9 @@ class MetadataClient:
 
     def __init__(self, address: str, secret: bytes, meta_dir: str | None = None, *, owner: str = "",
                  clock: Clock | None = None, deadline_s: float = COMMIT_DEADLINE_S,
-                 serving_wait_s: float = SERVING_WAIT_S) -> None:
+                 serving_wait_s: float = SERVING_WAIT_S, tls: "Tls | None" = None) -> None:
         """`meta_dir` is the member's folder if it lives on this host, None to read over the wire."""
-        self._link = MemberLink(address, secret, on_up=lambda: self._commits.flush())
+        self._link = MemberLink(address, secret, on_up=lambda: self._commits.flush(), tls=tls)
         self._commits = Commits(self._link, clock or SystemClock(), owner, deadline_s)
         self._reader = None if meta_dir is None else Reader(meta_dir, queries.header, queries.ALONE)
         self._deadline_s, self._serving_wait_s = deadline_s, serving_wait_s

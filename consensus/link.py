@@ -1,41 +1,73 @@
-"""The link of a client to its metadata member: kept up, and what the member says of itself.
+"""The link of a client to a metadata member: kept up, and what the member says of itself.
 
-The member *serves* from its answer to WATCH until the link is lost. Whoever reads its file or counts on its word asks
+A member *serves* from its answer to WATCH until the link is lost. Whoever reads its file or counts on its word asks
 `serving` first.
+
+*Home* is the member on this host, if there is one. In a group, when home has not served for a second (it is starting, its
+disk hangs, it knows no leader), the link goes to the next of the others and back as soon as home serves again. A member
+that hangs is noticed because each is asked again, twice a second, whether it serves; a member that is alone is not: its
+clients die with it anyway.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from consensus import protocol
 from consensus.core.errors import ClusterError, Unavailable
-from consensus.core.wire import OK, WireClient
+from consensus.core.wire import HANDSHAKE_TIMEOUT_S, OK, WireClient
+
+if TYPE_CHECKING:
+    from consensus.core.tls import Tls
 
 RECONNECT_S_MIN, RECONNECT_S_MAX = 0.02, 0.5
 """Pauses between attempts to reach the member: a restart is noticed at once, a long absence costs little."""
+
+HOME_S = 1.0
+"""How long home may not serve until another member is asked: a restart of home takes about as long."""
+
+ASK_AGAIN_S = 0.5
+"""How often a member of a group is asked whether it still serves; and how often home is tried while we are elsewhere."""
+
+ANSWER_S = 1.0
+"""A member of a group that does not answer that for so long hangs. Its commands are sent to another one, where they have
+their effect once, so a wrong guess costs only time."""
+
+LINGER_S = 5.0
+"""A link that we have left for home may still answer what was asked over it."""
 
 
 class MemberLink:
     """Reconnects for ever between `start` and `stop`."""
 
-    def __init__(self, address: str, secret: bytes, on_up: Callable[[], None]) -> None:
-        """`on_up` is called each time the member has said that it serves."""
-        self._address, self._secret, self._on_up = address, secret, on_up
+    def __init__(self, address: str | None, secret: bytes, on_up: Callable[[], None], *, others: Sequence[str] = (),
+                 tls: "Tls | None" = None) -> None:
+        """`address` is home, None if no member is on this host; `others` are where members may be found (HOST:PORT).
+        `on_up` is called each time a member has said that it serves."""
+        assert address or others, "a client needs somebody to ask"
+        self._home, self._others, self._secret, self._on_up, self._tls = address, tuple(others), secret, on_up, tls
+        self._known = self._others
+        self._place = random.randrange(max(1, len(self._others)))
+        """Clients without a member of their own spread over all of them."""
         self.wire: WireClient | None = None
         self.serving: protocol.Serving | None = None
+        self.at_home = False
         self._served, self._lost = asyncio.Event(), asyncio.Event()
-        self._why_not: ClusterError = Unavailable(f"the metadata member at {address} has not answered yet")
+        self._why_not: ClusterError = Unavailable(f"no metadata member has answered yet ({address or 'on other machines'})")
         self._keeper: asyncio.Task[None] | None = None
+        self._lingering: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
-        self._keeper = asyncio.get_running_loop().create_task(self._keep(), name="link to the metadata member")
+        self._loop = asyncio.get_running_loop()
+        self._keeper = self._loop.create_task(self._keep(), name="link to the metadata member")
 
     async def stop(self) -> None:
-        if self._keeper is not None:
-            self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
+        tasks = [*self._lingering, *([] if self._keeper is None else [self._keeper])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.sleep(0)                           # the socket is closed in the loop's next turn
 
     async def wait(self, timeout_s: float) -> protocol.Serving:
@@ -60,39 +92,125 @@ class MemberLink:
         return answer
 
     async def _keep(self) -> None:
-        pause = RECONNECT_S_MIN
+        pause, left = RECONNECT_S_MIN, self._loop.time()
         while True:
-            self._lost.clear()
-            wire = WireClient(self._address, self._secret, on_push=self._pushed, on_lost=self._on_lost)
-            try:
-                await wire.connect()
-                code, payload = await wire.call(protocol.WATCH)
-                if code != OK:
-                    raise protocol.error_of(code, payload)
-            except ClusterError as error:
-                wire.close()
-                self._why_not = error
+            for address in self._candidates(self._loop.time() - left):
+                found = await self._reach(address)
+                if found is not None:
+                    break
+            else:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, RECONNECT_S_MAX)
                 continue
-            except asyncio.CancelledError:
-                wire.close()
-                raise
             pause = RECONNECT_S_MIN
-            self.wire, self.serving = wire, protocol.serving.decode(payload)
-            self._served.set()
-            self._on_up()
-            try:
+            await self._use(*found, home=address == self._home)
+            left = self._loop.time()
+
+    def _candidates(self, absent_s: float) -> list[str]:
+        """Whom to try next. Another member each time, so that a dead one costs one attempt."""
+        others = [address for address in dict.fromkeys((*self._known, *self._others)) if address != self._home]
+        if self._home is not None and (absent_s < HOME_S or not others):
+            return [self._home]
+        self._place += 1
+        chosen = [others[self._place % len(others)]]
+        return chosen if self._home is None else [self._home, *chosen]
+
+    async def _reach(self, address: str) -> tuple[WireClient, protocol.Serving] | None:
+        """A link to a member that serves. None, and the reason in `_why_not`, if it doesn't."""
+        wire = WireClient(address, self._secret, on_push=lambda operation, payload: self._pushed(wire, operation, payload),
+                          on_lost=lambda: self._on_lost(wire), tls=self._tls)
+        try:
+            async with asyncio.timeout(ANSWER_S if self._others or self._known else HANDSHAKE_TIMEOUT_S * 2):
+                await wire.connect()
+                serving = await _watch(wire)
+            if not serving.led:
+                raise Unavailable(f"the metadata member at {address} knows no leader")
+        except (ClusterError, TimeoutError) as error:
+            wire.close()
+            self._why_not = error if isinstance(error, ClusterError) else Unavailable(f"no answer from {address} in time")
+            return None
+        except asyncio.CancelledError:
+            wire.close()
+            raise
+        return wire, serving
+
+    async def _use(self, wire: WireClient, serving: protocol.Serving, home: bool) -> None:
+        """Serve by this link until it is lost or another one is better."""
+        try:
+            self._take(wire, serving, home)
+            if serving.alone:
                 await self._lost.wait()
+                return
+            led_at = self._loop.time()
+            while not await self._lost_within(ASK_AGAIN_S):
+                try:
+                    async with asyncio.timeout(ANSWER_S):
+                        self._hear(await _watch(wire))
+                except (ClusterError, TimeoutError):
+                    return
+                now = self._loop.time()
+                led_at = now if self.serving is not None and self.serving.led else led_at
+                if now - led_at > HOME_S:
+                    return
+                if not self.at_home and self._home is not None and (better := await self._reach(self._home)) is not None:
+                    self._linger(wire)
+                    wire, serving = better
+                    self._take(wire, serving, True)
+        finally:
+            self.wire = self.serving = None
+            self._served.clear()
+            wire.close()
+
+    def _take(self, wire: WireClient, serving: protocol.Serving, home: bool) -> None:
+        self._lost.clear()
+        self.wire, self.at_home = wire, home
+        self._hear(serving)
+        if not wire.connected:
+            self._lost.set()
+        self._served.set()
+        self._on_up()
+
+    def _hear(self, serving: protocol.Serving) -> None:
+        self.serving = serving
+        if serving.members:
+            self._known = serving.members
+
+    async def _lost_within(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._lost.wait()
+                return True
+        return False
+
+    def _linger(self, wire: WireClient) -> None:
+        """What was asked over it may still be answered."""
+
+        async def close_later() -> None:
+            try:
+                await asyncio.sleep(LINGER_S)
             finally:
                 wire.close()
 
-    def _on_lost(self) -> None:
+        task = self._loop.create_task(close_later())
+        self._lingering.add(task)
+        task.add_done_callback(self._lingering.discard)
+
+    def _on_lost(self, wire: WireClient) -> None:
+        if wire is not self.wire:
+            return
         self.wire = self.serving = None
         self._why_not = Unavailable("the link to the metadata member was lost")
         self._served.clear()
         self._lost.set()
 
-    def _pushed(self, operation: int, payload: bytes) -> None:
-        if operation == protocol.WATCH and self.serving is not None:
-            self.serving = protocol.serving.decode(payload)
+    def _pushed(self, wire: WireClient, operation: int, payload: bytes) -> None:
+        if operation == protocol.WATCH and wire is self.wire and self.serving is not None:
+            self._hear(protocol.serving.decode(payload))
+
+
+async def _watch(wire: WireClient) -> protocol.Serving:
+    """Raises ClusterError."""
+    code, payload = await wire.call(protocol.WATCH)
+    if code != OK:
+        raise protocol.error_of(code, payload)
+    return protocol.serving.decode(payload)

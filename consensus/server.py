@@ -14,8 +14,8 @@ import secrets
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import Any, NamedTuple, get_type_hints
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 import msgspec
 
@@ -36,6 +36,9 @@ from consensus.raft import RaftNode, exit_process
 from consensus.reads import Reader, failure, query_named
 from consensus.room import Room
 from consensus.standby import LOCK, prove
+
+if TYPE_CHECKING:                                 # a machine that is alone loads nothing of it
+    from consensus.core.tls import Tls
 
 log = logging.getLogger("staddle.meta")
 
@@ -62,13 +65,14 @@ class MetaServer:
     def __init__(
         self, folder: str, address: str, secret: bytes, *, name: str = "meta-1", config: MetaConfig | None = None,
         clock: Clock | None = None, disk: Disk | None = None, copies: int = 3, replication: Replication = "sync",
-        on_failure: Callable[[BaseException], None] = exit_process,
+        on_failure: Callable[[BaseException], None] = exit_process, tls: "Tls | None" = None, also: Iterable[str] = (),
     ) -> None:
-        """`folder` is DIR/meta and exists; `address` is where clients come; `secret` is the cluster's."""
+        """`folder` is DIR/meta and exists; `address` is where clients come (and those in `also`, of which the network's need
+        `tls`); `secret` is the cluster's."""
         self._folder, self._name, self._secret = folder, name, secret
         self._config, self._clock, self._disk = config or MetaConfig(), clock or SystemClock(), disk or Disk()
         self._copies, self._replication, self._on_failure = copies, replication, on_failure
-        self._wire = WireServer(address, secret, lambda: _Connection(self))
+        self._wire = WireServer(address, secret, lambda: _Connection(self), also=also, tls=tls)
         self._queue: deque[_Batch] = deque()
         self._queued_bytes = 0
         self._watching: set[Link] = set()

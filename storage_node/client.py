@@ -7,6 +7,7 @@ Unavailable at once rather than waiting, for another node may do. Nothing is ret
 
 import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,6 +23,9 @@ from storage_node.care.waiting import WaitingPage
 from storage_node.chunk import BLOCK_BYTES, Buffer
 from storage_node.index import Copy
 from storage_node.store import CompactionState, DiskState, StoreStatistics
+
+if TYPE_CHECKING:                                 # a machine that is alone loads nothing of it
+    from consensus.core.tls import Tls
 
 BULK_LINKS = 3
 """Streams share them, so one slow stream holds up a third of the others at worst."""
@@ -56,8 +60,8 @@ _compared = msgspec.msgpack.Decoder(tuple[bool, Compared])
 class _Connection:
     """A link that comes back: made on demand, by one caller for all that wait."""
 
-    def __init__(self, address: str, secret: bytes) -> None:
-        self._address, self._secret = address, secret
+    def __init__(self, address: str, secret: bytes, tls: "Tls | None") -> None:
+        self._address, self._secret, self._tls = address, secret, tls
         self._wire: WireClient | None = None
         self._connecting: asyncio.Task[WireClient] | None = None
         self.streams: dict[int, Upload] = {}
@@ -81,7 +85,7 @@ class _Connection:
                 self._connecting = None
 
     async def _connect(self) -> WireClient:
-        wire = WireClient(self._address, self._secret, self._pushed, self._lost)
+        wire = WireClient(self._address, self._secret, self._pushed, self._lost, tls=self._tls)
         await wire.connect(CONNECT_TIMEOUT_S)
         self._wire = wire
         return wire
@@ -181,10 +185,10 @@ class Upload:
 class NodeClient:
     """Answers are values or the errors of core.errors and NotHere."""
 
-    def __init__(self, address: str, secret: bytes) -> None:
+    def __init__(self, address: str, secret: bytes, *, tls: "Tls | None" = None) -> None:
         self.address = address
-        self._small = _Connection(address, secret)
-        self._bulk = [_Connection(address, secret) for _ in range(BULK_LINKS)]
+        self._small = _Connection(address, secret, tls)
+        self._bulk = [_Connection(address, secret, tls) for _ in range(BULK_LINKS)]
         self._next_bulk = 0
 
     def close(self) -> None:

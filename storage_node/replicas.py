@@ -18,7 +18,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from consensus.core.errors import ClusterError, Corrupt, NoSpace, Unavailable
 from consensus.core.ids import Digest, Generation, NodeId
@@ -31,6 +31,9 @@ from storage_node.local import LocalReader
 from storage_node.pacing import Ahead, paced
 from storage_node.quorum import Plan, Quorum, to_one
 from storage_node.writing import ChunkWriter
+
+if TYPE_CHECKING:                                 # a machine that is alone loads nothing of it
+    from consensus.core.tls import Tls
 
 log = logging.getLogger("staddle.replicas")
 
@@ -65,8 +68,11 @@ class Replicas:
     """One per process and event loop. `local` names the `chunks` folders of nodes on this host."""
 
     def __init__(self, metadata: NodeList, secret: bytes, *, local: Mapping[NodeId, str] | None = None,
-                 policy: Policy | None = None) -> None:
+                 policy: Policy | None = None, tls: "Tls | None" = None,
+                 sockets: Mapping[NodeId, str] | None = None) -> None:
+        """`sockets` are the addresses (unix:) of this host's nodes for its own processes; others are reached with `tls`."""
         self._metadata, self._secret, self._policy = metadata, secret, policy or Policy()
+        self._tls, self._sockets = tls, dict(sockets or {})
         self._local = {node: LocalReader(folder) for node, folder in (local or {}).items()}
         self._clients: dict[NodeId, NodeClient] = {}
         self._map: list[NodeInfo] = []
@@ -119,11 +125,11 @@ class Replicas:
         self._map_until = 0.0
 
     def client(self, node: NodeInfo) -> NodeClient:
-        client = self._clients.get(node.node)
-        if client is None or client.address != node.address:
+        client, address = self._clients.get(node.node), self._sockets.get(node.node, node.address)
+        if client is None or client.address != address:
             if client is not None:
                 client.close()
-            client = self._clients[node.node] = NodeClient(node.address, self._secret)
+            client = self._clients[node.node] = NodeClient(address, self._secret, tls=self._tls)
         return client
 
     async def reach_quorum(self) -> None:

@@ -10,7 +10,8 @@ import logging
 import os
 import struct
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -28,6 +29,9 @@ from storage_node.disk_store import DiskStore
 from storage_node.errors import NotHere
 from storage_node.index import Copy
 from storage_node.store import ChunkStore, IncomingChunk
+
+if TYPE_CHECKING:                                 # a machine that is alone loads nothing of it
+    from consensus.core.tls import Tls
 
 log = logging.getLogger("staddle.node")
 
@@ -48,13 +52,15 @@ class NodeServer:
                  store: ChunkStore | None = None, settle_interval_s: float = 2.0, read_grace_s: float = 3600.0,
                  scrub_bytes_per_second: int = care.SCRUB_BYTES_PER_SECOND,
                  scrub_interval_s: float = care.SCRUB_INTERVAL_S,
-                 compact_dead_percent: int = DEAD_PERCENT) -> None:
+                 compact_dead_percent: int = DEAD_PERCENT, tls: "Tls | None" = None, also: Iterable[str] = ()) -> None:
+        """`address` is registered: where others find it. It listens on those in `also` too: a socket for its own machine.
+        Addresses of the network need `tls`."""
         self.node, self.address, self.zone = node, address, zone
         self.data = data
         self.store: ChunkStore = store or DiskStore(os.path.join(data, "chunks"),
                                                     compact_dead_percent=compact_dead_percent)
         self._metadata = metadata
-        self._wire = WireServer(address, secret, self._handler)
+        self._wire = WireServer(address, secret, self._handler, also=also, tls=tls)
         self._tasks: set[asyncio.Task[None]] = set()
         self._scrub_bytes_per_second, self._scrub_interval_s = scrub_bytes_per_second, scrub_interval_s
         self.care: Care | None = None

@@ -24,7 +24,7 @@ import secrets
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol, cast
 
 from awscrt.checksums import crc32c
@@ -285,34 +285,42 @@ class Link(asyncio.BufferedProtocol):
 
 
 class WireServer:
-    """Listens on an address and gives each authenticated link to its own handler."""
+    """Listens on an address (and on those in `also`), and gives each authenticated link to its own handler."""
 
     def __init__(self, address: str, secret: bytes, make_handler: Callable[[], Handler], *,
-                 tls: "Tls | None" = None) -> None:
+                 also: Iterable[str] = (), tls: "Tls | None" = None) -> None:
         self.address, self._secret, self._make_handler, self._tls = address, secret, make_handler, tls
-        self._server: asyncio.Server | None = None
+        self._addresses = (address, *also)
+        self._servers: list[asyncio.Server] = []
         self._links: set[Link] = set()
 
     async def start(self) -> None:
         """Raises OSError when the address is taken or not ours, Refused if it needs TLS and there is none."""
+        try:
+            for address in self._addresses:
+                self._servers.append(await self._listen(address))
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _listen(self, address: str) -> asyncio.Server:
         loop = asyncio.get_running_loop()
-        kind, where = split_address(self.address)
+        kind, where = split_address(address)
         if kind == "unix":
             try:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(where)
                 with short_path(where) as path:
-                    self._server = await loop.create_unix_server(self._accept, path)
+                    server = await loop.create_unix_server(self._accept, path)
                     os.chmod(path, 0o600)
+                    return server
             except OSError as error:
                 if error.errno not in (errno.EROFS, errno.ENOSPC, errno.EIO):
                     raise
-                self._server = await loop.create_unix_server(self._accept, without_folder(where))
-        else:
-            host, port = where.rsplit(":", 1)
-            self._server = await loop.create_server(
-                self._accept, host.strip("[]"), int(port), ssl=_needed(self._tls, where).server,
-                ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S)
+                return await loop.create_unix_server(self._accept, without_folder(where))
+        host, port = where.rsplit(":", 1)
+        return await loop.create_server(self._accept, host.strip("[]"), int(port), ssl=_needed(self._tls, where).server,
+                                        ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S)
 
     def _accept(self) -> Link:
         if self._tls is not None:
@@ -329,11 +337,11 @@ class WireServer:
             self._links.discard(link)
 
     async def stop(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            for link in list(self._links):
-                link.close()
-            self._server = None
+        for server in self._servers:
+            server.close()
+        self._servers = []
+        for link in list(self._links):
+            link.close()
 
 
 class _Registered:
