@@ -14,8 +14,17 @@
 | | msgpack ("", 0, 0) | msgpack array of the Descriptors of all copies |
 | DAMAGE | as QUERY's: a question whose answer was damage, for the member to ask itself and mend what it finds | nothing |
 | HOUSEKEEP | msgpack: Housekeep | msgpack array: units released, whether more is left |
+| READ_INDEX | nothing | msgpack integer: a read of the member's file that shows this entry is linearizable |
+| MEET | nothing | Met: what a member knows of a cluster; asked before one is born or joined. Members only |
+| JOIN | msgpack: Joining | Met, once the cluster has taken the member in as a learner. Members only |
+| LEAVE | msgpack name of a member | nothing; the member is none any more |
+| HAND_OVER | nothing | nothing; the asked member campaigns at once. The leader only may ask |
 
 A status other than OK has a sentence as its payload.
+
+In a group of several members each answers WATCH, STATUS, QUERY, READ_INDEX, RECOUNT and DAMAGE itself; what changes the log
+(SUBMIT, PING, HOUSEKEEP, JOIN, LEAVE, BACKUP_TAKE) it passes on to the leader, and the answer back, without looking inside.
+Operations 32 to 47 are Raft's own frames (consensus/group).
 """
 
 import msgspec
@@ -27,8 +36,15 @@ from consensus.core.wire import OK
 
 SUBMIT, PING, WATCH, STATUS, QUERY = 1, 2, 3, 4, 5
 RECOUNT, BACKUP_TAKE, BACKUP_READ, HOUSEKEEP, DAMAGE = 6, 7, 8, 9, 10
+READ_INDEX, MEET, JOIN, LEAVE, HAND_OVER = 11, 12, 13, 14, 15
 BESIDE = frozenset({RECOUNT, BACKUP_TAKE, BACKUP_READ})
 """Answered by consensus.beside."""
+
+LEADERS = frozenset({SUBMIT, PING, HOUSEKEEP, JOIN, LEAVE, BACKUP_TAKE})
+"""Answered by who leads; another member passes them on."""
+
+MEMBERS_ONLY = frozenset({MEET, JOIN, HAND_OVER})
+RAFT_FIRST, RAFT_LAST = 32, 47
 
 UNAVAILABLE, UNKNOWN, REFUSED, CORRUPT, NO_SPACE, READ_ONLY = 1, 2, 3, 4, 5, 6
 
@@ -47,10 +63,43 @@ WITHOUT_SESSION = (OpenSession, EndSession, RegisterNode)
 
 
 class Serving(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """The member is up to date and answers. `epoch` is new at each start; `generation` names its SQLite file."""
+    """The member is up to date and answers. `epoch` is new at each start; `generation` names its SQLite file.
+
+    `alone`: no read index has to be asked for. `led`: it knows a leader, so what it is given can get on. `members`: where
+    the metadata members of the cluster are (HOST:PORT), this one too.
+    """
 
     epoch: str
     generation: int
+    alone: bool = True
+    led: bool = True
+    members: tuple[str, ...] = ()
+
+
+class Peer(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A member as the log knows it."""
+
+    name: str
+    address: str
+    incarnation: str
+    voter: bool
+
+
+class Met(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """What a member knows of its cluster: nothing (no members) before it is born. `may_begin`: it would give birth to one
+    itself; of several that would, the one with the least name does."""
+
+    name: str
+    may_begin: bool
+    members: tuple[Peer, ...] = ()
+
+
+class Joining(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """Who asks to be a member: new, or back with an empty folder (another incarnation), or at another address."""
+
+    name: str
+    address: str
+    incarnation: str
 
 
 class Housekeep(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -59,6 +108,18 @@ class Housekeep(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
     grace_s: float | None = None
     for_s: float = 1.0
+
+
+class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One member of the cluster's metadata. `match`: the last entry that it has said to hold durably; `heard_s`: seconds since
+    it was last heard of. Both None where nobody knows: only the leader is told."""
+
+    name: str
+    address: str
+    voter: bool
+    incarnation: str
+    match: int | None = None
+    heard_s: float | None = None
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,12 +147,19 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     checked_ms: int = 0
     findings: tuple[str, ...] = ()
     """When SQLite last looked over the whole file, and what it found: empty is good."""
+    name: str = ""
+    alone: bool = True
+    members: tuple[MemberStatus, ...] = ()
+    """As the member that was asked knows them: only the leader knows of the others' progress."""
 
 
 envelopes = msgspec.msgpack.Decoder(tuple[Envelope, ...])
 sessions = msgspec.msgpack.Decoder(tuple[int, ...])
 serving = msgspec.msgpack.Decoder(Serving)
 status = msgspec.msgpack.Decoder(Status)
+met = msgspec.msgpack.Decoder(Met)
+joining = msgspec.msgpack.Decoder(Joining)
+index = msgspec.msgpack.Decoder(int)
 housekeep = msgspec.msgpack.Decoder(Housekeep)
 kept_house = msgspec.msgpack.Decoder(tuple[int, bool])
 query = msgspec.msgpack.Decoder(tuple[msgspec.Raw, ...])

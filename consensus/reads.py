@@ -8,9 +8,10 @@ Rules:
 * the file is opened read-only and only while the member serves: without a living writer nobody has recovered its WAL;
 * another generation is another file.
 
-In a group of one no read index has to be asked for: the member answers a write after SQLite holds it, so a transaction
-that begins after a request arrived shows every write that was answered before it. In a larger group the header must come
-first in every read again (docs/decisions/0009).
+A member that is alone needs no read index (`run`): it answers a write after SQLite holds it, so a transaction that begins
+after a request arrived shows every write that was answered before it. In a cluster another member may have answered, so
+there every read has an index that the file must have reached, and begins with the header that tells (`run_at`;
+docs/decisions/0009).
 """
 
 import os
@@ -33,6 +34,10 @@ CACHE_KIB = 16 << 10
 
 PASSING = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 """Primary codes of what passes by itself while the writer recovers or checkpoints."""
+
+
+class Behind(Unavailable):
+    """The file does not hold what was answered elsewhere already. It will."""
 
 
 def passes(error: sqlite3.Error) -> bool:
@@ -72,6 +77,22 @@ class Reader:
         finally:
             execute("COMMIT")
 
+    def run_at(self, index: int, generation: int, query: Callable[Concatenate[sqlite3.Connection, Asked], Value],
+               *arguments: Asked.args, **named: Asked.kwargs) -> Value:
+        """The same, of a file that holds the entry `index`. Raises Unavailable if it doesn't (yet), and as `run` does."""
+        db = self._db
+        if db is None or generation != self._generation:
+            db = self._open(generation)
+        execute = db.execute
+        execute("BEGIN")
+        try:
+            applied = self._check(db, generation)
+            if applied < index:
+                raise Behind(f"the metadata file ends at entry {applied}, {index} is needed")
+            return query(db, *arguments, **named)
+        finally:
+            execute("COMMIT")
+
     def path_of(self, generation: int) -> str:
         return os.path.abspath(os.path.join(self._folder, f"meta.{generation}.sqlite"))
 
@@ -89,10 +110,11 @@ class Reader:
         self._db, self._generation = db, generation
         return db
 
-    def _check(self, db: sqlite3.Connection, generation: int) -> None:
-        _, found = self._header(db)
+    def _check(self, db: sqlite3.Connection, generation: int) -> int:
+        applied, found = self._header(db)
         if found != generation:
             raise Unavailable(f"the metadata file is of generation {found}, the member serves {generation}")
+        return applied
 
     def close(self) -> None:
         if self._db is not None:
