@@ -19,7 +19,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pysyncobj.syncobj
 from pysyncobj import FAIL_REASON, SyncObj, SyncObjConf
@@ -31,6 +31,9 @@ from consensus.core.errors import Unavailable, UnknownOutcome
 from consensus.core.results import AnyResult
 from consensus.journal import Journal
 from consensus.transport import LocalTransport
+
+if TYPE_CHECKING:
+    from consensus.core.model import Member
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +47,9 @@ REPLACED_GLOBALS = ("createJournal", "Serializer")
 
 EXIT_FAILED = 70
 """Exit status of a member that stopped itself (EX_SOFTWARE)."""
+
+EXIT_RESTART = 75
+"""Exit status of a member that has put another state in its folder, and wants to be started again at once."""
 
 REPLAY_COMMIT_ENTRIES = 64
 """While old entries are replayed, SQLite commits after so many: a transaction stays as small as in normal work."""
@@ -115,7 +121,7 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
     """One member. All methods are called in the loop's thread."""
 
     def __init__(self, name: str, journal: Journal, machine: StateMachine,
-                 on_failure: Callable[[BaseException], None] = exit_process) -> None:
+                 on_failure: Callable[[BaseException], None] = exit_process, *, group: None = None) -> None:
         check_library()
         self._journal, self._machine, self._on_failure = journal, machine, on_failure
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -123,6 +129,7 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
         self._answers: list[tuple[Answer, list[AnyResult] | None, Exception | None]] = []
         self._replay_until = journal.last_index
         self._fill: Callable[[], None] = lambda: None
+        self._on_change: list[Callable[[], None]] = []
         conf = SyncObjConf(
             autoTick=False, appendEntriesUseBatch=True, appendEntriesBatchSizeBytes=1 << 20, commandsWaitLeader=False,
             raftMinTimeout=0.5, raftMaxTimeout=1.0, appendEntriesPeriod=0.05, leaderFallbackTimeout=2.0,
@@ -193,7 +200,31 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
         self.propose(entry, answer)
         return future
 
-    def read_index(self) -> int:
+    @property
+    def leads(self) -> bool:
+        return not self.failed and bool(self._isLeader())
+
+    @property
+    def leader(self) -> str | None:
+        """Who leads, as far as this member knows."""
+        leader = self._getLeader()
+        return leader.id if leader is not None else None
+
+    @property
+    def term(self) -> int:
+        term: int = self.raftCurrentTerm
+        return term
+
+    @property
+    def members(self) -> "tuple[Member, ...]":
+        """The configuration in force here: the last one in the log, committed or not. Empty while alone."""
+        return ()
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Called, in the loop, after the leader or the configuration has changed."""
+        self._on_change.append(callback)
+
+    async def read_index(self) -> int:
         """A transaction on SQLite that shows at least this applied index is linearizable. Raises Unavailable.
 
         In a group of one every commit index is applied and in SQLite at the end of the tick that made it.

@@ -91,7 +91,7 @@ async def test_a_group_of_one_leads_at_once(tmp_path: Path) -> None:
     member = Member(tmp_path)
     status = member.raft.status()
     assert (status.role, status.term, status.leader) == ("leader", 1, "one")
-    assert member.raft.read_index() == status.commit_index == status.applied_index == 2
+    assert await member.raft.read_index() == status.commit_index == status.applied_index == 2
     member.stop()
 
 
@@ -179,7 +179,7 @@ async def test_a_failing_journal_answers_nobody(tmp_path: Path, step: str) -> No
     await asyncio.sleep(0)
     assert not after.done()
     with pytest.raises(Unavailable):
-        member.raft.read_index()
+        await member.raft.read_index()
 
 
 async def test_a_failing_machine_answers_nobody_and_is_not_asked_again(tmp_path: Path) -> None:
