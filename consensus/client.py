@@ -1,7 +1,8 @@
 """How gateways and storage nodes reach the metadata: commits through the member's socket, reads from its SQLite file.
 
 A read is one synchronous transaction on the local file, allowed only while the link holds the member's word that it
-serves; on a host without a member the same function runs over there. For commits see `consensus.commits`.
+serves. Where no member is on this host, or it does not serve just now, the same function runs at another one. In a cluster
+each read is at a read index (consensus.moments); a machine that is alone needs none. For commits see `consensus.commits`.
 """
 
 import asyncio
@@ -9,7 +10,8 @@ import contextlib
 import inspect
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, get_type_hints
 
 import msgspec
@@ -45,6 +47,7 @@ from consensus.core.model import (
 from consensus.core.results import AnyResult, BackupExists, Done, Malformed, NotDurable, SessionOpened
 from consensus.core.wire import LinkLost
 from consensus.link import RECONNECT_S_MIN, MemberLink
+from consensus.moments import Moments
 from consensus.reads import Reader, failure, passes
 
 if TYPE_CHECKING:                                 # a machine that is alone loads nothing of it
@@ -69,6 +72,9 @@ class KeptBackup(msgspec.Struct, frozen=True, kw_only=True):
     file: Descriptor | None
 
 
+REMOTE_S = 5.0
+"""A member that has not answered a question for so long is asked again, or another one is: questions take milliseconds."""
+
 TELL_S = 10.0
 """At most one report of damage in this time: the member mends all of it at once, whatever is reported."""
 
@@ -76,11 +82,14 @@ TELL_S = 10.0
 class MetadataClient:
     """One per process. All methods belong to the loop in which `start` ran."""
 
-    def __init__(self, address: str, secret: bytes, meta_dir: str | None = None, *, owner: str = "",
+    def __init__(self, address: str | None, secret: bytes, meta_dir: str | None = None, *, owner: str = "",
                  clock: Clock | None = None, deadline_s: float = COMMIT_DEADLINE_S,
-                 serving_wait_s: float = SERVING_WAIT_S, tls: "Tls | None" = None) -> None:
-        """`meta_dir` is the member's folder if it lives on this host, None to read over the wire."""
-        self._link = MemberLink(address, secret, on_up=lambda: self._commits.flush(), tls=tls)
+                 serving_wait_s: float = SERVING_WAIT_S, tls: "Tls | None" = None, others: Sequence[str] = ()) -> None:
+        """`address` is the socket of the member on this host and `meta_dir` its folder; None without one, or `meta_dir` alone
+        None to read over the wire. `others`: where members may be found on other machines (HOST:PORT), with `tls`; as soon
+        as one has answered, those that it knows."""
+        self._link = MemberLink(address, secret, on_up=lambda: self._commits.flush(), tls=tls, others=others)
+        self._moments = Moments(self._link)
         self._commits = Commits(self._link, clock or SystemClock(), owner, deadline_s)
         self._reader = None if meta_dir is None else Reader(meta_dir, queries.header, queries.ALONE)
         self._deadline_s, self._serving_wait_s = deadline_s, serving_wait_s
@@ -120,7 +129,7 @@ class MetadataClient:
     @property
     def file(self) -> str | None:
         """The member's SQLite file, for long reads beside it; None if it is on another host, or does not serve now."""
-        if self._reader is None or self._link.serving is None:
+        if self._reader is None or self._link.serving is None or not self._link.at_home:
             return None
         return self._reader.path_of(self._link.serving.generation)
 
@@ -239,7 +248,10 @@ class MetadataClient:
 
         Raises Unavailable or NoSpace (not done, and will not be) or UnknownOutcome. Of RegisterNode see `register`.
         """
-        result = await self._commits.commit(command, ticket)
+        try:
+            result = await self._commits.commit(command, ticket)
+        finally:
+            self._moments.passed()
         if type(result) is NotDurable:
             self.not_durable += 1
         return result
@@ -250,14 +262,19 @@ class MetadataClient:
 
     # Reads
 
+    def one_moment(self) -> AbstractContextManager[None]:
+        """`with` this, all reads of one request share one read index: they are at least as new as its first one, and as its
+        own commits. Costs nothing while the member is alone."""
+        return self._moments.one()
+
     async def read(self, query: Callable[Concatenate[sqlite3.Connection, Asked], Value], *arguments: Asked.args,
                    **named: Asked.kwargs) -> Value:
         """Any function of queries.py, at one moment that is not before this call. Raises Unavailable, Corrupt.
 
-        Does not suspend while the member on this host serves.
+        Does not suspend while the member on this host serves and is alone.
         """
         serving, reader = self._link.serving, self._reader
-        if serving is not None and reader is not None:
+        if serving is not None and serving.alone and reader is not None:
             try:
                 return reader.run(serving.generation, query, *arguments, **named)
             except Corrupt:
@@ -269,15 +286,24 @@ class MetadataClient:
                     if isinstance(failed, Corrupt):
                         self._tell_damage(query, arguments, named)
                     raise failed from error
-        if reader is None:
-            return await self._read_remote(query, arguments, named)
-        return await self._read_later(reader, lambda generation: reader.run(generation, query, *arguments, **named))
+        return await self._read_later(query, arguments, named)
 
     def read_now(self, query: Callable[Concatenate[sqlite3.Connection, Asked], Value], *arguments: Asked.args,
                  **named: Asked.kwargs) -> Value | None:
-        """The same where nobody can wait. None if the metadata cannot be read at once. Raises Corrupt, Unavailable."""
+        """The same where nobody can wait. None if the metadata cannot be read at once, as in a cluster, where a read index
+        has to be asked for. Raises Corrupt, Unavailable."""
+        serving = self._link.serving
+        if serving is None or not serving.alone:
+            return None
+        return self.glance(query, *arguments, **named)
+
+    def glance(self, query: Callable[Concatenate[sqlite3.Connection, Asked], Value], *arguments: Asked.args,
+               **named: Asked.kwargs) -> Value | None:
+        """What the file on this host shows. In a cluster that may be behind what was answered elsewhere, by milliseconds as
+        a rule and without limit while this member is cut off: only for what is looked up again anyway, and never for
+        buckets and objects (promise 4). None if there is no file to look at. Raises Corrupt, Unavailable."""
         serving, reader = self._link.serving, self._reader
-        if serving is None or reader is None:
+        if serving is None or reader is None or not self._link.at_home:
             return None
         try:
             return reader.run(serving.generation, query, *arguments, **named)
@@ -302,34 +328,51 @@ class MetadataClient:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.info("the metadata member did not look at damage that a read has met: %s", error)
 
-    async def _read_later(self, reader: Reader, run: Callable[[int], Value]) -> Value:
-        until = self._loop.time() + BUSY_WAIT_S
+    async def _read_later(self, query: Callable[..., Value], arguments: tuple[Any, ...], named: dict[str, Any]) -> Value:
+        """A read that has to wait: for a member that serves, for a read index, or for an answer from another machine. What
+        fails for a moment is tried again: reading twice does no harm."""
+        reader, until = self._reader, self._loop.time() + self._serving_wait_s
+        busy_until = self._loop.time() + BUSY_WAIT_S
         while True:
             serving = await self._link.wait(self._serving_wait_s)
             try:
-                return run(serving.generation)
+                if reader is None or not self._link.at_home:
+                    return await self._read_remote(query, arguments, named)
+                if serving.alone:
+                    return reader.run(serving.generation, query, *arguments, **named)
+                index = await self._moments.index()
+                if self._link.serving is None or not self._link.at_home:
+                    continue                             # it has gone meanwhile, and perhaps its file with it
+                return reader.run_at(index, self._link.serving.generation, query, *arguments, **named)
+            except Corrupt:
+                self._tell_damage(query, arguments, named)
+                raise
+            except Unavailable:
+                if self._loop.time() > until:
+                    raise
             except sqlite3.Error as error:
-                if not passes(error) or self._loop.time() > until:
-                    raise failure(error) from error
-            reader.close()
-            await asyncio.sleep(RECONNECT_S_MIN)
+                if not passes(error) or self._loop.time() > busy_until:
+                    failed = failure(error)
+                    if isinstance(failed, Corrupt):
+                        self._tell_damage(query, arguments, named)
+                    raise failed from error
+                assert reader is not None
+                reader.close()
+                await asyncio.sleep(RECONNECT_S_MIN)
+                continue
+            await asyncio.sleep(RETRY_S)
 
     async def _read_remote(self, query: Callable[..., Value], arguments: tuple[Any, ...],
                            named: dict[str, Any]) -> Value:
-        assert not named, "arguments travel by position"
-        kind = get_type_hints(query)["return"]
-        payload = protocol.encode([query.__name__, *arguments])
-        until = self._loop.time() + self._serving_wait_s
-        while True:
-            await self._link.wait(self._serving_wait_s)
-            try:
-                answer = await self._link.ask(protocol.QUERY, payload)
-                break
-            except Unavailable:                          # reading twice does no harm
-                if self._loop.time() > until:
-                    raise
-                await asyncio.sleep(RETRY_S)
-        value: Value = msgspec.msgpack.decode(answer, type=kind)
+        """Run by the member at the other end of the link, at an index that it asks for itself."""
+        if named:                                        # arguments travel by position
+            arguments = inspect.signature(query).bind(None, *arguments, **named).args[1:]
+        try:
+            async with asyncio.timeout(REMOTE_S):
+                answer = await self._link.ask(protocol.QUERY, protocol.encode([query.__name__, *arguments]))
+        except TimeoutError:
+            raise Unavailable(f"no answer to {query.__name__} in {REMOTE_S:g} s") from None
+        value: Value = msgspec.msgpack.decode(answer, type=get_type_hints(query)["return"])
         return value
 
     async def bucket(self, name: str) -> Bucket | None:
@@ -350,7 +393,8 @@ class MetadataClient:
     async def opened(
         self, bucket_name: str, key: str, limit_slices: int = 4
     ) -> tuple[Bucket | None, ObjectVersion | None, list[LocatedSlice]]:
-        if self._reader is not None:
+        serving = self._link.serving
+        if self._reader is not None and serving is not None and serving.alone:
             found = await self.read(queries.opened_at_once, bucket_name, key)
             if found is not None:
                 return found
