@@ -14,8 +14,9 @@ CHUNK_BYTES_MIN = 1 << 20
 CHUNK_BYTES_MAX = 1 << 30
 """Below, the list of a large object's chunks grows out of proportion; above, a repair moves too much at once."""
 
-ROOT_VARIABLES = frozenset({"STADDLE_ROOT_ACCESS_KEY", "STADDLE_ROOT_SECRET_KEY", "STADDLE_CONFIG", "STADDLE_ENDPOINT"})
-"""Variables that are no settings: the root key is a secret and has no place in a file of settings."""
+ROOT_VARIABLES = frozenset({"STADDLE_ROOT_ACCESS_KEY", "STADDLE_ROOT_SECRET_KEY", "STADDLE_CLUSTER_SECRET", "STADDLE_CONFIG",
+                            "STADDLE_ENDPOINT"})
+"""Variables that are no settings: keys are secrets and have no place in a file of settings."""
 
 _REGION = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """It stands between slashes in every signature's scope."""
@@ -26,7 +27,19 @@ _DOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _TOKEN = re.compile(r"[!-~]{16,200}")
 """Shorter ones can be guessed; a header takes no others unharmed."""
 
-_LIMITS = {"copies": (1, 9), "workers": (0, 256), "connections_max": (1, 1_000_000), "requests_max": (1, 1_000_000),
+_HOST = re.compile(r"[A-Za-z0-9._:-]{1,253}")
+
+_NAME = re.compile(r"[a-z0-9-]{1,32}")
+"""Of a machine: it stands in certificates, file names and log lines."""
+
+ROLES = ("meta", "node", "gateway")
+
+DATA_FOLDERS_MAX = 99
+DOOR_PORT = 100
+"""The ports of a machine in a cluster, counted from that of `cluster_listen`: 0 the metadata member, 1 to 99 the storage nodes,
+100 the door (gateway/cluster/door.py), above it the gateway workers."""
+
+_LIMITS = {"copies": (1, 9), "meta_members": (1, 9), "workers": (0, 256), "connections_max": (1, 1_000_000), "requests_max": (1, 1_000_000),
            "shutdown_seconds": (1, 3600), "read_grace_seconds": (0, 604_800), "upload_expire_days": (0, 36_500),
            "compact_dead_percent": (5, 95), "scrub_interval_hours": (0, 24 * 3650)}
 """Least and greatest values: above, it is a slip of the finger and would end in a machine without memory."""
@@ -96,6 +109,29 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         "Multipart uploads that were begun so many days ago and are neither completed nor aborted are aborted, and their "
         "parts deleted. 0: never, as on AWS, where parts that were acknowledged stay until somebody deletes them or a "
         "lifecycle rule does.")] = 0
+    name: Annotated[str | None, _about(
+        "Of this machine, one that no other in the cluster has: 1 to 32 of a-z, 0-9 and \"-\". Kept in the data folder from "
+        "the first start as a cluster on. Without it: the host's name.")] = None
+    cluster_listen: Annotated[str | None, _about(
+        "HOST:PORT where the other machines of a cluster reach this one; with it, this machine is part of a cluster or may "
+        "become one. The ports above PORT are used too: PORT+1 and on by the storage nodes, PORT+100 and on by machines that "
+        "join and by the gateways. All of them take mutual TLS only.")] = None
+    cluster_address: Annotated[str | None, _about(
+        "Host name or address that other machines dial, where it is not the host in cluster_listen.")] = None
+    peers: Annotated[tuple[str, ...], _about(
+        "HOST:PORT of other machines of the cluster (their cluster addresses; this machine's own may be among them). An empty "
+        "data folder asks them to join, and never begins a cluster of its own.")] = ()
+    initial: Annotated[bool, _about(
+        "An empty data folder may begin a cluster although it has peers, once every one of them has answered that it has "
+        "none.")] = False
+    roles: Annotated[tuple[str, ...], _about(
+        "What this machine does: \"meta\" (metadata), \"node\" (storage nodes), \"gateway\" (S3).")] = ROLES
+    zone: Annotated[str | None, _about(
+        "What fails together with this machine (a rack, a room): copies go to different zones where possible. Without it: the "
+        "machine's name.")] = None
+    meta_members: Annotated[int, _about(
+        "Machines with the role meta that vote, 3 or 5: two of 3, or three of 5, must live. Further ones follow, and take the "
+        "place of one that is removed.")] = 3
     log_level: Annotated[Literal["debug", "info", "warning", "error"], _about(
         "The least important lines that are logged.")] = "info"
     identity: Annotated[tuple[Identity, ...], _about(
@@ -124,6 +160,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             if not least <= getattr(self, name) <= most:
                 raise ValueError(f"setting {name!r}: {getattr(self, name)} is not between {least} and {most}")
         parse_listen(self.listen)
+        self._check_cluster()
         if self.metrics_token is not None and not _TOKEN.fullmatch(self.metrics_token):
             raise ValueError("setting 'metrics_token': a token has 16 to 200 printable characters and no blanks")
         if self.metrics_listen is not None and not parse_listen(self.metrics_listen, "metrics_listen")[1]:
@@ -136,6 +173,38 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             if identity.policies:
                 # To take the names and not the limits that they stand for would give more than was meant.
                 raise ValueError(f"setting 'identity': {identity.name!r} has policies, which are not evaluated yet")
+
+    def _check_cluster(self) -> None:
+        if self.name is not None and not _NAME.fullmatch(self.name):
+            raise ValueError(f"setting 'name': {self.name!r} is not 1 to 32 of a-z, 0-9 and '-'")
+        for role in self.roles:
+            if role not in ROLES:
+                raise ValueError(f"setting 'roles': {role!r} is not one of 'meta', 'node', 'gateway'")
+        if not self.roles or len(set(self.roles)) != len(self.roles):
+            raise ValueError("setting 'roles': give each role at most once, and at least one")
+        if self.meta_members % 2 == 0:
+            raise ValueError(f"setting 'meta_members': {self.meta_members} members bear no more losses than one less; give an "
+                             "odd number")
+        for peer in self.peers:
+            if not parse_listen(peer, "peers")[1]:
+                raise ValueError(f"setting 'peers': {peer!r} has no port")
+        if self.cluster_listen is None:
+            for name, given in (("cluster_address", self.cluster_address), ("peers", self.peers), ("initial", self.initial),
+                                ("roles", set(self.roles) != set(ROLES))):
+                if given:
+                    raise ValueError(f"setting {name!r}: it is of use only in a cluster, with 'cluster_listen'")
+            return
+        host, port = parse_listen(self.cluster_listen, "cluster_listen")
+        last = port + DOOR_PORT + self.gateway_workers
+        if not port or last > 65535:
+            raise ValueError(f"setting 'cluster_listen': the ports from {port} to {last} are used; choose a lower one, not 0")
+        if len(self.data) > DATA_FOLDERS_MAX:
+            raise ValueError(f"setting 'data': a machine of a cluster has at most {DATA_FOLDERS_MAX} data folders")
+        if host in ("0.0.0.0", "::") and self.cluster_address is None:  # noqa: S104 - compared, not bound
+            raise ValueError("setting 'cluster_address': others cannot dial the host in 'cluster_listen'; give a name or an "
+                             "address of this machine")
+        if self.cluster_address is not None and not _HOST.fullmatch(self.cluster_address):
+            raise ValueError(f"setting 'cluster_address': {self.cluster_address!r} is not a host name or address")
 
     @property
     def gateway_workers(self) -> int:
