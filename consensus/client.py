@@ -452,6 +452,9 @@ class MetadataClient:
     ) -> list[queries.LiveChunk | None]:
         return await self.read(queries.live_chunks, node, digests)
 
+    async def located(self, digest: Digest) -> tuple[Generation, tuple[NodeId, ...]] | None:
+        return await self.read(queries.located, digest)
+
     async def listed_on(self, node: NodeId, after: bytes = b"", limit: int = 1000) -> queries.ListedCopies:
         return await self.read(queries.listed_on, node, after, limit)
 

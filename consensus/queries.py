@@ -416,6 +416,18 @@ def _has_result(db: Database, session: int, sequence: int) -> bool:
     return found is not None
 
 
+def located(db: Database, digest: Digest) -> tuple[Generation, tuple[NodeId, ...]] | None:
+    """The live generation of a chunk and who holds it now: for a reader to whom all places it knew have failed."""
+    row = db.execute("SELECT session, sequence, size, locations, crc FROM chunk WHERE digest = ?", (digest,)).fetchone()
+    if row is None:
+        return None
+    session, sequence, size, locations, crc = row
+    if crc != chunk_seal(digest, session, sequence, size, locations):
+        raise damaged(f"chunk {digest.hex()}")
+    names = node_names(db.execute("SELECT v FROM meta WHERE k = 'nodes'").fetchone())
+    return Generation(session, sequence), tuple(names[number] for number in decode_locations(locations) if number in names)
+
+
 def live_chunks(
     db: Database, node: NodeId, digests: list[Digest] | tuple[Digest, ...]
 ) -> list[LiveChunk | None]:

@@ -2,7 +2,9 @@
 others.
 
 Connections are made when they are first needed and again after a loss; who asks while the node is away gets
-Unavailable at once rather than waiting, for another node may do. Nothing is retried here.
+Unavailable at once rather than waiting, for another node may do. Nothing is retried here. A host that answers nothing (its
+power is off, its packets are dropped) costs whoever tries first CONNECT_TIMEOUT_S; for a while after that nobody is made to
+wait for it (`standing` says so, and `probe` finds out when it is back).
 """
 
 import asyncio
@@ -22,6 +24,7 @@ from storage_node.care.status import DamageReport, NodeStatus
 from storage_node.care.waiting import WaitingPage
 from storage_node.chunk import BLOCK_BYTES, Buffer
 from storage_node.index import Copy
+from storage_node.standing import Standing
 from storage_node.store import CompactionState, DiskState, StoreStatistics
 
 if TYPE_CHECKING:                                 # a machine that is alone loads nothing of it
@@ -42,7 +45,25 @@ BULK_FROM_BYTES = 64 << 10
 LINK_BYTES_MAX = 16 << 20
 """Of all streams of a link on their way: hundreds at once share it, down to a block for each."""
 
-CONNECT_TIMEOUT_S = 2.0
+UNSENT_BYTES_MAX = 8 << 20
+"""Small chunks that wait in our memory for a node to take them; more are not sent to it. It takes what it can in a moment,
+so beyond two or three seconds of a busy gateway's writes it is stopped or cut off."""
+
+UNANSWERED_MAX = 4096
+"""Writes that a node has taken and not answered. Its disk's queue is far shorter."""
+
+CONNECT_TIMEOUT_S = 1.0
+"""Two round trips, three with TLS, and the handshake's reckoning: over any network that a cluster spans, a tenth of it."""
+
+REFUSED_TRIES = 3
+REFUSE_S_MIN, REFUSE_S_MAX = 0.05, 2.0
+"""Pauses between attempts to connect. The first few that are refused at once are tried again at once: a node that starts
+again should be used as soon as it serves. One that answers nothing is not tried again by requests for a while."""
+
+PROBE_TIMEOUT_S = 1.0
+
+HANGING_S = 10.0
+"""A node that has taken requests and answers nothing for so long loses its links, and what waits on them is let go."""
 
 _copies = msgspec.msgpack.Decoder(list[Copy])
 _compaction = msgspec.msgpack.Decoder(tuple[int, CompactionState])
@@ -60,10 +81,11 @@ _compared = msgspec.msgpack.Decoder(tuple[bool, Compared])
 class _Connection:
     """A link that comes back: made on demand, by one caller for all that wait."""
 
-    def __init__(self, address: str, secret: bytes, tls: "Tls | None") -> None:
-        self._address, self._secret, self._tls = address, secret, tls
+    def __init__(self, address: str, secret: bytes, tls: "Tls | None", standing: Standing) -> None:
+        self._address, self._secret, self._tls, self._standing = address, secret, tls, standing
         self._wire: WireClient | None = None
         self._connecting: asyncio.Task[WireClient] | None = None
+        self._failed, self._not_before, self._why = 0, 0.0, ""
         self.streams: dict[int, Upload] = {}
 
     @property
@@ -72,12 +94,16 @@ class _Connection:
         wire = self._wire
         return wire if wire is not None and wire.connected else None
 
-    async def get(self) -> WireClient:
-        """Raises Unavailable, Refused."""
+    async def get(self, *, at_once: bool = True) -> WireClient:
+        """Raises Unavailable, Refused. `at_once`: rather than pausing after attempts that failed, fail again."""
         if (wire := self.now) is not None:
             return wire
+        loop = asyncio.get_running_loop()
         if self._connecting is None:
-            self._connecting = asyncio.get_running_loop().create_task(self._connect())
+            if at_once and loop.time() < self._not_before:
+                raise Unavailable(self._why)
+            self._connecting = loop.create_task(self._connect())
+            self._connecting.add_done_callback(_seen)
         try:
             return await asyncio.shield(self._connecting)
         finally:
@@ -85,8 +111,22 @@ class _Connection:
                 self._connecting = None
 
     async def _connect(self) -> WireClient:
+        loop = asyncio.get_running_loop()
         wire = WireClient(self._address, self._secret, self._pushed, self._lost, tls=self._tls)
-        await wire.connect(CONNECT_TIMEOUT_S)
+        began = loop.time()
+        try:
+            await wire.connect(CONNECT_TIMEOUT_S)
+        except ClusterError as error:
+            now = loop.time()
+            self._standing.reachable = False
+            # What answers nothing is not waited for twice.
+            self._failed += 1 if now - began < CONNECT_TIMEOUT_S / 2 else REFUSED_TRIES
+            if self._failed >= REFUSED_TRIES:
+                pause = REFUSE_S_MIN * 2 ** min(self._failed - REFUSED_TRIES, 10)
+                self._not_before, self._why = now + min(pause, REFUSE_S_MAX), str(error)
+            raise
+        self._failed, self._not_before = 0, 0.0
+        self._standing.reachable = True
         self._wire = wire
         return wire
 
@@ -98,6 +138,7 @@ class _Connection:
                 upload.taken(taken)
 
     def _lost(self) -> None:
+        self._standing.reachable = False
         for upload in list(self.streams.values()):
             upload.wake()
 
@@ -106,6 +147,12 @@ class _Connection:
             self._connecting.cancel()
         if self._wire is not None:
             self._wire.close()
+
+
+def _seen(connecting: "asyncio.Task[WireClient]") -> None:
+    """Whoever waited may have gone."""
+    if not connecting.cancelled():
+        connecting.exception()
 
 
 class Upload:
@@ -129,6 +176,11 @@ class Upload:
     @property
     def failed(self) -> bool:
         return self._answer.done()
+
+    @property
+    def taken_bytes(self) -> int:
+        """What the node has written of it."""
+        return self._taken
 
     def taken(self, count: int) -> None:
         self._taken = count
@@ -185,15 +237,40 @@ class Upload:
 class NodeClient:
     """Answers are values or the errors of core.errors and NotHere."""
 
-    def __init__(self, address: str, secret: bytes, *, tls: "Tls | None" = None) -> None:
+    def __init__(self, address: str, secret: bytes, *, tls: "Tls | None" = None, standing: Standing | None = None) -> None:
         self.address = address
-        self._small = _Connection(address, secret, tls)
-        self._bulk = [_Connection(address, secret, tls) for _ in range(BULK_LINKS)]
+        self.standing = standing or Standing()
+        self._small = _Connection(address, secret, tls, self.standing)
+        self._bulk = [_Connection(address, secret, tls, self.standing) for _ in range(BULK_LINKS)]
         self._next_bulk = 0
 
     def close(self) -> None:
         for connection in (self._small, *self._bulk):
             connection.close()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another small chunk may be sent: what the node has not taken yet is in our memory."""
+        wire = self._small.now
+        return self.standing.writes.open < UNANSWERED_MAX and (wire is None or wire.unsent_bytes < UNSENT_BYTES_MAX)
+
+    @property
+    def has_room_for_streams(self) -> bool:
+        return any(bulk.now is None or bulk.now.unsent_bytes < LINK_BYTES_MAX for bulk in self._bulk)
+
+    async def probe(self) -> bool:
+        """Whether the node answers; lets go of links on which it has not answered for HANGING_S. Never raises."""
+        now = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                wire = await self._small.get(at_once=False)
+                checked(*await wire.call(protocol.DISK, b""))
+        except (ClusterError, TimeoutError):
+            if max(self.standing.writes.silent_s(now), self.standing.reads.silent_s(now)) > HANGING_S:
+                self.close()
+            return False
+        self.standing.reachable = True
+        return True
 
     def put_now(self, request: bytes) -> "asyncio.Future[tuple[int, bytes]] | None":
         """Send a PUT made by `put_request` over the connection that there is; None if there is none."""

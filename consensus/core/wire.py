@@ -276,6 +276,12 @@ class Link(asyncio.BufferedProtocol):
             self._transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
         self._gathered, self._gathered_bytes = [], 0
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What is still in our memory because the other side has not taken it."""
+        return 0 if self.closed or self._transport is None else \
+            self._transport.get_write_buffer_size() + self._gathered_bytes
+
     async def drain(self) -> None:
         """Wait until the other side has taken enough of what was sent."""
         if not self._writable.is_set():
@@ -429,6 +435,10 @@ class WireClient:
     def post(self, operation: int, request_id: int, payload: Buffer = b"") -> None:
         if self._link is not None:
             self._link.send(operation, OK, request_id, payload)
+
+    @property
+    def unsent_bytes(self) -> int:
+        return 0 if self._link is None else self._link.unsent_bytes
 
     async def drain(self) -> None:
         if self._link is None:

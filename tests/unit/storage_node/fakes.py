@@ -122,6 +122,10 @@ class FakeMetadata:
                 places.append(place)
         return Withdrawn(places=tuple(places))
 
+    async def located(self, digest: Digest) -> tuple[Generation, tuple[NodeId, ...]] | None:
+        row = self.rows.get(digest)
+        return None if row is None else (row[0], tuple(sorted(row[1])))
+
     async def live_chunks(self, node: NodeId, digests: Sequence[Digest]) -> list[Live | None]:
         rows = (self.rows.get(digest) for digest in digests)
         return [None if row is None else Live(row[0], node in row[1], len(row[1]) < self.wanted) for row in rows]
