@@ -7,7 +7,7 @@ garbage.py too, is one that a process without a member on its host may ask for b
 """
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -23,7 +23,19 @@ from consensus.accounts import user as user
 from consensus.accounts import users as users
 from consensus.core.errors import Corrupt
 from consensus.core.ids import NULL_VERSION, BucketId, ContentId, Digest, Generation, NodeId, UploadId, VersionId
-from consensus.core.model import Backup, Bucket, LocatedSlice, NodeInfo, ObjectVersion, Page, Part, Upload, UploadPage
+from consensus.core.model import (
+    Backup,
+    Bucket,
+    JoinToken,
+    LocatedSlice,
+    Member,
+    NodeInfo,
+    ObjectVersion,
+    Page,
+    Part,
+    Upload,
+    UploadPage,
+)
 from consensus.garbage import gc_report as gc_report
 from consensus.garbage import held_contents as held_contents
 from consensus.garbage import lingering_contents as lingering_contents
@@ -32,13 +44,16 @@ from consensus.garbage import staged_contents as staged_contents
 from consensus.rows import (
     COPY_BYTES,
     INLINE,
+    NODE_COLUMNS,
     SLICE_BYTES,
+    UNCOUNTED,
     chunk_seal,
     content_seal,
     damaged,
     decode_attributes,
     decode_checksum,
     decode_locations,
+    node_info,
     part_seal,
     unpack_slice,
     version_seal,
@@ -52,7 +67,7 @@ ChunkState = Literal["listed", "short", "passed", "pending"]
 SLICES_PER_CALL_MAX = 256
 """One call stays near a millisecond; who wants more calls again."""
 
-BUCKET_COLUMNS = "id, name, account, owner, created, region, versioning, objects, bytes"
+BUCKET_COLUMNS = "id, name, account, owner, created, region, versioning, objects, bytes, copies, replication"
 
 
 class Released(NamedTuple):
@@ -63,11 +78,15 @@ class Released(NamedTuple):
 
 
 class ShortChunk(NamedTuple):
+    """A chunk that lacks copies, or has too many. `nodes`: all that may be read, also of nodes that are leaving. `place`: where
+    a listing goes on after it."""
+
     digest: Digest
     generation: Generation
     size: int
     nodes: tuple[NodeId, ...]
     wanted: int
+    place: tuple[int, bytes]
 
 
 class LiveChunk(NamedTuple):
@@ -142,7 +161,7 @@ def buckets(db: Database, account: str | None, prefix: str = "", after: str = ""
 
 def _bucket(row: tuple[Any, ...]) -> Bucket:
     return Bucket(id=row[0], name=row[1], account=row[2], owner=row[3], created_ms=row[4], region=row[5],
-                  versioning=row[6], object_count=row[7], byte_count=row[8])
+                  versioning=row[6], object_count=row[7], byte_count=row[8], copies=row[9], replication=row[10])
 
 
 # Versions
@@ -220,14 +239,14 @@ def opened_at_once(
     if row is None:
         return None, None, []
     bucket = _bucket(row)
-    if row[9] is None:
+    if row[11] is None:
         return None if bucket.versioning else (bucket, None, [])
-    version = _version(key, raw, row[9:21])
-    kind, size, etag, part_count, packed, crc = row[21:27]
+    version = _version(key, raw, row[11:23])
+    kind, size, etag, part_count, packed, crc = row[23:29]
     if kind is None or crc != content_seal(version.content, kind, size, etag, part_count, packed):
         raise damaged(f"content {version.content}")
     if kind == INLINE and len(packed) == SLICE_BYTES:      # the usual small object
-        return bucket, version, [located_slices.locate(unpack_slice(packed), row[27:33], node_names(row[33]))]
+        return bucket, version, [located_slices.locate(unpack_slice(packed), row[29:35], node_names(row[35]))]
     return None if size else (bucket, version, [])
 
 
@@ -364,14 +383,31 @@ def uploads(
 # Storage nodes and chunks
 
 def nodes(db: Database) -> list[NodeInfo]:
-    return [
-        NodeInfo(node=row[0], incarnation=row[1], address=row[2], zone=row[3], capacity_bytes=row[4], state=row[5])
-        for row in db.execute("SELECT id, incarnation, address, zone, capacity, state FROM node ORDER BY id").fetchall()
-    ]
+    return [node_info(row) for row in db.execute(f"SELECT {NODE_COLUMNS} FROM node ORDER BY id").fetchall()]
+
+
+def members(db: Database) -> list[Member]:
+    """The metadata members, as the last configuration that was applied says; none in a store that never was a cluster."""
+    return [Member(name=name, address=address, incarnation=incarnation, voter=bool(voter))
+            for name, address, incarnation, voter in
+            db.execute("SELECT name, address, incarnation, voter FROM member ORDER BY name").fetchall()]
+
+
+def join_tokens(db: Database) -> list[JoinToken]:
+    """In the order in which they were made."""
+    return [JoinToken(id=row[0], hash=row[1], created_ms=row[2], expires_ms=row[3], spent_by=row[4], spent_at_ms=row[5])
+            for row in db.execute("SELECT id, hash, created, expires, spent_by, spent_at FROM join_token"
+                                  " ORDER BY created, id").fetchall()]
+
+
+def defaults(db: Database) -> tuple[int, str] | None:
+    """The cluster's `copies` and `replication`; None while the log says nothing about them."""
+    found = dict(db.execute("SELECT k, v FROM meta WHERE k IN ('copies', 'replication')").fetchall())
+    return (found["copies"], found["replication"]) if found else None
 
 
 def chunk_states(
-    db: Database, node: NodeId, copies: list[tuple[Digest, Generation]] | tuple[tuple[Digest, Generation], ...]
+    db: Database, node: NodeId, copies: Sequence[tuple[Digest, Generation]]
 ) -> list[ChunkState]:
     """What a node is to do about copies that it stored before this read. In their order, one each:
 
@@ -382,6 +418,7 @@ def chunk_states(
     pending  a commit may still bring it: ask again later
     """
     names = node_names(db.execute("SELECT v FROM meta WHERE k = 'nodes'").fetchone())
+    uncounted = _uncounted(db)
     own = {number for number, name in names.items() if name == node}
     lows: dict[int, int | None] = {}
     answers: list[ChunkState] = []
@@ -397,8 +434,9 @@ def chunk_states(
                 if own.intersection(valid):
                     answers.append("listed")
                     continue
-                if len(valid) < row[2]:
-                    answers.append("short" if own else "pending")       # a node that isn't known can't announce yet
+                if sum(number not in uncounted for number in valid) < row[2]:
+                    # A node that isn't known can't announce yet, and one that is being taken out isn't to.
+                    answers.append("short" if own - uncounted else "pending")
                     continue
         if session not in lows:
             low = db.execute("SELECT low FROM session WHERE id = ?", (session,)).fetchone()
@@ -429,10 +467,11 @@ def located(db: Database, digest: Digest) -> tuple[Generation, tuple[NodeId, ...
 
 
 def live_chunks(
-    db: Database, node: NodeId, digests: list[Digest] | tuple[Digest, ...]
+    db: Database, node: NodeId, digests: Sequence[Digest]
 ) -> list[LiveChunk | None]:
     """What is live under these digests, one answer each in their order; None where nothing is."""
     names = node_names(db.execute("SELECT v FROM meta WHERE k = 'nodes'").fetchone())
+    uncounted = _uncounted(db)
     answers: list[LiveChunk | None] = []
     for digest in digests:
         row = db.execute(
@@ -446,7 +485,8 @@ def live_chunks(
             raise damaged(f"chunk {digest.hex()}")
         valid = [number for number in decode_locations(locations) if number in names]
         listed = any(names[number] == node for number in valid)
-        answers.append(LiveChunk(Generation(session, sequence), size, listed, len(valid) < wanted))
+        lacking = sum(number not in uncounted for number in valid) < wanted
+        answers.append(LiveChunk(Generation(session, sequence), size, listed, lacking))
     return answers
 
 
@@ -492,19 +532,47 @@ def released(db: Database, node: NodeId, after: int = 0, limit: int = 300) -> Re
     return Released(tuple(copies), after)
 
 
-def under_replicated(db: Database, limit: int = 1000, after: bytes = b"") -> list[ShortChunk]:
-    """Live chunks with fewer valid locations than wanted, in order of digest: the queue of replication and repair."""
+def _uncounted(db: Database) -> frozenset[int]:
+    """Numbers of nodes that are leaving or lost."""
+    return frozenset(number for (number,) in db.execute(UNCOUNTED).fetchall())
+
+
+def under_replicated(db: Database, limit: int = 1000, after: tuple[int, bytes] = (0, b"")) -> list[ShortChunk]:
+    """Live chunks of which fewer copies count than are wanted: the queue of replication and repair. Those with the fewest
+    left come first; go on with `place` of the last one."""
+    return _unequal(db, "short > 0 AND (short, digest) > (?, ?)", after, limit)
+
+
+def over_replicated(db: Database, limit: int = 1000, after: tuple[int, bytes] = (-1 << 31, b"")) -> list[ShortChunk]:
+    """Those of which there are more copies than are wanted, so that somebody may give one back."""
+    return _unequal(db, "short < 0 AND (short, digest) > (?, ?)", after, limit)
+
+
+def _unequal(db: Database, where: str, after: tuple[int, bytes], limit: int) -> list[ShortChunk]:
     names = node_names(db.execute("SELECT v FROM meta WHERE k = 'nodes'").fetchone())
     rows = db.execute(
-        "SELECT digest, session, sequence, size, locations, wanted FROM chunk WHERE short = 1 AND digest > ?"
-        " ORDER BY digest LIMIT ?",
-        (after, limit),
-    ).fetchall()
+        f"SELECT digest, session, sequence, size, locations, wanted, short FROM chunk WHERE short <> 0 AND {where}"
+        " ORDER BY short, digest LIMIT ?", (*after, limit)).fetchall()
     return [
         ShortChunk(row[0], Generation(row[1], row[2]), row[3],
-                   tuple(names[number] for number in decode_locations(row[4]) if number in names), row[5])
+                   tuple(names[number] for number in decode_locations(row[4]) if number in names), row[5], (row[6], row[0]))
         for row in rows
     ]
+
+
+class Unequal(NamedTuple):
+    """How many chunks lack copies, by how many are left that count, and their bytes; how many have too many. Counted up to a limit each."""
+
+    short: dict[int, int]
+    short_bytes: int
+    over: int
+
+
+def unequal(db: Database, limit: int = 100_000) -> Unequal:
+    rows = db.execute("SELECT short - 1, count(*), sum(size) FROM (SELECT short, size FROM chunk WHERE short <> 0 AND short > 0"
+                      " LIMIT ?) GROUP BY short", (limit,)).fetchall()
+    over = db.execute("SELECT count(*) FROM (SELECT 1 FROM chunk WHERE short <> 0 AND short < 0 LIMIT ?)", (limit,)).fetchone()[0]
+    return Unequal({left: count for left, count, _ in rows}, sum(row[2] for row in rows), over)
 
 
 _PLACE = "SELECT digest, session, sequence, size, locations, wanted FROM chunk"
@@ -543,6 +611,6 @@ def usage(db: Database, short_limit: int = 10_000) -> Usage:
     totals = db.execute("SELECT count(*), coalesce(sum(objects), 0), coalesce(sum(bytes), 0) FROM bucket").fetchone()
     queued = db.execute("SELECT count(*) FROM (SELECT 1 FROM queue LIMIT 100000)").fetchone()[0]
     short = db.execute(
-        "SELECT count(*) FROM (SELECT 1 FROM chunk WHERE short = 1 LIMIT ?)", (short_limit,)
+        "SELECT count(*) FROM (SELECT 1 FROM chunk WHERE short <> 0 AND short > 0 LIMIT ?)", (short_limit,)
     ).fetchone()[0]
     return Usage(totals[0], totals[1], totals[2], queued, short)

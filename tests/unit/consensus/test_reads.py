@@ -2,12 +2,14 @@
 
 import sqlite3
 from pathlib import Path
+from typing import get_type_hints
 
+import msgspec
 import pytest
 
 from consensus import queries
 from consensus.core.errors import Unavailable
-from consensus.reads import Reader
+from consensus.reads import Reader, query_named
 from tests.unit.consensus.metadata import Cluster
 
 
@@ -55,3 +57,15 @@ def test_a_file_of_another_generation_is_not_read_by_a_query_alone(cluster: Clus
         with pytest.raises(Unavailable, match="generation"):
             reader.run(generation + 1, queries.bucket, "bucket")
     reader.close()
+
+
+def test_every_query_can_be_asked_from_elsewhere() -> None:
+    """Its arguments and its value travel: a host without a member has its queries run by another."""
+    for name in vars(queries):
+        try:
+            function = query_named(queries, name)
+        except LookupError:
+            continue
+        for kind in get_type_hints(function).values():
+            if kind is not sqlite3.Connection:
+                msgspec.msgpack.Decoder(kind)
