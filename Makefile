@@ -9,7 +9,7 @@ ROUNDS ?= 100
 OPS    ?= 100000
 CHUNKS ?= 1000
 
-.PHONY: run dev test unit check format docs clients bench crash million torture torture-model torture-damage torture-power torture-syncs torture-controls faults walks clean help
+.PHONY: run dev test unit check format docs clients bench crash million torture torture-model torture-damage torture-power torture-syncs torture-controls faults walks sim clean help
 
 help:                       ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -85,6 +85,10 @@ faults: $(VENV)/.test       ## disks that fill up or turn read-only under load (
 
 torture-controls: $(VENV)/.test  ## products that break a rule on purpose, each to be caught: SEED=1
 	$(BIN)/python -m tests.torture controls $(if $(SEED),--seed $(SEED))
+
+sim: SECONDS = 60
+sim: $(VENV)/.test          ## three machines in simulated time: make sim SEED=7, or SEEDS=1000 FIRST=1, SECONDS=60
+	$(BIN)/python -m tests.sim --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FIRST),--first $(FIRST))
 
 clean:                      ## remove what was installed and cached, never data
 	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist build

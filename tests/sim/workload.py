@@ -1,0 +1,272 @@
+"""Clients of the gateways: a few keys that many want, every kind of operation, and the history of what each was told
+(tests/linear has the values and the checker).
+
+A client belongs to a gateway's process and dies with it; what it had asked for then has an unknown outcome. An operation
+is what the gateway's own code does for a request, without HTTP: bytes to the nodes, then one commit.
+"""
+
+import asyncio
+import hashlib
+import math
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from consensus.core.commands import (
+    Condition,
+    CreateBucket,
+    DeleteVersion,
+    NewChunk,
+    NewContent,
+    PutVersion,
+    SetVersioning,
+)
+from consensus.core.errors import ClusterError, Corrupt, UnknownOutcome
+from consensus.core.ids import BucketId, VersionId, digest
+from consensus.core.model import Attributes, Slice
+from consensus.core.results import (
+    BucketCreated,
+    BucketExists,
+    Committed,
+    ConditionFailed,
+    Deleted,
+    NoKey,
+)
+from tests.linear.history import Kind, Op, Outcome
+from tests.sim.machines import Gateway
+from tests.sim.world import World
+
+PLAIN, VERSIONED = "plain", "versioned"
+ANSWER_S_MAX = 40.0
+"""A request that takes longer has lost its way: everything inside has shorter limits."""
+
+
+class Refusal(NamedTuple):
+    """Not done, and said so: it is in no history."""
+
+    why: str
+
+
+class Workload:
+    """All clients of a simulation."""
+
+    def __init__(self, world: World, *, keys: int = 6, pause_s: float = 0.15, clients: int = 2) -> None:
+        self._world, self._chance = world, world.chance("workload")
+        self._pause_s, self._clients = pause_s, clients
+        self.keys = [f"g{number % 2}/k{number}" for number in range(keys)]
+        self._history: dict[int, Op] = {}
+        self.bodies: dict[str, bytes] = {}
+        """By ETag."""
+        self.versions: dict[str, str] = {}
+        """Outcome of each put into the versioned bucket, by ETag."""
+        self._number = 0
+        self._buckets: dict[str, BucketId] = {}
+        self.running = True
+
+    @property
+    def history(self) -> list[Op]:
+        return [self._history[number] for number in sorted(self._history)]
+
+    # Clients
+
+    def begin(self, gateway: Gateway) -> None:
+        """A gateway has started: its clients begin."""
+        for number in range(self._clients):
+            gateway.process.spawn(self._client(gateway, int(gateway.machine.name[1:]) * 10 + number))
+
+    async def _client(self, gateway: Gateway, name: int) -> None:
+        while self.running:
+            await asyncio.sleep(self._pause_s * (0.2 + 1.6 * self._chance.random()))
+            if self.running and await self._bucket(gateway, PLAIN) is not None:
+                await self._one(gateway, name)
+
+    async def _bucket(self, gateway: Gateway, name: str) -> BucketId | None:
+        if name in self._buckets:
+            return self._buckets[name]
+        try:
+            result = await gateway.metadata.commit(CreateBucket(name=name, account="a", owner="o"))
+            found = await gateway.metadata.bucket(name)
+            if isinstance(result, BucketCreated | BucketExists) and found is not None:
+                if name == VERSIONED:
+                    await gateway.metadata.commit(SetVersioning(bucket=found.id, status="Enabled"))
+                    found = await gateway.metadata.bucket(name)
+                    if found is None or found.versioning != "Enabled":
+                        return None
+                return self._buckets.setdefault(name, found.id)
+        except ClusterError:
+            pass
+        return None
+
+    async def _one(self, gateway: Gateway, name: int) -> None:
+        chance = self._chance
+        key = chance.choice(self.keys)
+        kind = chance.choices((Kind.PUT, Kind.CREATE, Kind.SWAP, Kind.DELETE, Kind.GET, Kind.HEAD, Kind.LIST),
+                              (25, 10, 10, 12, 28, 10, 5))[0]
+        if kind is Kind.LIST:
+            key = key.partition("/")[0]
+        if kind is Kind.PUT and chance.random() < 0.25:
+            await self._put_version(gateway, key)
+            return
+        expected = None
+        if kind is Kind.SWAP:
+            expected = next((op.seen or op.value for op in reversed(self.history[-60:])
+                             if op.key == key and (op.seen or op.value)), None)
+            if expected is None:
+                kind = Kind.PUT
+        etag = self._body() if kind in (Kind.PUT, Kind.CREATE, Kind.SWAP) else None
+        await self.do(gateway, name, kind, key, etag, expected)
+
+    def _body(self) -> str:
+        """A new ETag. One body in six is the same as others, so that copies are shared and collected."""
+        self._number += 1
+        chance = self._chance
+        if chance.random() < 0.16:
+            body = b"shared %d" % chance.randrange(3)
+        else:
+            body = b"%d " % self._number * chance.randint(1, 40)
+        etag = hashlib.md5(b"%d" % self._number, usedforsecurity=False).hexdigest()[:12]
+        self.bodies[etag] = body
+        return etag
+
+    # Operations
+
+    async def do(self, gateway: Gateway, client: int, kind: Kind, key: str, etag: str | None = None,
+                 expected: str | None = None) -> Op | None:
+        """Carry it out and note what was said. None if it was refused without effect."""
+        loop = asyncio.get_running_loop()
+        number = len(self._history) + self._world.counts.get("refused", 0)
+        op = Op(client=client, gateway=int(gateway.machine.name[1:]), kind=kind, key=key, outcome=Outcome.UNKNOWN,
+                begin=loop.time(), end=math.inf, value=etag, expected=expected)
+        writes = kind in (Kind.PUT, Kind.CREATE, Kind.SWAP, Kind.DELETE)
+        if writes:
+            self._history[number] = op                  # it stays so if the gateway dies
+        else:
+            self._world.counts["refused"] = self._world.counts.get("refused", 0) + 1
+        told: dict[str, Any]
+        try:
+            told = await self._ask(gateway, op)
+        except UnknownOutcome:
+            told = {"outcome": Outcome.UNKNOWN}
+        except ClusterError as error:
+            told = {"refused": Refusal(f"{type(error).__name__}: {error}")}
+            if isinstance(error, Corrupt):
+                self._world.note(f"client {client}: {kind} {key}: {error!r}")
+        end = loop.time()
+        if end - op.begin > ANSWER_S_MAX:
+            self._world.violation(f"a request took {end - op.begin:.0f} s: {op}")
+        if "refused" in told:
+            self._world.count(f"{kind} refused")
+            if writes:
+                del self._history[number]
+                self._world.counts["refused"] = self._world.counts.get("refused", 0) + 1
+            return None
+        self._world.count(str(kind))
+        if told["outcome"] is not Outcome.UNKNOWN:
+            told["end"] = end
+        self._world.trace(f"{client} {kind} {key} {told['outcome']} {told.get('seen')}")
+        done = self._history[number] = replace(op, **told)
+        return done
+
+    async def _ask(self, gateway: Gateway, op: Op) -> dict[str, Any]:
+        bucket = self._buckets[PLAIN]
+        metadata = gateway.metadata
+        if op.kind is Kind.HEAD:
+            version = await metadata.current(bucket, op.key)
+            return {"outcome": Outcome.OK, "seen": None if version is None or version.delete_marker else version.etag}
+        if op.kind is Kind.LIST:
+            page = await metadata.list_objects(bucket, op.key + "/", "", "", 1000)
+            return {"outcome": Outcome.OK, "listed": tuple((found.key, found.etag) for found in page.objects)}
+        if op.kind is Kind.GET:
+            return {"outcome": Outcome.OK, "seen": await self._get(gateway, PLAIN, op.key)}
+        if op.kind is Kind.DELETE:
+            result = await metadata.commit(DeleteVersion(bucket=bucket, key=op.key))
+            assert isinstance(result, Deleted), result
+            return {"outcome": Outcome.OK}
+        assert op.value is not None
+        condition = Condition(if_none_match="*" if op.kind is Kind.CREATE else None,
+                              if_match=op.expected if op.kind is Kind.SWAP else None)
+        result = await self._put(gateway, bucket, op.key, op.value, condition)
+        if isinstance(result, Committed):
+            return {"outcome": Outcome.OK}
+        if isinstance(result, ConditionFailed):
+            return {"outcome": Outcome.UNMET}
+        if isinstance(result, NoKey):
+            return {"outcome": Outcome.MISSING}
+        return {"refused": Refusal(repr(result))}
+
+    async def _put(self, gateway: Gateway, bucket: BucketId, key: str, etag: str, condition: Condition,
+                   version_id: str = "") -> Any:
+        body = self.bodies[etag]
+        name = digest(body)
+        metadata = gateway.metadata
+        ticket = await metadata.reserve()
+        try:
+            holders = await gateway.replicas.write(body, name, ticket)
+        except BaseException:
+            metadata.release(ticket)
+            raise
+        content = NewContent(size=len(body), etag=etag, slices=(Slice(name, 0, len(body)),),
+                             chunks=(NewChunk(digest=name, size=len(body), holders=holders),))
+        return await metadata.commit(PutVersion(
+            bucket=bucket, key=key, version_id=VersionId(version_id), attributes=Attributes(), owner="o", content=content,
+            condition=condition), ticket)
+
+    async def _get(self, gateway: Gateway, bucket_name: str, key: str) -> str | None:
+        bucket, version, slices = await gateway.metadata.opened(bucket_name, key)
+        if version is None or version.delete_marker:
+            return None
+        assert bucket is not None
+        data = b""
+        for part in slices:
+            async for piece in gateway.replicas.read(part):
+                data += piece
+        if data != self.bodies.get(version.etag):
+            self._world.violation(f"promise 2: wrong bytes of {key} {version.etag}: {data[:40]!r}")
+        return version.etag
+
+    async def _put_version(self, gateway: Gateway, key: str) -> None:
+        """Into the versioned bucket: each that is acknowledged must be there at the end, once."""
+        bucket = await self._bucket(gateway, VERSIONED)
+        if bucket is None:
+            return
+        etag = self._body()
+        self.versions[etag] = "unknown"
+        try:
+            result = await self._put(gateway, bucket, key, etag, Condition(), f"v{etag}")
+            self.versions[etag] = "done" if isinstance(result, Committed) else "refused"
+        except UnknownOutcome:
+            pass
+        except ClusterError:
+            self.versions[etag] = "refused"
+        self._world.trace(f"version {etag} {self.versions[etag]}")
+
+    # At the end
+
+    async def read_all(self, gateway: Gateway) -> None:
+        """Every key once more, as part of the history."""
+        if await self._bucket(gateway, PLAIN) is None:
+            self._world.violation("no bucket can be used at the end")
+            return
+        for key in self.keys:
+            if await self.do(gateway, 99, Kind.GET, key) is None:
+                self._world.violation(f"promise 1: {key} cannot be read at the end through {gateway.machine.name}")
+
+    async def check_versions(self, gateway: Gateway) -> None:
+        bucket = self._buckets.get(VERSIONED)
+        if bucket is None:
+            return
+        found: list[str] = []
+        marker, version_marker = "", None
+        while True:
+            page = await gateway.metadata.list_versions(bucket, "", "", marker, version_marker, 1000)
+            found += [entry.etag for entry in page.objects]
+            if page.next_after is None:
+                break
+            marker, version_marker = page.next_after, page.next_version
+        for etag, outcome in self.versions.items():
+            times = found.count(etag)
+            if outcome == "done" and times == 0:
+                self._world.violation(f"promise 1: an acknowledged version is lost: {etag}")
+            if outcome == "refused" and times:
+                self._world.violation(f"promise 6: a version that was refused is there: {etag}")
+            if times > 1:
+                self._world.violation(f"promise 5: a command took effect {times} times: {etag}")
