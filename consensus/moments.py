@@ -33,10 +33,10 @@ MOMENT_S = 1.0
 class Moment:
     """What one request knows: an index, and when it was asked for (the loop's time)."""
 
-    __slots__ = ("asked", "index")
+    __slots__ = ("asked", "index", "over")
 
     def __init__(self) -> None:
-        self.index, self.asked = 0, -MOMENT_S
+        self.index, self.asked, self.over = 0, -MOMENT_S, False
 
     def end(self) -> None:
         """The next read is to see what is so now."""
@@ -49,11 +49,15 @@ _NOTHING: AbstractContextManager[None] = nullcontext()
 
 @contextmanager
 def _one_moment() -> Iterator[None]:
-    token = _moment.set(Moment())
+    moment = Moment()
+    _moment.set(moment)
     try:
         yield
     finally:
-        _moment.reset(token)
+        # No token is kept: a request's first step runs in its connection's context, the rest in a task's copy of it. What
+        # was set in the first stays there, and counts for nobody any more.
+        moment.over = True
+        _moment.set(None)
 
 
 class Moments:
@@ -82,6 +86,8 @@ class Moments:
         moment = _moment.get()
         loop = asyncio.get_running_loop()
         asked = loop.time()
+        if moment is not None and moment.over:
+            moment = None
         if moment is not None and asked - moment.asked < MOMENT_S:
             return moment.index
         future: asyncio.Future[int] = loop.create_future()

@@ -80,7 +80,8 @@ class Dispatcher:
                     raise _no_such_operation(who.principal)
                 name = operation.name
                 context = self._services.context(operation, who.principal, who.payload)
-                reply = await self._handlers[name](context, request)
+                with self._services.metadata.one_moment():
+                    reply = await self._handlers[name](context, request)
                 status = reply.status
                 content = reply.body
                 if for_origin:

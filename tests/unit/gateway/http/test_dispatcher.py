@@ -1,6 +1,7 @@
 """S3's steps in order, and each kind of fault as the answer that S3 has for it; on our connections and on uvicorn's."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -59,12 +60,17 @@ class Handlers:
         return "" if self.ready else "storage node n1 is full"
 
 
+class NoMetadata:
+    def one_moment(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+
 def application(made: list[Handlers], **options: Any) -> Callable[[Small], object]:
     def make(small: Small) -> object:
         handlers = Handlers(small)
         made.append(handlers)
         services = Services(
-            metadata=None, replicas=None, clock=SystemClock(), settings=Settings(),  # type: ignore[arg-type]
+            metadata=NoMetadata(), replicas=None, clock=SystemClock(), settings=Settings(),  # type: ignore[arg-type]
             identities=IdentityStore([IDENTITY]))
         return build(services, handlers.table(), auth=AuthSettings(), ready=handlers.is_ready, **options)
 
