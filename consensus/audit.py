@@ -21,11 +21,13 @@ from consensus.rows import (
     PARTS,
     PIECES,
     SLICE_BYTES,
+    UNCOUNTED,
     chunk_seal,
     content_seal,
     decode_locations,
     part_seal,
     piece_seal,
+    shortness,
     unpack_slices,
     version_seal,
 )
@@ -160,6 +162,7 @@ def _settings(db: Database) -> Iterator[str]:
 def _chunks(db: Database) -> Iterator[str]:
     tally.slices(db)
     names = {row[0] for row in db.execute("SELECT number FROM node")}
+    uncounted = {row[0] for row in db.execute(UNCOUNTED)}
     reviewing = db.execute("SELECT 1 FROM queue WHERE kind = ?", (queue.REVIEW,)).fetchone()
     for digest, session, sequence, size, refs, wanted, short, locations, crc, counted, reached in tally.gently(db.execute(
         "SELECT c.digest, session, sequence, c.size, refs, wanted, short, locations, crc, coalesce(k.n, 0),"
@@ -174,7 +177,7 @@ def _chunks(db: Database) -> Iterator[str]:
         if size < reached:
             yield f"chunk {name}: a slice goes beyond its {size} bytes"
         valid = [number for number in decode_locations(locations) if number in names]
-        if len(valid) != len(set(valid)) or (not reviewing and bool(short) != (len(valid) < wanted)):
+        if len(valid) != len(set(valid)) or (not reviewing and short != shortness(valid, names, uncounted, wanted)):
             yield f"chunk {name}: locations {valid}, wanted {wanted}, short {short}"
     for (digest,) in db.execute("SELECT digest FROM temp.sliced WHERE digest NOT IN (SELECT digest FROM chunk)"):
         yield f"chunk {digest.hex()[:12]} is referred to, but not there"

@@ -461,8 +461,19 @@ class MetadataClient:
     async def lineage(self) -> tuple[int, str]:
         return await self.read(queries.lineage)
 
-    async def under_replicated(self, limit: int = 1000, after: bytes = b"") -> list[queries.ShortChunk]:
+    async def under_replicated(self, limit: int = 1000, after: tuple[int, bytes] = (0, b"")) -> list[queries.ShortChunk]:
         return await self.read(queries.under_replicated, limit, after)
+
+    async def over_replicated(
+        self, limit: int = 1000, after: tuple[int, bytes] = (-1 << 31, b"")
+    ) -> list[queries.ShortChunk]:
+        return await self.read(queries.over_replicated, limit, after)
+
+    async def chunk_places(self, after: bytes = b"", limit: int = 1000) -> list[queries.ChunkPlace]:
+        return await self.read(queries.chunk_places, after, limit)
+
+    async def unequal(self) -> queries.Unequal:
+        return await self.read(queries.unequal)
 
     async def usage(self) -> queries.Usage:
         return await self.read(queries.usage)

@@ -18,7 +18,7 @@ from consensus.apply import queue
 from consensus.backup import Descriptor
 from consensus.core.errors import Refused
 from consensus.core.ids import Digest, Generation, NodeId
-from consensus.rows import chunk_seal, decode_locations, encode
+from consensus.rows import UNCOUNTED, chunk_seal, decode_locations, encode, shortness
 from consensus.tables import open_database
 
 PROBLEMS_MAX = 1000
@@ -138,6 +138,8 @@ class Fitting:
         """Give each chunk row the copies that there are. Answers how many rows there are, how many have another generation
         or other locations now (and any), and the digests that have no location."""
         numbers = {id: number for number, id in self._names.items()}
+        names = {**self._names, **self._absent}
+        uncounted = {number for (number,) in self._db.execute(UNCOUNTED)}
         here = groupby(merge(*[_with_number(node, numbers[node.node]) for node in self._nodes]), key=itemgetter(0))
         at = next(here, None)
         total = self._db.execute("SELECT count(*) FROM chunk").fetchone()[0]
@@ -154,10 +156,10 @@ class Fitting:
                     at = next(here, None)
                 copies = [copy[1:3] for copy in at[1] if copy[3] == size] if at is not None and at[0] == digest else []
                 generation, locations = self._choose(Generation(session, sequence), decode_locations(packed), copies)
-                lacking = len(locations) < wanted
+                lacking = shortness(locations, names, uncounted, wanted)
                 if not locations:
                     lost.add(digest)
-                if (*generation, encode(locations), lacking) != (session, sequence, packed, bool(short)):
+                if (*generation, encode(locations), lacking) != (session, sequence, packed, short):
                     raw = encode(locations)
                     changed.append((*generation, lacking, raw, chunk_seal(digest, *generation, size, raw), digest))
             self._db.executemany("UPDATE chunk SET session = ?, sequence = ?, short = ?, locations = ?, crc = ? WHERE digest = ?",

@@ -93,7 +93,7 @@ def gc_report(db: Database) -> GcReport:
     ).fetchall()}
     short, lost = db.execute(
         "SELECT count(*), coalesce(sum(lost), 0) FROM"
-        " (SELECT locations = x'90' AS lost FROM chunk WHERE short = 1 LIMIT ?)", (COUNTED_MAX,)
+        " (SELECT locations = x'90' AS lost FROM chunk WHERE short <> 0 AND short > 0 LIMIT ?)", (COUNTED_MAX,)
     ).fetchone()
     return GcReport(
         queued=tuple(Waiting(what, *rows[kind]) for kind, what in KINDS.items() if kind in rows),

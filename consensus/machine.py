@@ -25,6 +25,7 @@ from consensus.apply import (
     nodes,
     objects,
     sessions,
+    tokens,
 )
 from consensus.apply.sessions import Sessions
 from consensus.apply.state import Replication, State, count_fits
@@ -43,9 +44,16 @@ NOW_MS_MAX = 1 << 52
 _HANDLERS: dict[type, Callable[[State, Any], AnyResult]] = {
     commands.Announce: nodes.announce,
     commands.Withdraw: nodes.withdraw,
+    commands.SetNodeState: nodes.set_node_state,
+    commands.AskNode: nodes.ask_node,
+    commands.SetDefaults: buckets.set_defaults,
+    commands.CreateToken: tokens.create_token,
+    commands.SpendToken: tokens.spend_token,
+    commands.DeleteToken: tokens.delete_token,
     commands.CreateBucket: buckets.create_bucket,
     commands.DeleteBucket: buckets.delete_bucket,
     commands.SetVersioning: buckets.set_versioning,
+    commands.SetBucketCopies: buckets.set_copies,
     commands.SetBucketSetting: buckets.set_setting,
     commands.StageContent: contents.stage_content,
     commands.PutVersion: objects.put_version,
@@ -76,13 +84,14 @@ _OF_SESSIONS: dict[type, Callable[[State, Sessions, Any], AnyResult]] = {
     commands.OpenSession: sessions.open_session,
     commands.EndSession: sessions.end_session,
     commands.RegisterNode: nodes.register_node,
+    commands.RemoveNode: nodes.remove_node,
 }
 
 
 class Machine:
     """`applied` and `applied_term` are as in the file: they move with `commit`.
 
-    `copies` and `replication` must be the same on every member, since apply counts by them.
+    `copies` and `replication` hold until the log says others (SetDefaults): apply counts by them, so all members must agree.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ import sqlite3
 
 from consensus import tally
 from consensus.apply import queue
-from consensus.rows import decode_locations
+from consensus.rows import UNCOUNTED, decode_locations, shortness
 
 Database = sqlite3.Connection
 
@@ -62,7 +62,8 @@ def _contents(db: Database) -> list[str]:
 def _chunks(db: Database) -> list[str]:
     tally.slices(db)
     names = {row[0] for row in db.execute("SELECT number FROM node")}
-    changes: list[tuple[int, bool, bytes]] = []
+    uncounted = {row[0] for row in db.execute(UNCOUNTED)}
+    changes: list[tuple[int, int, bytes]] = []
     gone: list[tuple[bytes]] = []
     found = []
     for digest, refs, wanted, short, locations, right in db.execute(
@@ -70,13 +71,13 @@ def _chunks(db: Database) -> list[str]:
         " LEFT JOIN temp.sliced k ON k.digest = c.digest"
     ):
         name = digest.hex()[:16]
-        lacking = len({number for number in decode_locations(locations) if number in names}) < wanted
+        lacking = shortness(set(decode_locations(locations)), names, uncounted, wanted)
         if not right:
             gone.append((digest,))
             found.append(f"chunk {name} is referred to by nothing: its row is gone")
-        elif (refs, bool(short)) != (right, lacking):
+        elif (refs, short) != (right, lacking):
             changes.append((right, lacking, digest))
-            found.append(f"chunk {name}: {refs} references, now {right}; short {short}, now {int(lacking)}")
+            found.append(f"chunk {name}: {refs} references, now {right}; short {short}, now {lacking}")
     db.executemany("DELETE FROM chunk WHERE digest = ?", gone)
     db.executemany("UPDATE chunk SET refs = ?, short = ? WHERE digest = ?", changes)
     return found

@@ -561,7 +561,8 @@ def _unequal(db: Database, where: str, after: tuple[int, bytes], limit: int) -> 
 
 
 class Unequal(NamedTuple):
-    """How many chunks lack copies, by how many are left that count, and their bytes; how many have too many. Counted up to a limit each."""
+    """How many chunks lack copies, by how many are left that count, and their bytes; how many have too many. Counted up to a
+    limit each."""
 
     short: dict[int, int]
     short_bytes: int

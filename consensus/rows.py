@@ -5,13 +5,15 @@ raises Corrupt: damage is never shown as "not found", nor as somebody else's byt
 """
 
 import struct
+from collections.abc import Collection
+from typing import Any
 from zlib import crc32
 
 import msgspec
 
 from consensus.core.errors import Corrupt
 from consensus.core.ids import DIGEST_BYTES, Digest, NodeId
-from consensus.core.model import Attributes, Checksum, LockDefault, Slice
+from consensus.core.model import Attributes, Checksum, LockDefault, NodeInfo, Slice
 
 INLINE, PIECES, PARTS = 0, 1, 2
 """Kinds of content: slices in the content row; in pages of `piece`; by part, each a content of its own."""
@@ -83,6 +85,32 @@ def part_seal(owner: int, number: int, content: int, size: int, etag: str, check
 
 def chunk_seal(digest: bytes, session: int, sequence: int, size: int, locations: bytes) -> int:
     return crc32(locations, crc32(f"{session} {sequence} {size}".encode(), crc32(digest)))
+
+
+def shortness(locations: Collection[int], names: Collection[int], uncounted: Collection[int], wanted: int) -> int:
+    """What `chunk.short` says: 0 if as many locations count as are wanted, and there are no others. 1 + the copies that count
+    if they are fewer than wanted, so that the fewest come first; else less than 0, by how many copies there are too many,
+    those included that are there and don't count. `names`: numbers of present disks; `uncounted`: those of nodes that leave
+    or are lost."""
+    present = sum(number in names for number in locations)
+    counted = present if not uncounted else sum(number in names and number not in uncounted for number in locations)
+    return 1 + counted if counted < wanted else min(0, wanted - present)
+
+
+NODE_COLUMNS = "number, id, incarnation, address, zone, capacity, state, since, asked"
+
+
+def node_info(row: tuple[Any, ...]) -> NodeInfo:
+    """`row` is NODE_COLUMNS. What an admin has asked for shows while the node is there to do it; one that is lost is down,
+    and its copies don't count."""
+    _, id, incarnation, address, zone, capacity, state, since, asked = row
+    shown = "down" if state in ("down", "lost") else asked or state
+    return NodeInfo(node=id, incarnation=incarnation, address=address, zone=zone, capacity_bytes=capacity, state=shown,
+                    since_ms=since, asked=asked, counts=asked != "draining" and state != "lost")
+
+
+UNCOUNTED = "SELECT number FROM node WHERE asked = 'draining' OR state = 'lost'"
+"""Numbers of nodes whose copies don't count."""
 
 
 def damaged(what: str) -> Corrupt:

@@ -18,9 +18,10 @@ from typing import Any
 import peewee
 from peewee import SQL, BlobField, IntegerField, TextField
 
+from consensus.apply import queue
 from consensus.core.errors import Refused
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 PRAGMAS = {
     "journal_mode": "wal",
@@ -62,6 +63,8 @@ class Bucket(_Table):
     versioning = TextField()
     objects = IntegerField()
     bytes = IntegerField()
+    copies = IntegerField(null=True)
+    replication = TextField(null=True)
 
     class Meta:
         indexes = ((("account", "name"), False),)
@@ -101,7 +104,8 @@ class Result(_Table):
 
 
 class Node(_Table):
-    """`number` stands for (id, incarnation) and is never used twice: locations on a lost disk stop counting at once."""
+    """`number` stands for (id, incarnation) and is never used twice: locations on a lost disk stop counting at once.
+    `state` is what the node says of itself, or the leader of it; `asked` what an admin wants of it."""
 
     number = IntegerField(primary_key=True)
     id = TextField(unique=True)
@@ -110,6 +114,8 @@ class Node(_Table):
     zone = TextField()
     capacity = IntegerField()
     state = TextField()
+    since = IntegerField(constraints=[SQL("DEFAULT 0")])
+    asked = TextField(constraints=[SQL("DEFAULT ''")])
 
 
 class _Version(_Table):
@@ -161,6 +167,8 @@ class Content(_Table):
     parts = IntegerField()
     slices = BlobField(null=True)
     crc = IntegerField()
+    copies = IntegerField(constraints=[SQL("DEFAULT 0")])
+    mark = IntegerField(constraints=[SQL("DEFAULT 0")])
 
 
 class Staged(_Table):
@@ -261,7 +269,8 @@ class Part(_Table):
 
 
 class Chunk(_Table):
-    """The live generation of each digest that something refers to. `short`: fewer valid locations than wanted."""
+    """The live generation of each digest that something refers to. `short` is 0 if as many locations count as are wanted
+    (consensus.rows.shortness); `copies` and `mark`: see consensus.apply.copies."""
 
     digest = BlobField(primary_key=True)
     session = IntegerField()
@@ -272,6 +281,8 @@ class Chunk(_Table):
     short = IntegerField()
     locations = BlobField()
     crc = IntegerField()
+    copies = IntegerField(constraints=[SQL("DEFAULT 0")])
+    mark = IntegerField(constraints=[SQL("DEFAULT 0")])
 
     class Meta:
         without_rowid = True
@@ -365,13 +376,43 @@ class Held(_Table):
     died = IntegerField()
 
 
+class Member(_Table):
+    """The metadata members, as the last configuration that was applied says."""
+
+    name = TextField(primary_key=True)
+    address = TextField()
+    incarnation = BlobField()
+    voter = IntegerField()
+    ord = IntegerField()
+
+    class Meta:
+        without_rowid = True
+
+
+class JoinToken(_Table):
+    """What lets a machine in, once. `hash` is over its secret half, which nobody here knows."""
+
+    id = TextField(primary_key=True)
+    hash = BlobField()
+    created = IntegerField()
+    expires = IntegerField()
+    spent_by = TextField(null=True)
+    spent_at = IntegerField(null=True)
+
+    class Meta:
+        table_name = "join_token"
+        without_rowid = True
+
+
 TABLES = (
     Meta, Bucket, BucketSetting, Session, Result, Node, Object, History, Content, Staged, Piece, ContentPart, Upload,
     Completed, Part, Chunk, Queue, Lingering, Released, User, AccessKey, Backup, Held,
+    Member, JoinToken,
 )
 
-_PARTIAL = "CREATE INDEX IF NOT EXISTS chunk_short ON chunk (digest) WHERE short = 1"
-"""The durable queue of replication and repair: it holds the rows that lack copies, and only those."""
+_PARTIAL = "CREATE INDEX IF NOT EXISTS chunk_unequal ON chunk (short, digest) WHERE short <> 0"
+"""The durable queue of replication, repair and giving back: the rows that lack copies, fewest left first, and those that have
+more than are wanted; only those."""
 
 def _from_1(database: peewee.SqliteDatabase) -> None:
     """`_make_current` has made the tables that were missing. No row changes, so members need not do this together."""
@@ -379,7 +420,23 @@ def _from_1(database: peewee.SqliteDatabase) -> None:
     execute('ALTER TABLE queue ADD COLUMN "at" INTEGER NOT NULL DEFAULT 0')
 
 
-_MIGRATIONS: dict[int, Callable[[peewee.SqliteDatabase], None]] = {1: _from_1}
+def _from_2(database: peewee.SqliteDatabase) -> None:
+    """`copies` 0 stands for the cluster's setting. Only stores of one member have had schema 2, so the one row that comes, to
+    have `short` counted anew, makes no member differ from another."""
+    execute: Callable[..., Any] = database.execute_sql
+    execute("ALTER TABLE bucket ADD COLUMN copies INTEGER")
+    execute("ALTER TABLE bucket ADD COLUMN replication TEXT")
+    execute("ALTER TABLE node ADD COLUMN since INTEGER NOT NULL DEFAULT 0")
+    execute("ALTER TABLE node ADD COLUMN asked TEXT NOT NULL DEFAULT ''")
+    for table in ("content", "chunk"):
+        execute(f"ALTER TABLE {table} ADD COLUMN copies INTEGER NOT NULL DEFAULT 0")
+        execute(f"ALTER TABLE {table} ADD COLUMN mark INTEGER NOT NULL DEFAULT 0")
+    execute("DROP INDEX IF EXISTS chunk_short")
+    execute("DELETE FROM queue WHERE kind = ?", (queue.REVIEW,))
+    execute("INSERT INTO queue (kind, a, b, at) VALUES (?, 0, ?, 0)", (queue.REVIEW, b""))
+
+
+_MIGRATIONS: dict[int, Callable[[peewee.SqliteDatabase], None]] = {1: _from_1, 2: _from_2}
 """Schema version → the step to the next. One that changes rows must be taken by all members at the same log index: by a
 command, then."""
 

@@ -1,10 +1,18 @@
 """Buckets: made, removed when nothing is in them, and their versioning."""
 
-from consensus.apply import locks, queue
+from consensus.apply import copies, locks, queue
 from consensus.apply.state import BucketState, State, count_fits, texts_fit
-from consensus.core.commands import CreateBucket, DeleteBucket, SetBucketSetting, SetObjectLock, SetVersioning
+from consensus.core.commands import (
+    CreateBucket,
+    DeleteBucket,
+    SetBucketCopies,
+    SetBucketSetting,
+    SetDefaults,
+    SetObjectLock,
+    SetVersioning,
+)
 from consensus.core.ids import BucketId
-from consensus.core.model import LockDefault
+from consensus.core.model import COPIES_MAX, REPLICATIONS, LockDefault
 from consensus.core.results import (
     AnyResult,
     BucketCreated,
@@ -31,7 +39,7 @@ def find(state: State, id: BucketId) -> BucketState | None:
     bucket = state.buckets.get(id)
     if bucket is None and count_fits(id):
         row = state.execute(
-            "SELECT id, name, account, versioning, objects, bytes FROM bucket WHERE id = ?", (id,)
+            "SELECT id, name, account, versioning, objects, bytes, copies, replication FROM bucket WHERE id = ?", (id,)
         ).fetchone()
         if row is not None:
             bucket = state.buckets[id] = BucketState(*row)
@@ -45,15 +53,19 @@ def create_bucket(state: State, command: CreateBucket) -> AnyResult:
     versioning = command.versioning or ("Enabled" if command.object_lock else "")
     if versioning and (versioning not in STATUSES or (command.object_lock and versioning != "Enabled")):
         return Malformed(reason=f"versioning is one of {STATUSES}")
+    wrong = bad_copies(command.copies, command.replication)
+    if wrong:
+        return wrong
     owner = state.execute("SELECT account FROM bucket WHERE name = ?", (command.name,)).fetchone()
     if owner is not None:
         return BucketExists(account=owner[0])
     id = BucketId(state.position)
     state.touch()
     state.execute(
-        "INSERT INTO bucket (id, name, account, owner, created, region, versioning, objects, bytes)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0)",
-        (id, command.name, command.account, command.owner, state.now, command.region, versioning),
+        "INSERT INTO bucket (id, name, account, owner, created, region, versioning, objects, bytes, copies, replication)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?)",
+        (id, command.name, command.account, command.owner, state.now, command.region, versioning, command.copies,
+         command.replication),
     )
     if command.object_lock:
         locks.keep(state, id, LockDefault())
@@ -87,6 +99,47 @@ def set_versioning(state: State, command: SetVersioning) -> AnyResult:
     state.touch()
     state.execute("UPDATE bucket SET versioning = ? WHERE id = ?", (command.status, bucket.id))
     bucket.versioning = command.status
+    return Done()
+
+
+def bad_copies(wished: int | None, replication: str | None) -> Malformed | None:
+    if (wished is None or 1 <= wished <= COPIES_MAX) and (replication is None or replication in REPLICATIONS):
+        return None
+    return Malformed(reason=f"copies are 1 to {COPIES_MAX}, and replication is one of {', '.join(REPLICATIONS)}")
+
+
+def set_copies(state: State, command: SetBucketCopies) -> AnyResult:
+    bucket = find(state, command.bucket)
+    if bucket is None:
+        return NoBucket()
+    wrong = bad_copies(command.copies, command.replication)
+    if wrong:
+        return wrong
+    before = state.terms_of(bucket).copies
+    if (bucket.copies, bucket.replication) == (command.copies, command.replication):
+        return Done()
+    state.touch()
+    state.execute("UPDATE bucket SET copies = ?, replication = ? WHERE id = ?",
+                  (command.copies, command.replication, bucket.id))
+    bucket.copies, bucket.replication = command.copies, command.replication
+    if state.terms_of(bucket).copies < before:
+        copies.begin_count(state)
+    else:
+        copies.begin_raise(state, bucket.id)
+    return Done()
+
+
+def set_defaults(state: State, command: SetDefaults) -> AnyResult:
+    wrong = bad_copies(command.copies, command.replication)
+    if wrong:
+        return wrong
+    changed = command.copies != state.copies
+    state.set_meta("copies", command.copies)
+    state.set_meta("replication", command.replication)
+    state.copies, state.replication = command.copies, command.replication
+    state.count_nodes()
+    if changed:
+        copies.begin_count(state)
     return Done()
 
 

@@ -9,14 +9,17 @@ holds a copy announces or withdraws it afterwards.
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from consensus.apply.state import State
+from consensus.apply.state import State, Terms
 from consensus.core.commands import CHUNKS_PER_COMMAND_MAX, NewChunk
 from consensus.core.ids import DIGEST_BYTES, Digest, Generation, SessionId
 from consensus.core.model import Slice
-from consensus.core.results import ChunkMissing, Malformed, NotDurable
-from consensus.rows import U32_MAX, chunk_seal, damaged, decode_locations, encode
+from consensus.core.results import ChunkMissing, Malformed, NotDurable, TooFewCopies
+from consensus.rows import U32_MAX, chunk_seal, damaged, decode_locations, encode, shortness
 
-Refusal = Malformed | NotDurable | ChunkMissing
+Refusal = Malformed | NotDurable | ChunkMissing | TooFewCopies
+
+COPIES_BITS = 4
+"""COPIES_MAX fits."""
 
 
 class ChunkRow(NamedTuple):
@@ -26,38 +29,44 @@ class ChunkRow(NamedTuple):
     refs: int
     wanted: int
     locations: tuple[int, ...]
+    short: int
+    copies: int
+    mark: int
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """References to add, already checked. `rows`: the live row of each digest, `new`: what the command brings."""
+    """References to add, already checked. `rows`: the live row of each digest, `new`: what the command brings, `terms`: those
+    of the bucket."""
 
     counts: dict[Digest, int]
     rows: dict[Digest, ChunkRow]
     new: dict[Digest, tuple[int, tuple[int, ...]]]     # size, valid locations
     bytes: int
+    terms: Terms
 
 
 def load(state: State, digest: Digest) -> ChunkRow | None:
     row = state.execute(
-        "SELECT session, sequence, size, refs, wanted, locations, crc FROM chunk WHERE digest = ?", (digest,)
+        "SELECT session, sequence, size, refs, wanted, locations, crc, short, copies, mark FROM chunk WHERE digest = ?",
+        (digest,)
     ).fetchone()
     if row is None:
         return None
-    session, sequence, size, refs, wanted, locations, crc = row
+    session, sequence, size, refs, wanted, locations, crc, short, copies, mark = row
     if crc != chunk_seal(digest, session, sequence, size, locations):
         raise damaged(f"chunk {digest.hex()}")
-    return ChunkRow(digest, Generation(session, sequence), size, refs, wanted, decode_locations(locations))
+    return ChunkRow(digest, Generation(session, sequence), size, refs, wanted, decode_locations(locations), short, copies, mark)
 
 
-def plan(state: State, slices: tuple[Slice, ...], chunks: tuple[NewChunk, ...]) -> Plan | Refusal:
+def plan(state: State, slices: tuple[Slice, ...], chunks: tuple[NewChunk, ...], terms: Terms) -> Plan | Refusal:
     """Check that these slices may become references. Changes nothing."""
     if len(slices) > CHUNKS_PER_COMMAND_MAX or len(chunks) > len(slices):
         return Malformed(reason=f"at most {CHUNKS_PER_COMMAND_MAX} slices, and no chunk without a slice")
     if chunks and not state.session:
         return Malformed(reason="chunks come with a session's command: it is half of their generation")
     new: dict[Digest, tuple[int, tuple[int, ...]]] = {}
-    quorum = state.quorum
+    quorum = terms.quorum
     for chunk in chunks:
         if len(chunk.digest) != DIGEST_BYTES or not 0 < chunk.size <= U32_MAX or chunk.digest in new:
             return Malformed(reason="a new chunk has a 32-byte digest, 1 to 2**32-1 bytes, and is named once")
@@ -80,6 +89,8 @@ def plan(state: State, slices: tuple[Slice, ...], chunks: tuple[NewChunk, ...]) 
                 if brought is not None and brought[0] != row.size:
                     return Malformed(reason=f"chunk {digest.hex()} has {row.size} bytes, not {brought[0]}")
                 rows[digest] = row
+                if brought is None and is_too_few(state, row, terms):
+                    return TooFewCopies(wanted=terms.quorum)
             elif brought is None:
                 return ChunkMissing(digest=digest)
             counts[digest] = 1
@@ -89,15 +100,22 @@ def plan(state: State, slices: tuple[Slice, ...], chunks: tuple[NewChunk, ...]) 
         total += length
     if not new.keys() <= counts.keys():
         return Malformed(reason="a new chunk is referred to by a slice")
-    return Plan(counts, rows, new, total)
+    return Plan(counts, rows, new, total, terms)
+
+
+def is_too_few(state: State, row: ChunkRow, terms: Terms) -> bool:
+    """A reference that comes without bytes may raise how many copies are wanted, but what it acknowledges must be there."""
+    return terms.copies > (row.copies or state.copies) and state.valid(row.locations) < terms.quorum
 
 
 def _present(state: State, chunk: NewChunk) -> tuple[int, ...]:
-    """The numbers of the holders whose disk is the present one, each once."""
+    """The numbers of the holders whose disk is the present one, each once. One that is being taken out doesn't count: nothing
+    new is listed there, so that it comes to its end."""
     numbers: list[int] = []
     for node, incarnation in chunk.holders:
         known = state.nodes.get(node)
-        if known is not None and known[1].incarnation == incarnation and known[0] not in numbers:
+        if (known is not None and known[1].incarnation == incarnation and known[0] not in state.uncounted
+                and known[0] not in numbers):
             numbers.append(known[0])
     return tuple(numbers)
 
@@ -105,45 +123,76 @@ def _present(state: State, chunk: NewChunk) -> tuple[int, ...]:
 def link(state: State, plan: Plan) -> None:
     """Add the planned references."""
     generation = Generation(SessionId(state.session), state.sequence)
-    wanted = state.wanted
+    copies, mark = plan.terms.copies, mark_of(state, plan.terms.copies)
     for digest, count in plan.counts.items():
         state.touch()
         row, brought = plan.rows.get(digest), plan.new.get(digest)
         if row is None:
             assert brought is not None
-            _insert(state, digest, generation, brought[0], count, wanted, brought[1])
+            _insert(state, digest, generation, brought[0], count, plan.terms, mark, brought[1])
         elif brought is not None and len(brought[1]) > state.valid(row.locations):
             for number in row.locations:
                 state.hint(number, digest, row.generation)
-            _update(state, row._replace(generation=generation, refs=row.refs + count, wanted=max(wanted, row.wanted),
-                                        locations=brought[1]))
+            _update(state, raised(state, row._replace(generation=generation, refs=row.refs + count, locations=brought[1]),
+                                  copies, mark))
+        elif row.mark < mark or row.copies < copies:
+            _update(state, raised(state, row._replace(refs=row.refs + count), copies, mark))
         else:
             state.execute("UPDATE chunk SET refs = refs + ? WHERE digest = ?", (count, digest))
 
 
+def mark_of(state: State, copies: int) -> int:
+    """As a number that is greater for a later counting, and within one for more copies: see copies.py."""
+    return state.counting << COPIES_BITS | copies
+
+
+def raised(state: State, row: ChunkRow, copies: int, mark: int) -> ChunkRow:
+    """Somebody refers to it who wants so many copies."""
+    return row._replace(copies=max(row.copies or state.copies, copies), mark=max(row.mark, mark))
+
+
+def wish(state: State, digest: Digest, copies: int, mark: int) -> None:
+    """A content that refers to this chunk is to have so many copies."""
+    row = load(state, digest)
+    if row is None:
+        raise damaged(f"chunk {digest.hex()}: a content names it, and it has no row")
+    if row.mark < mark or row.copies < copies:
+        state.touch()
+        _update(state, raised(state, row, copies, mark))
+
+
 def _insert(
-    state: State, digest: Digest, generation: Generation, size: int, refs: int, wanted: int, numbers: tuple[int, ...]
+    state: State, digest: Digest, generation: Generation, size: int, refs: int, terms: Terms, mark: int,
+    numbers: tuple[int, ...],
 ) -> None:
     locations = encode(numbers)
     session, sequence = generation
+    wanted, counted = terms.wanted, len(numbers)      # all of them count: see _present
     state.execute(
-        "INSERT INTO chunk (digest, session, sequence, size, refs, wanted, short, locations, crc)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (digest, session, sequence, size, refs, wanted, len(numbers) < wanted, locations,
-         chunk_seal(digest, session, sequence, size, locations)),
+        "INSERT INTO chunk (digest, session, sequence, size, refs, wanted, short, locations, crc, copies, mark)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (digest, session, sequence, size, refs, wanted, 1 + counted if counted < wanted else wanted - counted, locations,
+         chunk_seal(digest, session, sequence, size, locations), terms.copies, mark),
     )
 
 
 def _update(state: State, row: ChunkRow) -> None:
-    """Write a row anew: its generation, references, wish or locations have changed."""
+    """Write a row anew: its generation, references, wish or locations have changed, or what counts."""
     locations = encode(row.locations)
     session, sequence = row.generation
+    wanted = state.wanted(row.copies)
     state.execute(
-        "UPDATE chunk SET session = ?, sequence = ?, refs = ?, wanted = ?, short = ?, locations = ?, crc = ?"
-        " WHERE digest = ?",
-        (session, sequence, row.refs, row.wanted, state.valid(row.locations) < row.wanted, locations,
-         chunk_seal(row.digest, session, sequence, row.size, locations), row.digest),
+        "UPDATE chunk SET session = ?, sequence = ?, refs = ?, wanted = ?, short = ?, locations = ?, crc = ?, copies = ?,"
+        " mark = ? WHERE digest = ?",
+        (session, sequence, row.refs, wanted, shortness(row.locations, state.names, state.uncounted, wanted), locations,
+         chunk_seal(row.digest, session, sequence, row.size, locations), row.copies, row.mark, row.digest),
     )
+
+
+def rewrite(state: State, row: ChunkRow) -> None:
+    """Its wish has changed."""
+    state.touch()
+    _update(state, row)
 
 
 def unlink(state: State, slices: list[Slice]) -> None:
@@ -165,7 +214,10 @@ def unlink(state: State, slices: list[Slice]) -> None:
 
 
 def announce(state: State, number: int, digest: Digest, generation: Generation) -> bool:
-    """The node holds this copy durably. Counts only if the generation is live and the node isn't listed yet."""
+    """The node holds this copy durably. Counts only if the generation is live and the node isn't listed yet, nor being taken
+    out."""
+    if number in state.uncounted:
+        return False
     row = load(state, digest)
     if row is None or row.generation != generation or number in row.locations:
         return False
@@ -183,7 +235,7 @@ def withdraw(state: State, number: int, digest: Digest, generation: Generation, 
     if row is None or row.generation != generation or number not in row.locations:
         return False
     left = tuple(known for known in row.locations if known in state.names and known != number)
-    if not lost and len(left) < max(row.wanted, state.wanted):
+    if not lost and state.valid(left) < state.wanted(row.copies):
         return False
     state.touch()
     _update(state, row._replace(locations=left))
@@ -191,8 +243,8 @@ def withdraw(state: State, number: int, digest: Digest, generation: Generation, 
 
 
 def review(state: State, after: bytes, limit: int) -> bytes | None:
-    """Look through chunk rows in order of digest, since nodes have come or gone: strip locations that count no more,
-    wish for as many copies as there are now nodes for. Answers where to go on, or None at the end."""
+    """Look through chunk rows in order of digest, since nodes have come or gone, or count no more: strip locations of disks
+    that aren't there, want as many copies as there are now nodes for. Answers where to go on, or None at the end."""
     digests = state.execute(
         "SELECT digest FROM chunk WHERE digest > ? ORDER BY digest LIMIT ?", (after, limit)
     ).fetchall()
@@ -200,7 +252,9 @@ def review(state: State, after: bytes, limit: int) -> bytes | None:
         row = load(state, digest)
         assert row is not None
         locations = tuple(number for number in row.locations if number in state.names)
-        if locations != row.locations or row.wanted != state.wanted:
+        wanted = state.wanted(row.copies)
+        lacking = shortness(locations, state.names, state.uncounted, wanted)
+        if locations != row.locations or (wanted, lacking) != (row.wanted, row.short):
             state.touch()
-            _update(state, row._replace(locations=locations, wanted=state.wanted))
+            _update(state, row._replace(locations=locations))
     return digests[-1][0] if len(digests) == limit else None

@@ -7,13 +7,13 @@ only contents refer to chunks.
 
 from dataclasses import dataclass
 
-from consensus.apply import backups, chunks, queue
+from consensus.apply import backups, buckets, chunks, copies, queue
 from consensus.apply.chunks import Plan, Refusal
-from consensus.apply.state import State, count_fits, texts_fit
+from consensus.apply.state import State, Terms, count_fits, texts_fit
 from consensus.core.commands import NewContent, StageContent
 from consensus.core.ids import ContentId
 from consensus.core.model import Checksum, Slice
-from consensus.core.results import AnyResult, Malformed, Staged
+from consensus.core.results import AnyResult, Malformed, NoBucket, Staged, TooFewCopies
 from consensus.rows import (
     INLINE,
     INLINE_SLICES_MAX,
@@ -50,8 +50,8 @@ class Prepared:
     staged_size: int
 
 
-def prepare(state: State, content: NewContent) -> Prepared | Refusal:
-    """Check a new content. Changes nothing."""
+def prepare(state: State, content: NewContent, terms: Terms) -> Prepared | Refusal:
+    """Check a new content in a bucket with these terms. Changes nothing."""
     if not count_fits(content.size) or not texts_fit(content.etag, *(content.checksum or ())):
         return Malformed(reason="a content has a size of at most 2**61 and a short ETag and checksum")
     staged_size = 0
@@ -60,7 +60,7 @@ def prepare(state: State, content: NewContent) -> Prepared | Refusal:
         if known is None:
             return Malformed(reason="that content is not this session's to take over")
         staged_size = known
-    plan = chunks.plan(state, content.slices, content.chunks)
+    plan = chunks.plan(state, content.slices, content.chunks, terms)
     if not isinstance(plan, Plan):
         return plan
     if staged_size + plan.bytes != content.size:
@@ -76,25 +76,28 @@ def store(state: State, new: Prepared) -> ContentId:
         if new.slices:
             add_piece(state, new.staged, new.staged_size, new.slices)
         finish(state, new.staged, PIECES, new.size, new.etag, checksum, 0)
+        copies.refer(state, new.staged, new.plan.terms)
         return new.staged
     content = ContentId(state.position)
     inline = len(new.slices) <= INLINE_SLICES_MAX
     if not inline:
         add_piece(state, content, 0, new.slices)
     insert(state, content, INLINE if inline else PIECES, 1, new.size, new.etag, checksum,
-           pack_slices(new.slices) if inline else None)
+           pack_slices(new.slices) if inline else None, copies=new.plan.terms.copies)
     return content
 
 
 def insert(
     state: State, content: ContentId, kind: int, refs: int, size: int, etag: str = "", checksum: bytes | None = None,
-    slices: bytes | None = None,
+    slices: bytes | None = None, *, copies: int, mark: int | None = None,
 ) -> None:
+    """`copies` and `mark`: what its chunks have been told (copies.py)."""
     state.touch()
     state.execute(
-        "INSERT INTO content (id, refs, kind, size, etag, checksum, parts, slices, crc)"
-        " VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?)",
-        (content, refs, kind, size, etag, checksum, slices, content_seal(content, kind, size, etag, 0, slices)),
+        "INSERT INTO content (id, refs, kind, size, etag, checksum, parts, slices, crc, copies, mark)"
+        " VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?)",
+        (content, refs, kind, size, etag, checksum, slices, content_seal(content, kind, size, etag, 0, slices), copies,
+         chunks.mark_of(state, copies) if mark is None else mark),
     )
 
 
@@ -125,11 +128,11 @@ def finish(
                   (size, etag, checksum, parts, content_seal(content, kind, size, etag, parts, None), content))
 
 
-def grow(state: State, content: ContentId, kind: int, size: int, parts: int = 0) -> None:
-    """A content under construction has got another page."""
+def grow(state: State, content: ContentId, kind: int, size: int, told: tuple[int, int], parts: int = 0) -> None:
+    """A content under construction has got another page, whose chunks have been told so much about copies."""
     state.touch()
-    state.execute("UPDATE content SET size = ?, parts = ?, crc = ? WHERE id = ?",
-                  (size, parts, content_seal(content, kind, size, "", parts, None), content))
+    state.execute("UPDATE content SET size = ?, parts = ?, crc = ?, copies = min(copies, ?), mark = min(mark, ?) WHERE id = ?",
+                  (size, parts, content_seal(content, kind, size, "", parts, None), told[0], told[1], content))
 
 
 def abandon(state: State, content: ContentId | None) -> None:
@@ -151,7 +154,13 @@ def stage_content(state: State, command: StageContent) -> AnyResult:
         start = known
     if not command.slices:
         return Malformed(reason="a page has at least one slice")
-    plan = chunks.plan(state, command.slices, command.chunks)
+    terms = state.default
+    if command.bucket is not None:
+        bucket = buckets.find(state, command.bucket)
+        if bucket is None:
+            return NoBucket()
+        terms = state.terms_of(bucket)
+    plan = chunks.plan(state, command.slices, command.chunks, terms)
     if not isinstance(plan, Plan):
         return plan
     if not count_fits(start + plan.bytes):
@@ -160,24 +169,34 @@ def stage_content(state: State, command: StageContent) -> AnyResult:
     content = command.into
     if content is None:
         content = ContentId(state.position)
-        insert(state, content, PIECES, 0, plan.bytes)
+        insert(state, content, PIECES, 0, plan.bytes, copies=terms.copies)
         state.touch()
         state.execute("INSERT INTO staged (content, session, upload, revision, last) VALUES (?, ?, 0, 0, 0)",
                       (content, state.session))
     else:
-        grow(state, content, PIECES, start + plan.bytes)
+        grow(state, content, PIECES, start + plan.bytes, (terms.copies, chunks.mark_of(state, terms.copies)))
     add_piece(state, content, start, command.slices)
     return Staged(content=content)
 
 
 # References
 
-def share(state: State, content: ContentId) -> bool:
-    """Add a reference to a live content. False if it is gone, dead or under construction."""
+def share(state: State, content: ContentId, terms: Terms) -> bool | TooFewCopies:
+    """Add a reference, of a bucket with these terms, to a live content. False if it is gone, dead or under construction."""
     if not count_fits(content):
         return False
+    row = state.execute("SELECT kind, slices, copies FROM content WHERE id = ? AND refs > 0", (content,)).fetchone()
+    if row is None:
+        return False
+    if terms.copies > (row[2] or state.copies):
+        # What its chunks have is not what this bucket promises. Of a long one they are not looked at one by one.
+        rows = [chunks.load(state, piece.digest) for piece in unpack_slices(row[1])] if row[0] == INLINE else [None]
+        if any(chunk is None or chunks.is_too_few(state, chunk, terms) for chunk in rows):
+            return TooFewCopies(wanted=terms.quorum)
     state.touch()
-    return state.execute("UPDATE content SET refs = refs + 1 WHERE id = ? AND refs > 0", (content,)).rowcount == 1
+    state.execute("UPDATE content SET refs = refs + 1 WHERE id = ?", (content,))
+    copies.refer(state, content, terms)
+    return True
 
 
 def release(state: State, content: int, room: int = DROPPED_AT_ONCE_MAX, *, of_version: bool = False) -> int:

@@ -5,7 +5,7 @@ One unit of the limit is one row looked at for its own sake (a slice's chunk, a 
 most three rows, so `UNITS_MAX` units stay within a command's row limit.
 """
 
-from consensus.apply import backups, chunks, contents, multipart, queue
+from consensus.apply import backups, chunks, contents, copies, multipart, queue
 from consensus.apply.state import State
 from consensus.core.commands import Drain
 from consensus.core.results import AnyResult, Drained
@@ -33,6 +33,8 @@ def drain(state: State, command: Drain) -> AnyResult:
             used, done = _review(state, id, b, left)
         elif kind == queue.HELD:
             used, done = _held(state, id, b, left)
+        elif kind in _COPIES:
+            used, done = _COPIES[kind](state, id, a, b, left)
         else:
             used, done = _WORK[kind](state, a, left)
         released += used
@@ -196,5 +198,7 @@ def _held(state: State, id: int, after: bytes, room: int) -> tuple[int, bool]:
         state.execute("UPDATE queue SET b = ? WHERE id = ?", (rest, id))
     return used, rest is None
 
+
+_COPIES = {queue.RAISE: copies.raise_bucket, queue.MARK: copies.mark_content, queue.COUNT: copies.count}
 
 _WORK = {queue.CONTENT: _content, queue.UPLOAD: _upload, queue.BUCKET: _bucket, queue.SESSION: _session}

@@ -8,7 +8,7 @@ revision than the deciding command does are refused, so that the decision needs 
 
 from typing import NamedTuple
 
-from consensus.apply import buckets, contents, queue
+from consensus.apply import buckets, contents, copies, queue
 from consensus.apply.contents import Prepared
 from consensus.apply.objects import (
     Body,
@@ -32,7 +32,7 @@ from consensus.core.commands import (
     StageParts,
 )
 from consensus.core.ids import ContentId
-from consensus.core.model import Attributes
+from consensus.core.model import COPIES_MAX, Attributes
 from consensus.core.results import (
     AnyResult,
     Committed,
@@ -47,6 +47,7 @@ from consensus.core.results import (
     Staged,
 )
 from consensus.rows import (
+    I63_MAX,
     PARTS,
     damaged,
     decode_attributes,
@@ -80,6 +81,9 @@ class Listing(NamedTuple):
     size: int
     parts: int
     last: int
+    copies: int
+    mark: int
+    """As of a content: what the chunks of the parts so far have been told (copies.py)."""
 
 
 def find_upload(state: State, bucket: int, key: bytes, upload_id: str) -> UploadRow | None:
@@ -133,7 +137,7 @@ def _put_part(state: State, command: PutPart) -> AnyResult:
         return NoUpload()
     if not 1 <= command.number <= PART_NUMBER_MAX:
         return Malformed(reason=f"a part number is 1 to {PART_NUMBER_MAX}")
-    new = contents.prepare(state, command.content)
+    new = contents.prepare(state, command.content, state.terms_of(bucket))
     if not isinstance(new, Prepared):
         return new
     content = contents.store(state, new)
@@ -210,7 +214,7 @@ def _stage_parts(state: State, command: StageParts) -> AnyResult:
         return Malformed(reason="a page has at least one part")
     listing = _add_parts(state, upload, listing, checked)
     assert listing.content is not None
-    contents.grow(state, listing.content, PARTS, listing.size, listing.parts)
+    contents.grow(state, listing.content, PARTS, listing.size, (listing.copies, listing.mark), listing.parts)
     state.touch()
     state.execute("UPDATE staged SET last = ? WHERE content = ?", (listing.last, listing.content))
     return Staged(content=listing.content)
@@ -219,11 +223,12 @@ def _stage_parts(state: State, command: StageParts) -> AnyResult:
 def _listing(state: State, upload: UploadRow, into: ContentId | None) -> Listing | PartChanged | Malformed:
     """The list so far, if it is this session's, of this upload, and no part has been replaced since it was begun."""
     if into is None:
-        return Listing(None, 0, 0, 0)
+        return Listing(None, 0, 0, 0, COPIES_MAX, I63_MAX)
     row = None
     if count_fits(into):
         row = state.execute(
-            "SELECT s.upload, s.revision, s.last, c.size, c.parts FROM staged s JOIN content c ON c.id = s.content"
+            "SELECT s.upload, s.revision, s.last, c.size, c.parts, c.copies, c.mark FROM staged s"
+            " JOIN content c ON c.id = s.content"
             " WHERE s.content = ? AND s.session = ? AND c.kind = ?",
             (into, state.session, PARTS),
         ).fetchone()
@@ -231,7 +236,7 @@ def _listing(state: State, upload: UploadRow, into: ContentId | None) -> Listing
         return Malformed(reason="that part list is not this session's")
     if row[:2] != (upload.order, upload.revision):
         return PartChanged(number=0)
-    return Listing(into, row[3], row[4], row[2])
+    return Listing(into, row[3], row[4], row[2], row[5], row[6])
 
 
 def _check_parts(
@@ -266,23 +271,26 @@ def _add_parts(
     content, size = listing.content, listing.size
     if content is None:
         content = ContentId(state.position)
-        contents.insert(state, content, PARTS, 0, 0)
+        contents.insert(state, content, PARTS, 0, 0, copies=listing.copies, mark=listing.mark)
         state.touch()
         state.execute("INSERT INTO staged (content, session, upload, revision, last) VALUES (?, ?, ?, ?, 0)",
                       (content, state.session, upload.order, upload.revision))
     state.touch(2 * len(rows))
     added = []
+    copies, mark = listing.copies, listing.mark
     for number, part_content, part_size, etag, modified, checksum in rows:
         added.append((content, number, size, part_content, part_size, etag, modified, checksum,
                       part_seal(content, number, part_content, part_size, etag, checksum)))
         size += part_size
+        told = state.execute("SELECT copies, mark FROM content WHERE id = ?", (part_content,)).fetchone()
+        copies, mark = min(copies, told[0]), min(mark, told[1])
     state.executemany("UPDATE content SET refs = refs + 1 WHERE id = ?", [(row[1],) for row in rows])
     state.executemany(
         "INSERT INTO content_part (content, number, start, part_content, size, etag, modified, checksum, crc)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         added,
     )
-    return Listing(content, size, listing.parts + len(rows), rows[-1][0] if rows else listing.last)
+    return Listing(content, size, listing.parts + len(rows), rows[-1][0] if rows else listing.last, copies, mark)
 
 
 def complete_upload(state: State, command: CompleteUpload) -> AnyResult:
@@ -322,7 +330,9 @@ def _complete(state: State, command: CompleteUpload) -> AnyResult:
     listing = _add_parts(state, upload, listing, rows)
     assert listing.content is not None
     checksum = command.checksum
+    contents.grow(state, listing.content, PARTS, size, (listing.copies, listing.mark), listing.parts)
     contents.finish(state, listing.content, PARTS, size, command.etag, encode_checksum(checksum), listing.parts)
+    copies.refer(state, listing.content, state.terms_of(bucket))
     body = Body(listing.content, size, command.etag, checksum, listing.parts)
     result = make_current(state, bucket, key, current, body, command.version_id, upload.attributes, upload.owner)
     remove_upload(state, bucket.id, key, command.upload_id, upload.order)

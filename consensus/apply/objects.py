@@ -9,9 +9,9 @@ from typing import NamedTuple
 import msgspec
 
 from consensus.apply import attributes as rows
-from consensus.apply import buckets, contents, locks
+from consensus.apply import buckets, contents, copies, locks
 from consensus.apply.contents import Prepared
-from consensus.apply.state import BucketState, State, bad_key, texts_fit
+from consensus.apply.state import BucketState, State, Terms, bad_key, texts_fit
 from consensus.core.commands import Condition, DeleteVersion, PutVersion
 from consensus.core.ids import NULL_VERSION, ContentId, VersionId
 from consensus.core.model import Attributes, Checksum
@@ -26,6 +26,7 @@ from consensus.core.results import (
     NoBucket,
     NoKey,
     NoObjectLock,
+    TooFewCopies,
 )
 from consensus.rows import decode_checksum, encode, encode_checksum, version_seal
 from consensus.tables import VERSION_COLUMNS
@@ -94,23 +95,28 @@ def _put(state: State, command: PutVersion) -> AnyResult:
     if refusal:
         return refusal
     if command.content is not None:
-        new = contents.prepare(state, command.content)
+        new = contents.prepare(state, command.content, state.terms_of(bucket))
         if not isinstance(new, Prepared):
             return new
         body = Body(contents.store(state, new), new.size, new.etag, new.checksum, 0)
     else:
         assert command.content_of is not None
-        shared = _share(state, command.content_of, command.checksum)
-        if shared is None:
-            return ContentMissing()
+        shared = _share(state, command.content_of, command.checksum, state.terms_of(bucket))
+        if not isinstance(shared, Body):
+            return shared
         body = shared
     return make_current(state, bucket, key, current, body, command.version_id, command.attributes, command.owner)
 
 
-def _share(state: State, content: ContentId, checksum: Checksum | None) -> Body | None:
+def _share(
+    state: State, content: ContentId, checksum: Checksum | None, terms: Terms
+) -> Body | ContentMissing | TooFewCopies:
     """A copy refers to the same content: it costs one row, whatever the size."""
-    if not contents.share(state, content):
-        return None
+    shared = contents.share(state, content, terms)
+    if isinstance(shared, TooFewCopies):
+        return shared
+    if not shared:
+        return ContentMissing()
     size, etag, own, parts = state.execute(
         "SELECT size, etag, checksum, parts FROM content WHERE id = ?", (content,)
     ).fetchone()
@@ -272,7 +278,7 @@ def _uncover(state: State, bucket: BucketState, key: bytes) -> None:
     if state.execute("SELECT 1 FROM object WHERE bucket = ? AND key = ?", at).fetchone():
         return
     row = state.execute(
-        "SELECT ord, marker FROM history WHERE bucket = ? AND key = ? ORDER BY ord DESC LIMIT 1", at
+        "SELECT ord, marker, content FROM history WHERE bucket = ? AND key = ? ORDER BY ord DESC LIMIT 1", at
     ).fetchone()
     if row is None or row[1]:
         return
@@ -283,3 +289,4 @@ def _uncover(state: State, bucket: BucketState, key: bytes) -> None:
         (*at, row[0]),
     )
     state.execute("DELETE FROM history WHERE bucket = ? AND key = ? AND ord = ?", (*at, row[0]))
+    copies.refer(state, row[2], state.terms_of(bucket))     # who looks through objects first and history then misses it

@@ -18,6 +18,15 @@ REVIEW = 5
 HELD = 6
 """b: the id (8 bytes) of the content after which held ones are still to be looked through, since backups have changed."""
 
+RAISE = 7
+"""a: a bucket that wants more copies now, b: the place in it from where on its versions are still to be told (copies.py)."""
+
+MARK = 8
+"""a: a content, b: how many copies its chunks are to have, and the place in it from where on they aren't told yet."""
+
+COUNT = 9
+"""a: number of the counting of how many copies are wanted of each chunk, b: where it is. There is at most one."""
+
 OWNED = (
     (UPLOAD, "part", "upload", "upload", "ord"),
     (BUCKET, "upload", "bucket", "bucket", "id"),

@@ -6,13 +6,14 @@ written at the latest by `flush`, in the transaction that also stores the applie
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+from consensus.core import placement
 from consensus.core.commands import ROWS_PER_COMMAND_MAX
 from consensus.core.ids import BucketId, Digest, Generation, NodeId
 from consensus.core.model import LockDefault, NodeInfo
 from consensus.core.results import Malformed
-from consensus.rows import I63_MAX, encode
+from consensus.rows import I63_MAX, NODE_COLUMNS, encode, node_info
 
 Replication = Literal["sync", "async", "all"]
 
@@ -30,14 +31,25 @@ BUCKETS_CACHED_MAX = 10_000
 """Counters in memory: about 3 MB."""
 
 
+class Terms(NamedTuple):
+    """How durable is durable. `copies`: wished for; `wanted`: that, as far as there are nodes; `quorum`: present copies
+    without which a commit is refused."""
+
+    copies: int
+    wanted: int
+    quorum: int
+
+
 class BucketState:
-    """A bucket as handlers need it. Its counters change by `State.count` only."""
+    """A bucket as handlers need it. Its counters change by `State.count` only. `copies` and `replication` None: as the
+    cluster's settings say."""
 
-    __slots__ = ("account", "bytes", "id", "lock", "name", "objects", "versioning")
+    __slots__ = ("account", "bytes", "copies", "id", "lock", "name", "objects", "replication", "versioning")
 
-    def __init__(self, id: BucketId, name: str, account: str, versioning: str, objects: int, bytes: int) -> None:
+    def __init__(self, id: BucketId, name: str, account: str, versioning: str, objects: int, bytes: int,
+                 copies: int | None, replication: str | None) -> None:
         self.id, self.name, self.account, self.versioning = id, name, account, versioning
-        self.objects, self.bytes = objects, bytes
+        self.objects, self.bytes, self.copies, self.replication = objects, bytes, copies, replication
         self.lock: LockDefault | None = None        # None: no object lock
 
 
@@ -45,27 +57,31 @@ class State:
     """One machine's. `now`, `position`, `session` and `sequence` are those of the command in hand."""
 
     __slots__ = (
-        "_dirty", "_hints", "buckets", "copies", "db", "execute", "executemany", "names", "nodes", "now", "pinned",
-        "position", "quorum", "replication", "sequence", "session", "session_node", "touched", "wanted",
+        "_dirty", "_hints", "_terms", "buckets", "copies", "counting", "db", "default", "execute",
+        "executemany", "names", "nodes", "now", "pinned", "position", "replication", "sequence", "session", "session_node",
+        "touched", "uncounted",
     )
 
-    def __init__(self, db: sqlite3.Connection, *, now: int, copies: int, replication: Replication) -> None:
+    def __init__(self, db: sqlite3.Connection, *, now: int, copies: int, replication: str) -> None:
+        """`copies` and `replication` hold until the log says others."""
         self.db, self.execute, self.executemany = db, db.execute, db.executemany
-        self.now, self.copies, self.replication = now, copies, replication
+        self.now = now
+        self.copies: int = self.get_meta("copies") or copies
+        self.replication: str = self.get_meta("replication") or replication
+        self.counting: int = self.get_meta("counting") or 0
+        """How many countings of the wanted copies have begun: see copies.py."""
         self.position = self.session = self.sequence = self.touched = 0
         self.pinned = 0             # contents up to this id are held when they die: see apply/backups.py
         self.session_node: NodeId | None = None
         self.buckets: dict[int, BucketState] = {}
         self._dirty: dict[int, BucketState] = {}
         self.nodes: dict[NodeId, tuple[int, NodeInfo]] = {}
-        self.names: dict[int, NodeId] = {}      # of the present incarnations: a location is valid if it is in here
+        self.names: dict[int, NodeId] = {}      # of the present incarnations: only these may be read
+        self.uncounted: frozenset[int] = frozenset()    # those of them that leave or are lost: their copies don't count
         self._hints: dict[int, list[bytes]] = {}
-        for number, id, incarnation, address, zone, capacity, status in db.execute(
-            "SELECT number, id, incarnation, address, zone, capacity, state FROM node"
-        ):
-            info = NodeInfo(node=id, incarnation=incarnation, address=address, zone=zone, capacity_bytes=capacity,
-                            state=status)
-            self.nodes[id], self.names[number] = (number, info), id
+        self._terms: dict[tuple[int | None, str | None], Terms] = {}
+        for row in db.execute(f"SELECT {NODE_COLUMNS} FROM node"):
+            self.nodes[row[1]], self.names[row[0]] = (row[0], node_info(row)), row[1]
         self.count_nodes()
 
     def begin(self, position: int, session: int, sequence: int, node: NodeId | None) -> None:
@@ -88,18 +104,32 @@ class State:
         self.touched += rows
 
     def count_nodes(self) -> None:
-        """The nodes have changed, and with them the numbers that decide how durable is durable.
+        """The nodes or the settings have changed, and with them what decides how durable is durable."""
+        self.uncounted = frozenset(number for number, info in self.nodes.values() if not info.counts)
+        self._terms.clear()
+        self.default = self.terms(None, None)
 
-        wanted   copies wanted of each chunk: min(copies, storage nodes in the map, up or not)
-        quorum   present copies without which a commit is refused
-        """
-        self.wanted = max(1, min(self.copies, len(self.nodes)))
-        self.quorum = {"sync": self.wanted // 2 + 1, "async": 1, "all": self.wanted}[self.replication]
+    def terms(self, copies: int | None, replication: str | None) -> Terms:
+        """Of a bucket with these settings."""
+        found = self._terms.get((copies, replication))
+        if found is None:
+            wished = copies or self.copies
+            wanted = max(1, placement.copies_wanted(wished, [info for _, info in self.nodes.values()]))
+            found = self._terms[copies, replication] = Terms(
+                wished, wanted, placement.write_quorum(replication or self.replication, wanted))
+        return found
+
+    def terms_of(self, bucket: BucketState) -> Terms:
+        return self.terms(bucket.copies, bucket.replication)
+
+    def wanted(self, copies: int) -> int:
+        """So many copies (0: the cluster's setting), as far as there are nodes for them."""
+        return self.terms(copies or None, None).wanted
 
     def valid(self, locations: Sequence[int]) -> int:
         """How many of these locations are on disks that still count."""
-        names = self.names
-        return sum(number in names for number in locations)
+        names, uncounted = self.names, self.uncounted
+        return sum(number in names and number not in uncounted for number in locations)
 
     # Hints and the queue
 

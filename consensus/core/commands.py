@@ -107,6 +107,64 @@ class Withdraw(Command, frozen=True, kw_only=True):
     damaged: bool = False
 
 
+class SetNodeState(Command, frozen=True, kw_only=True):
+    """A node is now in this state. The node itself says up, full or read-only; the leader says down, and later `lost` of one
+    that has been down for so long that its copies are made anew elsewhere. What an admin has asked for stays beside it.
+    Answer: Done, NoNode, Malformed."""
+
+    node: NodeId
+    state: str                    # up | full | read-only | down | lost
+
+
+class AskNode(Command, frozen=True, kw_only=True):
+    """What an admin wants of a node: draining (its copies count no more, so others make them), read-only, or "" as it is.
+    Answer: Done, NoNode, Malformed."""
+
+    node: NodeId
+    asked: str                    # "" | draining | read-only
+
+
+class RemoveNode(Command, frozen=True, kw_only=True):
+    """The node is no more. Refused with NodeInUse unless it is draining and nothing lists it any more, or it is down and
+    `force` says that what only it holds may be given up. Answer: Done, NoNode, NodeInUse."""
+
+    node: NodeId
+    force: bool = False
+
+
+class SetDefaults(Command, frozen=True, kw_only=True):
+    """The settings `copies` and `replication` of the whole cluster, as the leader has them: apply counts by what the log
+    says, so that members whose files differ for a while don't. Answer: Done, Malformed."""
+
+    copies: int
+    replication: str
+
+
+# Machines that join
+
+class CreateToken(Command, frozen=True, kw_only=True):
+    """Answer: Done, TokenRefused, Malformed."""
+
+    id: str
+    hash: bytes                   # SHA-256 of its secret half
+    expires_ms: int
+
+
+class SpendToken(Command, frozen=True, kw_only=True):
+    """Let machine `name` in, if the token is known, not spent and not expired; then it is spent. Answer: Done,
+    TokenRefused."""
+
+    id: str
+    hash: bytes
+    name: str
+
+
+class DeleteToken(Command, frozen=True, kw_only=True):
+    """Answer: Done, TokenRefused."""
+
+    id: str
+
+
 # Buckets
 
 class CreateBucket(Command, frozen=True, kw_only=True):
@@ -116,10 +174,21 @@ class CreateBucket(Command, frozen=True, kw_only=True):
     region: str = ""
     versioning: str = ""
     object_lock: bool = False     # turns versioning on, for good
+    copies: int | None = None     # None: as the cluster's setting says
+    replication: str | None = None
 
 
 class DeleteBucket(Command, frozen=True, kw_only=True):
     bucket: BucketId
+
+
+class SetBucketCopies(Command, frozen=True, kw_only=True):
+    """How many copies are wanted of what is in this bucket, and how many acknowledge a write to it (None: as the cluster's
+    settings say). What is there already follows, in pages. Answer: Done, NoBucket, Malformed."""
+
+    bucket: BucketId
+    copies: int | None = None     # 1 to COPIES_MAX
+    replication: str | None = None
 
 
 class SetVersioning(Command, frozen=True, kw_only=True):
@@ -156,6 +225,7 @@ class StageContent(Command, frozen=True, kw_only=True):
     slices: tuple[Slice, ...]
     chunks: tuple[NewChunk, ...] = ()
     into: ContentId | None = None
+    bucket: BucketId | None = None      # whose settings of copies hold; None: the cluster's
 
 
 class PutVersion(Command, frozen=True, kw_only=True):
@@ -374,6 +444,7 @@ AnyCommand = (
     | StageContent | PutVersion | DeleteVersion | CreateUpload | PutPart | StageParts | CompleteUpload | AbortUpload | Drain
     | CreateUser | ChangeUser | DeleteUser | CreateKey | ChangeKey | DeleteKey | OpenBackup | KeepBackup | DropBackup
     | ExpireUploads | SetTags | SetBucketSetting | SetObjectLock | SetRetention | SetLegalHold
+    | SetNodeState | AskNode | RemoveNode | SetDefaults | CreateToken | SpendToken | DeleteToken | SetBucketCopies
 )
 
 

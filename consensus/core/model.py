@@ -95,6 +95,8 @@ class Bucket(Value, frozen=True, kw_only=True):
     versioning: str = ""         # "" (never set) | "Enabled" | "Suspended"
     object_count: int = 0        # current objects and older versions, delete markers not counted
     byte_count: int = 0
+    copies: int | None = None    # 1 to COPIES_MAX; None: as the cluster's setting says
+    replication: str | None = None   # sync | async | all; None: likewise
 
 
 class ObjectVersion(Value, frozen=True, kw_only=True):
@@ -151,6 +153,40 @@ class NodeInfo(Value, frozen=True, kw_only=True):
     zone: str = ""
     capacity_bytes: int = 0
     state: str = "up"            # up | read-only | full | draining | down: as last recorded in the log
+    since_ms: int = 0            # of the state; 0: not known
+    asked: str = ""              # what an admin wants of it: "" | draining | read-only
+    counts: bool = True          # its copies are counted on: it isn't leaving, nor away for good
+
+    @property
+    def takes_chunks(self) -> bool:
+        return self.state == "up"
+
+
+COPIES_MAX = 9
+"""Of a chunk. More would only make writes slower."""
+
+REPLICATIONS = ("sync", "async", "all")
+"""How many durable copies acknowledge a write: a majority, one, or every one (core.placement.write_quorum)."""
+
+
+class Member(Value, frozen=True, kw_only=True):
+    """A metadata member. One that isn't a voter gets the log and may be read, but is never counted."""
+
+    name: str
+    address: str                 # HOST:PORT, "" while the cluster has one machine
+    incarnation: bytes           # of its folder: one that comes back empty is another one
+    voter: bool = True
+
+
+class JoinToken(Value, frozen=True, kw_only=True):
+    """What lets a machine in, once. `hash` is SHA-256 over its secret half."""
+
+    id: str
+    hash: bytes
+    created_ms: int
+    expires_ms: int
+    spent_by: str | None = None
+    spent_at_ms: int | None = None
 
 
 class User(Value, frozen=True, kw_only=True):

@@ -43,8 +43,9 @@ def _score(key: bytes, node: NodeInfo) -> float:
 
 
 def copies_wanted(copies: int, nodes: Sequence[NodeInfo]) -> int:
-    """As many as the setting says, as far as there are nodes in the map, up or not."""
-    return min(copies, len(nodes))
+    """As many as the setting says, as far as there are nodes in the map, up or not. Not counted are those that an admin is
+    taking out: the others have to do without them soon, and could not else take what they hold."""
+    return min(copies, sum(node.asked != "draining" for node in nodes))
 
 
 def write_quorum(replication: str, wanted: int) -> int:

@@ -90,6 +90,12 @@ class NotDurable(Result, frozen=True, kw_only=True):
     present: int
 
 
+class TooFewCopies(Result, frozen=True, kw_only=True):
+    """Refused: the bucket wants more copies than there are of what the command refers to. Bring the bytes themselves."""
+
+    wanted: int
+
+
 class ChunkMissing(Result, frozen=True, kw_only=True):
     """A slice refers to a chunk that is not live (any more): read the source again."""
 
@@ -166,6 +172,22 @@ class Withdrawn(Result, frozen=True, kw_only=True):
     places: tuple[int, ...]
 
 
+class NoNode(Result, frozen=True, kw_only=True):
+    """There is no storage node of that name."""
+
+
+class NodeInUse(Result, frozen=True, kw_only=True):
+    """Refused: the node holds copies that are counted on, or isn't leaving. `reason` says which."""
+
+    reason: str
+
+
+class TokenRefused(Result, frozen=True, kw_only=True):
+    """`why`: unknown | spent | expired | exists."""
+
+    why: str
+
+
 class UserExists(Result, frozen=True, kw_only=True):
     pass
 
@@ -196,4 +218,5 @@ AnyResult = (
     | ChunkMissing | ContentMissing | PartStored | PartChanged | Deleted | Drained | Announced | Withdrawn
     | Changed | Locked | NoObjectLock | WrongBucketState | NoVersion | IsMarker
     | UserExists | NoUser | KeyExists | NoAccessKey | BackupExists | NoBackup
+    | TooFewCopies | NoNode | NodeInUse | TokenRefused
 )

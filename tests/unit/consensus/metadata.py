@@ -135,8 +135,8 @@ class Cluster:
         return self.db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
 
     def chunk_row(self, data: bytes) -> tuple[Any, ...] | None:
-        """(session, sequence, refs, short) of the chunk of these bytes."""
-        return self.db.execute("SELECT session, sequence, refs, short FROM chunk WHERE digest = ?",
+        """(session, sequence, refs, whether it lacks copies) of the chunk of these bytes."""
+        return self.db.execute("SELECT session, sequence, refs, short > 0 FROM chunk WHERE digest = ?",
                                (digest(data),)).fetchone()
 
     def check(self) -> None:

@@ -32,7 +32,7 @@ def test_the_last_copy_may_be_lost_and_the_row_stays_short(one: Cluster) -> None
     assert lose(one, b"data", first) == Withdrawn(places=(0,))
     assert one.chunk_row(b"data") == (*first, 1, 1)
     assert located(one, b"data") == set()
-    assert one.read(queries.under_replicated) == [queries.ShortChunk(digest(b"data"), first, 4, (), 1)]
+    assert one.read(queries.under_replicated) == [queries.ShortChunk(digest(b"data"), first, 4, (), 1, (1, digest(b"data")))]
     assert one.read(queries.chunk_states, N1, [(digest(b"data"), first)]) == ["short"]
     one.check()
     assert lose(one, b"data", first) == Withdrawn(places=()), "a second time it changes nothing"

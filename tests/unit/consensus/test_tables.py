@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from consensus.core.commands import CreateUser
+from consensus import queries
+from consensus.core.commands import CreateUser, NewContent, PutVersion, SetBucketCopies
 from consensus.core.errors import Refused
 from consensus.core.model import User
-from consensus.core.results import Done
+from consensus.core.results import Committed, Done
 from consensus.tables import SCHEMA_VERSION, TABLES, open_database
-from tests.unit.consensus.metadata import Cluster
+from tests.unit.consensus.metadata import PLAIN, Cluster, whole
 
 PIECES = [bytes([number]) * 3 for number in range(70)]
 PAGE = Path(__file__).parents[3] / "docs" / "format" / "metadata.md"
@@ -58,6 +59,7 @@ def test_a_folder_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> N
         cluster.db.execute(f"DROP TABLE {table}")
     cluster.db.execute("DROP INDEX upload_ord")
     cluster.db.execute('ALTER TABLE queue DROP COLUMN "at"')
+    without_what_came_with_3(cluster)
     cluster.db.execute("UPDATE meta SET v = 1 WHERE k = 'schema'")
     cluster.reopen()
     assert cluster.rows("queue") > 0
@@ -67,6 +69,45 @@ def test_a_folder_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> N
     assert cluster.run(CreateUser(user=user)) == Done()
     cluster.check()
     assert cluster.rows("object") == cluster.rows("user") == cluster.rows("chunk") == 1
+    as_if_made_today(cluster, tmp_path)
+
+
+def test_a_folder_of_the_second_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+    """What lacked copies still does, and each bucket may have its own number of copies."""
+    cluster = Cluster(tmp_path, 3)
+    bucket, other = cluster.bucket(), cluster.bucket("other")
+    assert isinstance(cluster.run(PutVersion(
+        bucket=bucket, key="k", version_id="v", attributes=PLAIN, owner="o", content=NewContent(
+            size=1, etag="e", slices=(whole(b"x"),), chunks=(cluster.chunk(b"x", "n1", "n2"),)))), Committed)
+    cluster.put(other, "long", *PIECES)
+    cluster.reader.close()
+    without_what_came_with_3(cluster)
+    cluster.db.execute("UPDATE chunk SET short = 1 WHERE short <> 0")
+    cluster.db.execute("UPDATE meta SET v = 2 WHERE k = 'schema'")
+    cluster.reopen()
+    assert cluster.read(queries.under_replicated)[0].nodes == ("n1", "n2")
+    cluster.drain()
+    assert cluster.read(queries.under_replicated)[0].place[0] == 3, "two are left, as the queue's order needs it"
+    for within in (bucket, other):
+        assert cluster.run(SetBucketCopies(bucket=within, copies=2)) == Done()
+    cluster.drain()
+    cluster.check()
+    assert cluster.read(queries.under_replicated) == []
+    assert len(cluster.read(queries.over_replicated)) == len(PIECES)
+    as_if_made_today(cluster, tmp_path)
+
+
+def without_what_came_with_3(cluster: Cluster) -> None:
+    for table in ("member", "join_token"):
+        cluster.db.execute(f"DROP TABLE {table}")
+    cluster.db.execute("DROP INDEX chunk_unequal")
+    for table, columns in {"bucket": ("copies", "replication"), "node": ("since", "asked"), "content": ("copies", "mark"),
+                           "chunk": ("copies", "mark")}.items():
+        for column in columns:
+            cluster.db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+
+
+def as_if_made_today(cluster: Cluster, tmp_path: Path) -> None:
     fresh = Cluster(tmp_path / "fresh")
     for table in TABLES:
         shape = f"SELECT * FROM pragma_table_info('{table._meta.table_name}')"
