@@ -169,10 +169,14 @@ class StaddleProcess:
             # Its own group, so that a Ctrl-C at the tests does not reach it before they stop it.
             self._process = subprocess.Popen(
                 [*prefix, *self.command()], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env=self.environment(), cwd=self.folder, start_new_session=True, preexec_fn=_end_with_parent)
+                env=self.environment(), cwd=self.folder, start_new_session=True, preexec_fn=self.before_exec)
         if wait:
             self.wait_ready()
         return self
+
+    def before_exec(self) -> None:
+        """In the child that becomes the server."""
+        end_with_parent()
 
     def ready(self) -> bool:
         """Whether the server says now that it can read and write."""
@@ -258,7 +262,7 @@ _libc = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Tests that are killed must not leave servers behind: the kernel sends SIGTERM when the thread that started this
     process is gone."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -26,7 +26,7 @@ class Talker:
 
     def __init__(self, server: StaddleProcess) -> None:
         self._server = server
-        self._signer = Signer(host=f"127.0.0.1:{server.port}", access_key=ACCESS_KEY, secret_key=SECRET_KEY)
+        self._signer = Signer(host="{}:{}".format(*server.address), access_key=ACCESS_KEY, secret_key=SECRET_KEY)
         self._connection: http.client.HTTPConnection | None = None
 
     def __enter__(self) -> "Talker":
