@@ -206,10 +206,10 @@ class MetadataClient:
     async def list_backups(self) -> list[KeptBackup]:
         """All that are kept or being made, oldest first. Raises Unavailable."""
         known = await self.read(queries.backups)
-        files = {made.name: made for made in protocol.descriptors.decode(
+        files = {(made.name, made.index): made for made in protocol.descriptors.decode(
             await self._link.ask(protocol.BACKUP_READ, protocol.encode(("", 0, 0))))}
         return [KeptBackup(name=backup.name, created_ms=backup.created_ms, index=backup.index,
-                           file=made if (made := files.get(backup.name)) and made.index == backup.index else None)
+                           file=None if backup.index is None else files.get((backup.name, backup.index)))
                 for backup in known]
 
     async def read_backup(self, name: str, offset: int, length: int = PAGE_BYTES_MAX) -> bytes:

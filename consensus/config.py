@@ -29,6 +29,14 @@ class MetaConfig:
     session_silence_s: float = 60.0
     """A session whose process has not been heard for so long is ended. Liveness only: it is safe at any time."""
 
+    down_after_s: float = 15.0
+    """A storage node that has not been heard for so long is said to be down. Nodes speak every PING_S; a restart takes two
+    seconds, and to copy what is back by then would be in vain."""
+
+    lost_after_s: float = 600.0
+    """A storage node that has been silent for so long does not come back soon: its copies are made anew on others. Machines
+    are started again in less, and to copy a disk's content takes longer."""
+
     housekeeping_s: float = 5.0
     """How often the leader looks for silent sessions, work to drain, and a snapshot to take."""
 
@@ -49,8 +57,8 @@ class MetaConfig:
         assert self.segment_bytes <= 1 << 30, "offsets in a segment are 32 bits"
 
 
-PING_S = 15.0
-"""A client names its sessions to the leader this often: four chances within the default silence."""
+PING_S = 4.0
+"""A client names its sessions to the leader this often: three chances until a storage node is said to be down."""
 
 COMMIT_DEADLINE_S = 30.0
 """A commit without an answer for so long is given up as unknown: below the minute after which S3 clients give up."""

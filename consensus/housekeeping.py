@@ -1,8 +1,10 @@
-"""What the leader does beside the log: silent sessions end, released things are drained, SQLite's WAL stays short,
-snapshots are taken and the journal is trimmed behind them.
+"""What a member does beside the log. Each: SQLite's WAL stays short, snapshots are taken and the journal is trimmed behind
+them. Who leads, as well: silent sessions end, nodes that are silent are said to be down, released things are drained.
 
 Nothing here is needed for a right answer, only for space, memory and speed. What takes long runs in a thread, one thing
 at a time; what goes through the log gives way to clients.
+
+What a new leader has heard it has heard itself: for everybody, silence begins anew with it.
 """
 
 import asyncio
@@ -16,11 +18,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 from consensus import snapshot
+from consensus.apply.nodes import DOWN, LOST, UP
 from consensus.config import MetaConfig
 from consensus.core.clock import Clock
-from consensus.core.commands import AnyCommand, Drain, EndSession
+from consensus.core.commands import AnyCommand, Drain, EndSession, SetNodeState
 from consensus.core.errors import Unavailable, UnknownOutcome
-from consensus.core.ids import SessionId
+from consensus.core.ids import NodeId, SessionId
 from consensus.core.results import AnyResult, Drained
 from consensus.disk import Disk
 from consensus.expiry import Expiry
@@ -33,6 +36,9 @@ from consensus.soundness import Check
 log = logging.getLogger("staddle.meta")
 
 Value = TypeVar("Value")
+
+NODES_LOOK_S = 1.0
+"""Of the seconds after which a silent node is down, this much may be added."""
 
 WAL_LOOK_S = 0.25
 """A busy member writes a few MiB of WAL in this time."""
@@ -82,6 +88,8 @@ class Housekeeper:
         """When each session was heard of last, monotonic."""
         self._expiry = Expiry(clock, config.upload_expire_s)
         self.soundness = Check(folder, lambda: machine.path, interval_s=config.check_interval_s, clock=clock, disk=disk)
+        self.leads = False
+        self._led_since = time.monotonic()
         self._drained_at = self._snapshot_at = 0.0
         self._beside: asyncio.Future[Any] | None = None
         self._one = asyncio.Lock()
@@ -92,6 +100,8 @@ class Housekeeper:
         self._tasks = [
             loop.create_task(self._repeat(WAL_LOOK_S, self.keep_wal_short), name="meta checkpoints"),
             loop.create_task(self._repeat(self._config.housekeeping_s, self.keep_house), name="meta housekeeping"),
+            loop.create_task(self._repeat(min(NODES_LOOK_S, self._config.housekeeping_s), self.keep_nodes),
+                             name="meta nodes"),
             loop.create_task(self._repeat(self._config.housekeeping_s, self.keep_journal_short), name="meta snapshots"),
             loop.create_task(self._remove_old(), name="meta old files"),
             loop.create_task(self.soundness.run(), name="meta soundness"),
@@ -135,7 +145,14 @@ class Housekeeper:
 
     # Sessions and the queue
 
+    def lead(self, leads: bool) -> None:
+        """The member leads from now on, or doesn't any more."""
+        self.leads, self._led_since = leads, time.monotonic()
+        self.heard.clear()
+
     async def keep_house(self) -> None:
+        if not self.leads:
+            return
         await self.end_silent_sessions()
         await self.expire_uploads()
         await self.drain()
@@ -148,6 +165,29 @@ class Housekeeper:
                 await self._log.propose(EndSession(session=SessionId(session)))
         for session in heard.keys() - sessions.open.keys():
             del heard[session]
+
+    async def keep_nodes(self) -> None:
+        """A storage node that has been silent for `down_after_s` is down; one that speaks again is up. With one node there
+        is nobody who could do anything about it."""
+        nodes = self._machine.state.nodes
+        if not self.leads or len(nodes) < 2:
+            return
+        heard: dict[NodeId, float] = {}
+        for session in self._machine.sessions.open.values():
+            if session.node is not None and session.id in self.heard:
+                heard[session.node] = max(heard.get(session.node, 0.0), self.heard[session.id])
+        now = time.monotonic()
+        for node, (_, info) in list(nodes.items()):
+            silent_s = now - max(heard.get(node, 0.0), self._led_since)
+            if silent_s > self._config.down_after_s and info.state not in (DOWN, LOST):
+                log.warning("storage node %s has been silent for %.0f s: it is down", node, silent_s)
+                await self._log.propose(SetNodeState(node=node, state=DOWN))
+            elif silent_s > self._config.lost_after_s and info.state == DOWN:
+                log.warning("storage node %s has been down for long: its copies are made anew on others", node)
+                await self._log.propose(SetNodeState(node=node, state=LOST))
+            elif heard.get(node, 0.0) > now - NODES_LOOK_S * 2 and info.state in (DOWN, LOST):
+                log.info("storage node %s is back", node)
+                await self._log.propose(SetNodeState(node=node, state=UP))
 
     async def expire_uploads(self) -> None:
         while (command := self._expiry.due(self._machine.oldest_upload_ms())) is not None:

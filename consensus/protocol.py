@@ -18,7 +18,6 @@
 | MEET | nothing | Met: what a member knows of a cluster; asked before one is born or joined. Members only |
 | JOIN | msgpack: Joining | Met, once the cluster has taken the member in as a learner. Members only |
 | LEAVE | msgpack name of a member | nothing; the member is none any more |
-| HAND_OVER | nothing | nothing; the asked member campaigns at once. The leader only may ask |
 
 A status other than OK has a sentence as its payload.
 
@@ -32,18 +31,18 @@ import msgspec
 from consensus.backup import Descriptor, Taking
 from consensus.core.commands import EndSession, Envelope, OpenSession, RegisterNode
 from consensus.core.errors import ClusterError, Corrupt, NoSpace, ReadOnly, Refused, Unavailable, UnknownOutcome
+from consensus.core.model import Member
 from consensus.core.wire import OK
 
 SUBMIT, PING, WATCH, STATUS, QUERY = 1, 2, 3, 4, 5
 RECOUNT, BACKUP_TAKE, BACKUP_READ, HOUSEKEEP, DAMAGE = 6, 7, 8, 9, 10
-READ_INDEX, MEET, JOIN, LEAVE, HAND_OVER = 11, 12, 13, 14, 15
+READ_INDEX, MEET, JOIN, LEAVE = 11, 12, 13, 14
 BESIDE = frozenset({RECOUNT, BACKUP_TAKE, BACKUP_READ})
 """Answered by consensus.beside."""
 
 LEADERS = frozenset({SUBMIT, PING, HOUSEKEEP, JOIN, LEAVE, BACKUP_TAKE})
 """Answered by who leads; another member passes them on."""
 
-MEMBERS_ONLY = frozenset({MEET, JOIN, HAND_OVER})
 RAFT_FIRST, RAFT_LAST = 32, 47
 
 UNAVAILABLE, UNKNOWN, REFUSED, CORRUPT, NO_SPACE, READ_ONLY = 1, 2, 3, 4, 5, 6
@@ -76,22 +75,14 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     members: tuple[str, ...] = ()
 
 
-class Peer(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """A member as the log knows it."""
-
-    name: str
-    address: str
-    incarnation: str
-    voter: bool
-
-
 class Met(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """What a member knows of its cluster: nothing (no members) before it is born. `may_begin`: it would give birth to one
     itself; of several that would, the one with the least name does."""
 
     name: str
+    incarnation: bytes
     may_begin: bool
-    members: tuple[Peer, ...] = ()
+    members: tuple[Member, ...] = ()
 
 
 class Joining(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -99,7 +90,7 @@ class Joining(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
     name: str
     address: str
-    incarnation: str
+    incarnation: bytes
 
 
 class Housekeep(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

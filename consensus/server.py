@@ -2,6 +2,10 @@
 
 One loop turn collects what all clients have sent; one tick makes it one or two log entries, syncs, applies, commits and
 answers. What needs longer is kept out of the way (housekeeping.py).
+
+A member that is *alone* leads from its start on. In a *cluster* it comes in first (joining.py), serves once it has caught up
+with what the leader had committed by then, and while another one leads it passes on what only the leader can answer
+(forwarding.py). What it can answer itself it reads from its own SQLite, at a read index.
 """
 
 import asyncio
@@ -14,7 +18,7 @@ import secrets
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 import msgspec
@@ -25,13 +29,16 @@ from consensus.beside import Beside
 from consensus.config import MetaConfig
 from consensus.core.clock import Clock, SystemClock
 from consensus.core.codec import ENTRY_VERSION, UNDECODABLE, FutureEntry, encode_entry, encode_results
-from consensus.core.commands import AnyCommand, Envelope
-from consensus.core.errors import ClusterError, Corrupt, Refused, Unavailable
+from consensus.core.commands import AnyCommand, Envelope, SetDefaults
+from consensus.core.errors import ClusterError, Corrupt, NoSpace, ReadOnly, Refused, Unavailable, UnknownOutcome
 from consensus.core.ids import SessionId
+from consensus.core.model import Member
 from consensus.core.results import AnyResult
-from consensus.core.wire import OK, Handler, Link, WireServer
+from consensus.core.wire import OK, Buffer, Handler, Link, WireServer
 from consensus.disk import Disk
+from consensus.forwarding import PASSED_ON, Forwarder, Leader, call_member
 from consensus.housekeeping import Housekeeper
+from consensus.joining import ClusterSettings, Joiner
 from consensus.raft import RaftNode, exit_process
 from consensus.reads import Reader, failure, query_named
 from consensus.room import Room
@@ -45,6 +52,12 @@ log = logging.getLogger("staddle.meta")
 ENTRIES_PER_TICK_MAX = 2
 """What queues beyond waits for the next tick, so that answers are never further away than two entries."""
 
+
+CATCH_UP_S = 0.02
+"""Between attempts to get a read index at the start: an election takes longer."""
+
+OTHERS_S = 5.0
+"""For a page of a backup or such from another member."""
 
 HOUSEKEEP_S_MAX = 10.0
 """One HOUSEKEEP is answered within this time: who wants more asks again, and can show how it goes."""
@@ -66,9 +79,10 @@ class MetaServer:
         self, folder: str, address: str, secret: bytes, *, name: str = "meta-1", config: MetaConfig | None = None,
         clock: Clock | None = None, disk: Disk | None = None, copies: int = 3, replication: Replication = "sync",
         on_failure: Callable[[BaseException], None] = exit_process, tls: "Tls | None" = None, also: Iterable[str] = (),
+        cluster: ClusterSettings | None = None,
     ) -> None:
         """`folder` is DIR/meta and exists; `address` is where clients come (and those in `also`, of which the network's need
-        `tls`); `secret` is the cluster's."""
+        `tls`); `secret` is the cluster's. Without `cluster` it is alone; with it, `name` is the machine's."""
         self._folder, self._name, self._secret = folder, name, secret
         self._config, self._clock, self._disk = config or MetaConfig(), clock or SystemClock(), disk or Disk()
         self._copies, self._replication, self._on_failure = copies, replication, on_failure
@@ -84,23 +98,33 @@ class MetaServer:
         self._raft: RaftNode | None = None
         self._recovered = False
         self._failure: BaseException | None = None
+        self._tls, self._cluster = tls, cluster
+        self._ready = cluster is None
+        self._stopping = False
+        self._born = b""
+        self._forwarder = Forwarder(secret, tls, self._other_leader)
 
     # Life
 
     async def start(self) -> None:
-        """Recover, lead, and listen; everything that was ever answered is in SQLite on return.
+        """Recover, come in, and listen. It serves on return: everything that was answered before this call is in SQLite.
 
-        Raises Refused if another process has this folder, Corrupt if what was durable is damaged.
+        Raises Refused if another process has this folder or the cluster does not take us in, Corrupt if what was durable is
+        damaged (and alone here).
         """
         self._lock = _lock(os.path.join(self._folder, LOCK))
         try:
             await self._recover()
             prove(self._lock, self._machine.generation)
             await self._wire.start()
+            if self._cluster is not None:
+                await self._come_in(self._cluster)
         except BaseException:
-            os.close(self._lock)
-            self._lock = -1
+            await self._let_go()
             raise
+        if self._cluster is None:
+            self.housekeeper.lead(True)
+            await self.keep_defaults()
         self.housekeeper.start()
         self.beside.start()
         log.info("serving", extra={"applied": self._machine.applied, "epoch": self._epoch})
@@ -110,9 +134,60 @@ class MetaServer:
         self._recovered = True
         assert self._raft is not None
         self._reader = Reader(self._folder, queries.header, queries.ALONE)
-        self.beside = Beside(self._folder, self._machine, disk=self._disk, clock=self._clock, secret=self._secret)
+        self.beside = Beside(self._folder, self._machine, disk=self._disk, clock=self._clock, secret=self._secret,
+                             ask_others=None if self._cluster is None else self._ask_others)
         self.housekeeper = Housekeeper(self._folder, self._machine, self._journal, self, disk=self._disk,
                                        config=self._config, clock=self._clock, on_failure=self._raft.fail)
+
+    async def _let_go(self) -> None:
+        """A start that came to nothing holds nothing."""
+        await self._forwarder.stop()
+        await self._wire.stop()
+        if self._raft is not None and self._recovered:
+            self._raft.stop()
+            self._reader.close()
+            self._journal.close()
+            self._machine.close()
+        os.close(self._lock)
+        self._lock = -1
+
+    async def _come_in(self, cluster: ClusterSettings) -> None:
+        """Be a member of the cluster, and up to date."""
+        raft = self._raft
+        assert raft is not None
+        raft.on_change(self._changed)
+        if not raft.members:
+            joiner = Joiner(cluster, self._name, self._born, self._secret, self._tls)
+            members = await joiner.join() if cluster.peers and not self._machine.applied else ()
+            if members:
+                raft.follow(members)
+            else:
+                raft.begin(Member(name=self._name, address=cluster.address, incarnation=self._born))
+        await self._catch_up(cluster)
+        self._changed()
+        await self.keep_defaults()
+        self._ready = True
+        self._changed()
+
+    async def keep_defaults(self) -> None:
+        """Let the log say what this leader's settings say: all members count copies by that. Raises Unavailable."""
+        state = self._machine.state
+        said = state.get_meta("copies"), state.get_meta("replication")
+        if self.leads and said != (self._copies, self._replication) and (self._cluster is not None or said[0] is not None):
+            with contextlib.suppress(Unavailable, UnknownOutcome):
+                await self.propose(SetDefaults(copies=self._copies, replication=self._replication))
+
+    async def _catch_up(self, cluster: ClusterSettings) -> None:
+        """Until SQLite holds what the leader had committed by now."""
+        raft = self._raft
+        assert raft is not None
+        while True:
+            try:
+                await raft.read_index()
+                return
+            except Unavailable as error:
+                log.debug("not up to date yet: %s", error)
+            await asyncio.sleep(CATCH_UP_S)
 
     def _replay(self) -> None:
         """A log that leads, and SQLite that holds all of it: on the best state on which every entry can be applied."""
@@ -153,9 +228,11 @@ class MetaServer:
     async def stop(self) -> None:
         """Answer what has been taken, then let go. SQLite's file is left checkpointed."""
         if self._raft is not None:
+            await self._hand_over()
             for task in list(self._later):
                 task.cancel()
             await asyncio.gather(*self._later, return_exceptions=True)
+            await self._forwarder.stop()
             await self.housekeeper.stop()
             await self.beside.stop()
             self._raft.stop()
@@ -176,8 +253,44 @@ class MetaServer:
         return bool(self._queue)
 
     @property
+    def leads(self) -> bool:
+        return self._raft is not None and self._raft.leads
+
+    @property
     def serving(self) -> protocol.Serving:
-        return protocol.Serving(epoch=self._epoch, generation=self._machine.generation)
+        raft = self._raft
+        assert raft is not None
+        if self._cluster is None:
+            return protocol.Serving(epoch=self._epoch, generation=self._machine.generation)
+        return protocol.Serving(
+            epoch=self._epoch, generation=self._machine.generation, alone=False, led=self._ready and raft.leader is not None,
+            members=tuple(member.address for member in raft.members))
+
+    def _changed(self) -> None:
+        """Who leads, or who belongs to the cluster, is another now."""
+        raft = self._raft
+        assert raft is not None
+        if raft.leads != self.housekeeper.leads:
+            self.housekeeper.lead(raft.leads)
+        self._forwarder.changed()
+        told = protocol.encode(self.serving)
+        for link in self._watching:
+            link.send(protocol.WATCH, OK, 0, told)
+
+    async def _ask_others(self, operation: int, payload: bytes) -> AsyncIterator[bytes]:
+        """The answers of the other members, of those who have one."""
+        assert self._raft is not None
+        for member in self._raft.members:
+            if member.name != self._name:
+                with contextlib.suppress(ClusterError):
+                    yield await call_member(member.address, self._secret, self._tls, operation | PASSED_ON, payload,
+                                            answer_s=OTHERS_S)
+
+    def _other_leader(self) -> Leader | None:
+        raft = self._raft
+        if raft is None or raft.leader in (None, self._name):
+            return None
+        return next(((member.name, member.address) for member in raft.members if member.name == raft.leader), None)
 
     # Commands
 
@@ -193,9 +306,11 @@ class MetaServer:
             raise Refused(f"{count} commands in {len(raw)} bytes: more than one entry takes")
         if self._queued_bytes > self._config.queue_bytes_max:
             raise Unavailable("too many commands are waiting for the log")
+        if self._stopping or not self._ready:
+            raise Unavailable("the metadata member stops" if self._stopping else "the metadata member starts")
         now, heard = time.monotonic(), self.housekeeper.heard
         for envelope in envelopes:
-            self._room.check(envelope.command)
+            self._check_room(envelope.command)
             if envelope.session:
                 heard[envelope.session] = now
             elif not isinstance(envelope.command, protocol.WITHOUT_SESSION):
@@ -226,6 +341,16 @@ class MetaServer:
             self._raft.propose(b"".join((head, *[batch.body for batch in batches])), _Answers(batches).give)
         if queue:
             self._raft.wake()
+
+    def _check_room(self, command: AnyCommand) -> None:
+        """Raises NoSpace or ReadOnly for a command that the disk may not have room for; Unavailable if another member, whose
+        disk may have, is to lead instead (housekeeping.py sees to that)."""
+        try:
+            self._room.check(command)
+        except (NoSpace, ReadOnly) as error:
+            if not self._heirs():
+                raise
+            raise Unavailable(f"{error}; another member is to lead") from error
 
     def may_write(self) -> None:
         """Whether the member may write on its own account. Raises Unavailable."""
@@ -268,6 +393,102 @@ class MetaServer:
             checked_ms=self.housekeeper.soundness.last.at_ms, findings=self.housekeeper.soundness.last.findings,
         )
 
+    # The cluster
+
+    def raft_frame(self, link: Link, operation: int, status: int, request_id: int, payload: memoryview) -> None:
+        assert self._raft is not None
+        if self._cluster is None or not _of_a_member(link):
+            link.close()                              # no member speaks so to us
+            return
+        self._raft.group.frame(link, operation, status, request_id, payload)
+
+    def pass_on(self, link: Link, operation: int, request_id: int, payload: memoryview, passed_on: bool) -> None:
+        """To the leader, once."""
+        if operation == protocol.JOIN:
+            _check_member(link)
+        if passed_on or self._cluster is None:
+            raise Unavailable("this member does not lead")
+        self._forwarder.relay(link, operation, request_id, bytes(payload))
+
+    def takes_time(self, link: Link, operation: int, payload: memoryview, passed_on: bool
+                   ) -> Coroutine[Any, Any, bytes] | None:
+        """What answers it, if that cannot be done at once."""
+        if operation == protocol.READ_INDEX:
+            self._check_ready()
+            return self.read_index()
+        if operation == protocol.QUERY and self._cluster is not None:
+            self._check_ready()
+            return self.query_later(bytes(payload))
+        if operation == protocol.HOUSEKEEP:
+            return self.housekeep(bytes(payload))
+        if operation in protocol.BESIDE:
+            self._check_ready()
+            if operation == protocol.BACKUP_READ and passed_on:
+                return self.beside.read_here(bytes(payload))
+            return self.beside.operations[operation](bytes(payload))
+        if self._cluster is None:
+            return None
+        if operation == protocol.JOIN:
+            _check_member(link)
+            return self.join(bytes(payload))
+        if operation == protocol.LEAVE:
+            return self.leave(bytes(payload))
+        return None
+
+    def _heirs(self) -> bool:
+        """Whether another member could lead."""
+        raft = self._raft
+        assert raft is not None
+        return any(member.voter and member.name != self._name for member in raft.members)
+
+    async def _hand_over(self) -> None:
+        """Take nothing more, and let another member lead before this one is gone."""
+        self._stopping = True
+        if self.leads and self._heirs():
+            assert self._raft is not None
+            await self._raft.hand_over()
+
+    def _check_ready(self) -> None:
+        if not self._ready:
+            raise Unavailable("this member is not up to date yet")
+
+    def met(self, link: Link | None = None) -> bytes:
+        raft, cluster = self._raft, self._cluster
+        assert raft is not None
+        if cluster is None:
+            raise Refused("this machine is alone: it has no `cluster_listen`")
+        if link is not None:
+            _check_member(link)
+        return protocol.encode(protocol.Met(name=self._name, incarnation=self._born, may_begin=cluster.begins,
+                                            members=raft.members))
+
+    async def join(self, payload: bytes) -> bytes:
+        """Take a member in: a new one, one that has come back with an empty folder, or one that has moved."""
+        asked, raft = protocol.joining.decode(payload), self._raft
+        assert raft is not None
+        known = next((member for member in raft.members if member.name == asked.name), None)
+        same = known is not None and known.incarnation == asked.incarnation
+        if known is None or not same or known.address != asked.address:
+            log.info("member %s %s", asked.name, "joins" if known is None else "has moved" if same else "is back, empty",
+                     extra={"address": asked.address})
+            await raft.add(Member(name=asked.name, address=asked.address, incarnation=asked.incarnation,
+                                  voter=known is not None and same and known.voter))
+        return self.met()
+
+    async def leave(self, payload: bytes) -> bytes:
+        name, raft = msgspec.msgpack.decode(payload, type=str), self._raft
+        assert raft is not None
+        if all(member.name != name for member in raft.members):
+            raise Refused(f"the cluster has no metadata member {name}")
+        if len(raft.members) == 1:
+            raise Refused(f"{name} is the only metadata member")
+        await raft.remove(name)
+        return b""
+
+    async def read_index(self) -> bytes:
+        assert self._raft is not None
+        return protocol.encode(await self._raft.read_index())
+
     async def housekeep(self, payload: bytes) -> bytes:
         asked = protocol.housekeep.decode(payload)
         return protocol.encode(await self.housekeeper.drain(asked.grace_s, min(asked.for_s, HOUSEKEEP_S_MAX)))
@@ -297,7 +518,12 @@ class MetaServer:
             assert self._raft is not None
             self._raft.fail(error)                     # our own bug, or SQLite's: the state is in doubt
 
-    def query(self, payload: memoryview) -> bytes:
+    async def query_later(self, payload: bytes) -> bytes:
+        """As `query`, in a cluster."""
+        assert self._raft is not None
+        return self.query(payload, await self._raft.read_index())
+
+    def query(self, payload: Buffer, index: int = 0) -> bytes:
         """A function of queries.py for a process without a member on its host."""
         parts = protocol.query.decode(payload)
         try:
@@ -308,8 +534,10 @@ class MetaServer:
             inspect.signature(function).bind(None, *arguments)
         except (LookupError, TypeError, *UNDECODABLE) as error:
             raise Refused(f"a query that cannot be understood: {error}") from error
+        generation, reader = self._machine.generation, self._reader
         try:
-            return protocol.encode(self._reader.run(self._machine.generation, function, *arguments))
+            return protocol.encode(reader.run_at(index, generation, function, *arguments) if index else
+                                   reader.run(generation, function, *arguments))
         except Corrupt as error:
             self._found_damaged(error)
             raise
@@ -372,14 +600,19 @@ class _Connection(Handler):
     def frame(self, link: Link, operation: int, status: int, request_id: int, payload: memoryview) -> None:
         server = self._server
         try:
+            if protocol.RAFT_FIRST <= operation <= protocol.RAFT_LAST:
+                server.raft_frame(link, operation, status, request_id, payload)
+                return
+            passed_on, operation = operation & PASSED_ON, operation & ~PASSED_ON
+            if operation in protocol.LEADERS and not server.leads:
+                server.pass_on(link, operation, request_id, payload, bool(passed_on))
+                return
             if operation == protocol.SUBMIT:
                 server.submit(link, request_id, payload)
                 return
-            if operation == protocol.HOUSEKEEP:
-                server.later(link, operation, request_id, server.housekeep(bytes(payload)))
-                return
-            if operation in protocol.BESIDE:
-                server.later(link, operation, request_id, server.beside.operations[operation](bytes(payload)))
+            work = server.takes_time(link, operation, payload, bool(passed_on))
+            if work is not None:
+                server.later(link, operation, request_id, work)
                 return
             if operation == protocol.PING:
                 answer = server.ping(payload)
@@ -391,6 +624,8 @@ class _Connection(Handler):
                 answer = server.query(payload)
             elif operation == protocol.DAMAGE:
                 answer = server.look_at_damage(payload)
+            elif operation == protocol.MEET:
+                answer = server.met(link)
             else:
                 raise Refused(f"there is no operation {operation}")
         except ClusterError as error:
@@ -402,6 +637,17 @@ class _Connection(Handler):
 
     def lost(self, link: Link) -> None:
         self._server.forget(link)
+
+
+def _of_a_member(link: Link) -> bool:
+    """Over the network a certificate says who asks; who comes by the socket of this machine knows the secret."""
+    return not link.peer or link.peer.rpartition("/")[2] == "meta"
+
+
+def _check_member(link: Link) -> None:
+    """Raises Refused."""
+    if not _of_a_member(link):
+        raise Refused(f"{link.peer} is no metadata member")
 
 
 def _lock(path: str) -> int:
