@@ -39,7 +39,8 @@ DOOR_PORT = 100
 """The ports of a machine in a cluster, counted from that of `cluster_listen`: 0 the metadata member, 1 to 99 the storage nodes,
 100 the door (gateway/cluster/door.py), above it the gateway workers."""
 
-_LIMITS = {"copies": (1, 9), "meta_members": (1, 9), "workers": (0, 256), "connections_max": (1, 1_000_000), "requests_max": (1, 1_000_000),
+_LIMITS = {"copies": (1, 9), "meta_members": (1, 9), "workers": (0, 256), "connections_max": (1, 1_000_000),
+           "requests_max": (1, 1_000_000),
            "shutdown_seconds": (1, 3600), "read_grace_seconds": (0, 604_800), "upload_expire_days": (0, 36_500),
            "compact_dead_percent": (5, 95), "scrub_interval_hours": (0, 24 * 3650)}
 """Least and greatest values: above, it is a slip of the finger and would end in a machine without memory."""

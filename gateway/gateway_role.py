@@ -5,13 +5,13 @@ import logging
 
 import msgspec
 
-from consensus.client import MetadataClient
 from consensus.core.clock import SystemClock
 from consensus.core.errors import ClusterError, Refused
 from gateway.admin.api import mount as mount_admin
 from gateway.admin.context import AdminServices
 from gateway.auth import Settings as AuthSettings
-from gateway.config import Config, parse_listen
+from gateway.cluster.reaching import metadata_client, tls_of
+from gateway.config import DOOR_PORT, Config, parse_listen
 from gateway.folders import Folders, chunks_of, node_id
 from gateway.http.app import build as build_application
 from gateway.http.limits import Limits
@@ -44,10 +44,13 @@ class GatewayRole:
     """A gateway worker: metadata and storage nodes as its clients see them, and the S3 endpoint in front."""
 
     def __init__(self, folders: Folders, config: Config, secret: bytes, launch: Launch) -> None:
-        self._metadata = MetadataClient(folders.meta_address, secret, str(folders.meta), owner=launch.name)
+        tls, machine = tls_of(launch), launch.machine
+        self._metadata = metadata_client(launch, launch.name if machine is None else f"{machine.name}/{launch.name}", tls)
+        own = {node_id(data): (number, data) for number, data in enumerate(config.data, 1)} if "node" in config.roles else {}
         self._replicas = Replicas(
-            self._metadata, secret, local={node_id(data): str(chunks_of(data.absolute())) for data in config.data},
-            policy=Policy(copies=config.copies, replication=config.replication))
+            self._metadata, secret, local={node: str(chunks_of(data.absolute())) for node, (_, data) in own.items()},
+            sockets={node: folders.node_address(number) for node, (number, _) in own.items()},
+            policy=Policy(copies=config.copies, replication=config.replication), tls=tls)
         configured = (launch.root, *config.identity)
         identities = IdentityStore(configured)
         self._identities = IdentityKeeper(identities, self._metadata, secret, configured)
@@ -62,14 +65,16 @@ class GatewayRole:
                         shutdown_s=float(config.shutdown_seconds))
         auth = AuthSettings(region=config.region, any_region=config.any_region, signature_v2=config.signature_v2)
         self._restarted = launch.restarted
-        self._expected = frozenset(node_id(data) for data in config.data)
+        self._expected = frozenset(own)
         """This machine's storage nodes, until they have come: a write before would have fewer copies than wanted."""
         self._expect_until = 0.0
         self._counters = Counters()
         self._server_log = None if config.access_log is None else ServerLog(config.access_log, self._bucket_owner)
         workers = [f"gateway-{number}" for number in range(1, config.gateway_workers + 1)]
         peers = Peers(folders.run, secret, workers)
-        self._peer = PeerServer(folders.gateway_address(launch.number), secret, figures=self._figures, reload=self.reload)
+        self._peer = PeerServer(
+            folders.gateway_address(launch.number), secret, figures=self._figures, reload=self.reload, tls=tls,
+            also=() if machine is None else (machine.listens(DOOR_PORT + launch.number),))
         self._page = MetricsPage(Gatherer(
             self._metadata, self._replicas, peers, local=local_processes(folders.run, len(config.data)),
             workers=workers))

@@ -13,9 +13,13 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from consensus.core.errors import ClusterError, Refused, Unavailable
 from consensus.core.wire import OK, Handler, Link, LinkLost, WireClient, WireServer, short_path
+
+if TYPE_CHECKING:
+    from consensus.core.tls import Tls
 
 log = logging.getLogger("staddle.peers")
 
@@ -37,8 +41,10 @@ class PeerServer:
 
     def __init__(
         self, address: str, secret: bytes, *, figures: Callable[[], bytes], reload: Callable[[], Awaitable[None]],
+        tls: "Tls | None" = None, also: Iterable[str] = (),
     ) -> None:
-        self._wire = WireServer(address, secret, lambda: _Connection(self))
+        """`also`: where it listens besides; addresses of the network need `tls`."""
+        self._wire = WireServer(address, secret, lambda: _Connection(self), also=also, tls=tls)
         self._figures, self._reload = figures, reload
         self._tasks: set[asyncio.Task[None]] = set()
 

@@ -19,7 +19,6 @@ from typing import TypeVar
 import msgspec
 import uvloop
 
-from consensus.config import MetaConfig
 from consensus.core import logs
 from consensus.core.errors import ClusterError, Refused
 from consensus.core.settings import decode_setting
@@ -44,18 +43,13 @@ def build(launch: Launch) -> Role:
     """
     folders, config, secret = Folders(Path(launch.folders)), launch.config, bytes.fromhex(launch.secret)
     if launch.role == "meta":
-        from consensus.server import MetaServer
-        from consensus.standby import Member
+        from gateway.meta_role import metadata_role
 
-        return Member(lambda: MetaServer(
-            str(folders.meta), folders.meta_address, secret, copies=config.copies, replication=config.replication,
-            config=MetaConfig(read_grace_s=config.read_grace_seconds, upload_expire_s=config.upload_expire_days * 86400.0,
-                              check_interval_s=config.scrub_interval_hours * 3600.0)),
-            str(folders.meta), folders.meta_address, secret)
+        return metadata_role(folders, config, secret, launch)
     if launch.role == "node":
         from gateway.node_role import StorageRole
 
-        return StorageRole(folders, config, launch.number, secret)
+        return StorageRole(folders, config, launch, secret)
     from gateway.gateway_role import GatewayRole
 
     return GatewayRole(folders, config, secret, launch)

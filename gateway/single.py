@@ -129,6 +129,8 @@ def _settings(orders: Orders) -> Config:
 
 def _prepared(orders: Orders, config: Config) -> tuple[Folders, list[Launch], Identity]:
     """Raises FolderError, ValueError."""
+    if config.cluster_listen is not None:
+        raise ValueError("setting 'cluster_listen': machines of a cluster are started with `staddle serve`")
     logs.set_up(config.log_level, "server")
     folders = prepare(config.data)
     for sentence in name_nodes(folders.root, config.data):

@@ -21,7 +21,7 @@ import anyio.abc
 import msgspec
 
 from gateway.http.server import listening_socket
-from gateway.launch import EX_CONFIG, Launch
+from gateway.launch import EX_CONFIG, EX_RESTART, Launch
 
 log = logging.getLogger("staddle.supervisor")
 
@@ -30,6 +30,9 @@ RESTART_DELAY_S_MAX = 5.0
 STEADY_S = 1.0
 """A process that was ready for this long has recovered: its next restart is prompt again. Counted from `ready`, so that
 one which dies while it starts, however slowly, is started ever more slowly."""
+
+RESTARTS_AT_ONCE_MAX = 5
+"""In a row, of a process that asks for it: more, and something is wrong, so that it waits as others do."""
 
 STOP_GRACE_S = 5.0
 """On top of the time that requests get to finish; then a process is killed."""
@@ -92,18 +95,24 @@ class Supervisor:
 
     async def _keep(self, launch: Launch) -> None:
         delay_s = RESTART_DELAY_S_MIN
+        restarts = 0
         while not self._stopping.is_set():
             status, ready_s = await self._run_once(launch)
             if self._stopping.is_set():
                 return
+            if ready_s:
+                launch = msgspec.structs.replace(launch, restarted=True)
+            if status == EX_RESTART and restarts < RESTARTS_AT_ONCE_MAX:
+                restarts += 1
+                log.info("%s begins anew", launch.name, extra={"child": launch.name})
+                continue
+            restarts = 0
             if status == EX_CONFIG:
                 self.failed = f"{launch.name} cannot start as it is set up: see its message above"
                 self._stopping.set()
                 return
             if ready_s > STEADY_S:
                 delay_s = RESTART_DELAY_S_MIN
-            if ready_s:
-                launch = msgspec.structs.replace(launch, restarted=True)
             log.warning("%s ended with status %d; starting it again in %.1f s", launch.name, status, delay_s,
                         extra={"child": launch.name, "status": status})
             await anyio.sleep(delay_s)

@@ -10,7 +10,7 @@ import logging
 import os
 import struct
 from collections import deque
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -52,15 +52,15 @@ class NodeServer:
                  store: ChunkStore | None = None, settle_interval_s: float = 2.0, read_grace_s: float = 3600.0,
                  scrub_bytes_per_second: int = care.SCRUB_BYTES_PER_SECOND,
                  scrub_interval_s: float = care.SCRUB_INTERVAL_S,
-                 compact_dead_percent: int = DEAD_PERCENT, tls: "Tls | None" = None, also: Iterable[str] = ()) -> None:
-        """`address` is registered: where others find it. It listens on those in `also` too: a socket for its own machine.
-        Addresses of the network need `tls`."""
+                 compact_dead_percent: int = DEAD_PERCENT, tls: "Tls | None" = None, listen: Sequence[str] = ()) -> None:
+        """`address` is registered: where others find it. `listen`: where it listens, if not just there; addresses of the
+        network need `tls`."""
         self.node, self.address, self.zone = node, address, zone
         self.data = data
         self.store: ChunkStore = store or DiskStore(os.path.join(data, "chunks"),
                                                     compact_dead_percent=compact_dead_percent)
         self._metadata = metadata
-        self._wire = WireServer(address, secret, self._handler, also=also, tls=tls)
+        self._wire = WireServer((listen or (address,))[0], secret, self._handler, also=listen[1:], tls=tls)
         self._tasks: set[asyncio.Task[None]] = set()
         self._scrub_bytes_per_second, self._scrub_interval_s = scrub_bytes_per_second, scrub_interval_s
         self.care: Care | None = None

@@ -111,6 +111,7 @@ class Tls:
         self.name, self.authority, self._now = name, Authority(secret), now
         self._server, self._client = self._context(ssl.PROTOCOL_TLS_SERVER), self._context(ssl.PROTOCOL_TLS_CLIENT)
         self._server.num_tickets = 0              # a resumed session would outlive its certificate
+        self._more: list[ssl.SSLContext] = []
         self._renew()
 
     @property
@@ -124,6 +125,15 @@ class Tls:
         self.renew_if_due()
         return self._client
 
+    def open_server(self) -> ssl.SSLContext:
+        """For who listens to strangers too: the other side may show a certificate of the cluster, or none."""
+        context = self._context(ssl.PROTOCOL_TLS_SERVER)
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.num_tickets = 0
+        self._more.append(context)
+        self._renew()
+        return context
+
     def renew_if_due(self) -> None:
         """Cheap when it isn't: called for each connection."""
         if not -CLOCK_BACK_S < self._now() - self._made_s < LEAF_S / 2:
@@ -132,7 +142,7 @@ class Tls:
     def _renew(self) -> None:
         self._made_s = self._now()
         pem = self.authority.leaf(self.name, self._made_s)
-        for context in (self._server, self._client):
+        for context in (self._server, self._client, *self._more):
             _load(context, pem)
 
     def _context(self, protocol: int) -> ssl.SSLContext:

@@ -9,13 +9,25 @@ import os
 import ssl
 
 import anyio
+import msgspec
 from rich.console import Console
 from rich.text import Text
 
 from consensus.core import logs
 from gateway.cli.options import fail
+from gateway.cluster.machine import Machine, machine_of, remembered_peers
 from gateway.config import Config, parse_listen
-from gateway.folders import FolderError, Folders, cluster_secret, name_nodes, prepare, root_identity
+from gateway.folders import (
+    FolderError,
+    Folders,
+    cluster_secret,
+    has_chunks,
+    has_metadata,
+    known_root,
+    name_nodes,
+    prepare,
+    root_identity,
+)
 from gateway.http.server import tls_context
 from gateway.identities import Identity, IdentityStore
 from gateway.launch import EX_CONFIG, launches
@@ -25,12 +37,14 @@ from gateway.supervisor import SetupError, Supervisor, reserve_port, stop_on_sig
 def run(in_force: Config) -> None:
     """Serve until a signal. Ends the command with a sentence and status 78 when it can never work as it is set up."""
     try:
-        folders = prepare(in_force.data)
-        missing = name_nodes(folders.root, in_force.data)
-        secret = cluster_secret(folders.root)
-        root, made = root_identity(
-            folders.root, os.environ.get("STADDLE_ROOT_ACCESS_KEY"), os.environ.get("STADDLE_ROOT_SECRET_KEY"))
-        IdentityStore((root, *in_force.identity))
+        machine, folders, missing = prepared(in_force)
+        secret = cluster_secret(folders.root, os.environ.get("STADDLE_CLUSTER_SECRET"))
+        keys = os.environ.get("STADDLE_ROOT_ACCESS_KEY"), os.environ.get("STADDLE_ROOT_SECRET_KEY")
+        root, made = known_root(folders.root, *keys), False
+        if root is None and (machine is None or not machine.peers):
+            root, made = root_identity(folders.root, *keys)
+        if root is not None:
+            IdentityStore((root, *in_force.identity))
     except FolderError as error:
         fail(str(error), EX_CONFIG)
     except ValueError as error:              # the root key is also an identity's
@@ -45,23 +59,68 @@ def run(in_force: Config) -> None:
     logs.set_up(in_force.log_level, "supervisor")
     for sentence in missing:
         logging.getLogger("staddle.supervisor").warning(sentence)
-    supervisor = Supervisor(launches(in_force, folders, secret, root, host, port), shutdown_s=in_force.shutdown_seconds)
 
-    async def announce() -> None:
-        _welcome(in_force, folders, root, host, port, made)
+    async def supervise(root: Identity, made: bool) -> None:
+        supervisor = Supervisor(launches(in_force, folders, secret, root, host, port, machine),
+                                shutdown_s=in_force.shutdown_seconds)
 
-    async def supervise() -> None:
+        async def announce() -> None:
+            _welcome(in_force, folders, root, host, port, made, machine)
+
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(stop_on_signals, supervisor.stop, float(in_force.shutdown_seconds))
             await supervisor.run(announce)
             tasks.cancel_scope.cancel()
 
+    async def serve() -> None:
+        if machine is None:
+            assert root is not None
+            await supervise(root, made)
+            return
+        from gateway.cluster.doorkeeping import at_the_door  # here: a machine that is alone loads nothing of it
+
+        async with at_the_door(machine, folders, in_force, secret, root) as found:
+            if found is not None:            # else it was stopped before it knew
+                IdentityStore((found[0], *in_force.identity))
+                await supervise(found[0], made or found[1])
+
     try:
-        anyio.run(supervise)
+        anyio.run(serve)
     except* SetupError as failures:
-        fail(str(failures.exceptions[0]), EX_CONFIG)
+        fail(_first(failures), EX_CONFIG)
+    except* FolderError as failures:
+        fail(_first(failures), EX_CONFIG)
+    except* ValueError as failures:
+        fail(f"setting 'identity': {_first(failures)}", EX_CONFIG)
     finally:
         reserved.close()
+
+
+def prepared(config: Config) -> tuple[Machine | None, Folders, list[str]]:
+    """The folders, made where they are missing; this machine if it is of a cluster; and what the operator should know of the
+    folders. Raises FolderError."""
+    folders = Folders(config.data[0].absolute())
+    alone = config.cluster_listen is None
+    elsewhere = not alone and bool(config.peers or remembered_peers(folders))
+    prepare(config.data, elsewhere=elsewhere or "meta" not in config.roles)
+    missing = name_nodes(folders.root, config.data)
+    machine = machine_of(config, folders)
+    if machine is None:
+        return None, folders, missing
+    if machine.peers and not (folders.root / "secret").exists() and not os.environ.get("STADDLE_CLUSTER_SECRET"):
+        raise FolderError("this machine has peers but not the secret of their cluster: use `staddle join TOKEN` with a token "
+                          "from `staddle cluster token` there, or set STADDLE_CLUSTER_SECRET to the same on all machines")
+    if machine.peers and machine.may_begin and not has_metadata(folders) and any(map(has_chunks, config.data)):
+        missing.append("there are chunks but no metadata: this machine waits for its peers and begins no new cluster")
+        machine = msgspec.structs.replace(machine, may_begin=False)
+    return machine, folders, missing
+
+
+def _first(failures: BaseExceptionGroup[BaseException]) -> str:
+    found: BaseException = failures
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return str(found)
 
 
 def _check_certificate(config: Config) -> None:
@@ -79,7 +138,8 @@ def _check_certificate(config: Config) -> None:
         fail(f"{files}: cannot read {error.filename}: {error.strerror}", EX_CONFIG)
 
 
-def _welcome(config: Config, folders: Folders, root: Identity, host: str, port: int, made: bool) -> None:
+def _welcome(config: Config, folders: Folders, root: Identity, host: str, port: int, made: bool,
+             machine: Machine | None) -> None:
     """One screen: where it is, where the keys are, and a line to try."""
     scheme = "https" if config.tls_cert else "http"
     reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(  # noqa: S104 - shown, not bound
@@ -89,6 +149,8 @@ def _welcome(config: Config, folders: Folders, root: Identity, host: str, port: 
     text.append("\nStaddle is ready.\n\n", style="bold green")
     rows = [("S3 endpoint", endpoint), ("Region", config.region),
             ("Data", ", ".join(str(folder.absolute()) for folder in config.data))]
+    if machine is not None:
+        rows.append(("Cluster", f"machine {machine.name} at {machine.address()}"))
     if made:
         rows += [("Access key", root.access_key), ("Secret key", root.secret_key),
                  ("", f"shown this once, kept in {folders.root / 'root-key'}")]
