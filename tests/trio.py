@@ -16,6 +16,7 @@ What a machine is told is what its operator would write: a name, where it listen
 and the cluster's secret.
 """
 
+import asyncio
 import contextlib
 import ctypes
 import itertools
@@ -32,6 +33,10 @@ from typing import Protocol, Self
 
 import pytest
 
+from consensus.client import MetadataClient
+from consensus.core.errors import ClusterError
+from consensus.protocol import Status
+from gateway.folders import Folders, cluster_secret
 from tests.clock_skew import Clock
 from tests.servers import NotReady, StaddleProcess, end_with_parent
 
@@ -40,6 +45,7 @@ CLUSTER_PORT = 9400
 READY_TIMEOUT_S = 60.0
 """Three machines start a dozen Pythons at the same time."""
 
+STATUS_TIMEOUT_S = 0.5
 POLL_S = 0.02
 Direction = tuple[int, int]
 """From one machine to another, by number."""
@@ -302,6 +308,15 @@ class Trio:
             time.sleep(POLL_S)
         return time.monotonic() - began
 
+    def leader(self) -> Machine | None:
+        """Who leads, as the members say who answer at once; the latest term counts. May be called from any thread."""
+        told = [status for status in asyncio.run(self._statuses()) if status is not None and status.leader]
+        latest = max(told, key=lambda status: status.term, default=None)
+        return next((machine for machine in self.machines if latest is not None and machine.name == latest.leader), None)
+
+    async def _statuses(self) -> list[Status | None]:
+        return await asyncio.gather(*[_status(machine) for machine in self.running])
+
     def split(self, *sides: Collection[int]) -> None:
         """Machines of different sides don't hear each other."""
         self.network.cut({(one, other) for left, right in itertools.permutations(sides, 2) for one in left for other in right})
@@ -327,6 +342,20 @@ class Trio:
     def close(self) -> None:
         self.kill_all()
         self.network.close()
+
+
+async def _status(machine: Machine) -> Status | None:
+    folders = Folders(machine.data[0])
+    try:
+        client = MetadataClient(folders.meta_address, cluster_secret(folders.root), str(folders.meta), owner="test")
+        async with asyncio.timeout(STATUS_TIMEOUT_S):
+            try:
+                await client.start()
+                return await client.status()
+            finally:
+                await client.stop()
+    except (ClusterError, OSError, TimeoutError):
+        return None
 
 
 def namespaces_or_skip() -> Namespaces:

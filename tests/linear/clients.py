@@ -171,13 +171,16 @@ class Client:
             while not recorder.stopping.is_set():
                 group = recorder.favoured() if choose.random() < FAVOURED else choose.choice(recorder.groups)
                 key = f"{group}/k{choose.randrange(KEYS_A_GROUP)}"
-                if not await self._once(choose.choices(kinds, weights)[0], key, choose.randrange(len(self._connections))):
+                if not await self.once(choose.choices(kinds, weights)[0], key, choose.randrange(len(self._connections))):
                     await asyncio.sleep(PAUSE_S)
         finally:
-            for connection in self._connections:
-                connection.close()
+            self.close()
 
-    async def _once(self, kind: Kind, key: str, gateway: int) -> bool:
+    def close(self) -> None:
+        for connection in self._connections:
+            connection.close()
+
+    async def once(self, kind: Kind, key: str, gateway: int) -> bool:
         """Whether it was answered."""
         recorder = self._recorder
         path, query, body, headers, expected = f"/{recorder.bucket}/{key}", "", b"", (), None

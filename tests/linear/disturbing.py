@@ -1,0 +1,119 @@
+"""What happens to three machines while clients record: each kind comes every few seconds and is over before the next.
+
+partitions  cables are cut: one machine alone, one direction only, the leader from the rest, one machine between two
+kills       kill -9 of a whole machine, the leader's more often than not; it is started again after a moment
+pauses      the leader stands still for ten seconds, and then goes on as if nothing had been
+clocks      one machine's wall clock jumps by up to 90 s forwards or backwards
+"""
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Callable
+
+from tests.trio import Machine, Trio
+
+EVERY_S = 8.0
+CUT_S = (2.0, 6.0)
+DOWN_S = (0.2, 2.0)
+PAUSE_S = 10.0
+SKEW_S = 90
+LEADER = 0.7
+"""The share of kills that hit the leader."""
+
+Say = Callable[[str], None]
+
+
+class Disturbance:
+    """`done` tells what happened when, for the report."""
+
+    def __init__(self, trio: Trio, seed: int | str, *, partitions: bool = False, kills: bool = False, pauses: bool = False,
+                 clocks: bool = False) -> None:
+        self._trio, self._choose = trio, random.Random(f"disturbing {seed}")
+        self._kinds = [kind for kind, wanted in ((self._partition, partitions), (self._kill, kills), (self._pause, pauses))
+                       if wanted]
+        self._clocks = clocks
+        self._began = time.monotonic()
+        self.done: list[str] = []
+        self.failed: list[str] = []
+
+    async def run(self, seconds: float) -> None:
+        """Ends with everything whole again."""
+        self._began = time.monotonic()
+        end = self._began + seconds
+        try:
+            while (left := end - time.monotonic()) > EVERY_S / 4:
+                await asyncio.sleep(min(EVERY_S / 4, left))
+                if self._clocks:
+                    self._skew()
+                if self._kinds:
+                    await self._choose.choice(self._kinds)(max(0.5, end - time.monotonic()))
+                await asyncio.sleep(max(0.0, min(EVERY_S * 3 / 4, end - time.monotonic())))
+        finally:
+            await self.mend()
+
+    async def mend(self) -> None:
+        trio = self._trio
+        if hasattr(trio.network, "_blocked"):
+            trio.heal()
+        for machine in trio.machines:
+            machine.unpause()
+            if machine.clock is not None:
+                machine.clock.set(0)
+            if not machine.running:
+                machine.start(wait=False)
+
+    def _say(self, text: str) -> None:
+        self.done.append(f"{time.monotonic() - self._began:.1f} s {text}")
+
+    async def _partition(self, left_s: float) -> None:
+        trio, choose = self._trio, self._choose
+        numbers = list(range(len(trio.machines)))
+        one, *others = choose.sample(numbers, len(numbers))
+        leader = await asyncio.to_thread(trio.leader)
+        shapes = {
+            "alone": {*itertools.product([one], others), *itertools.product(others, [one])},
+            "hears nothing": set(itertools.product(others, [one])),
+            "is not heard": set(itertools.product([one], others)),
+            "between the others": set(itertools.permutations(others, 2)),
+        }
+        if leader is not None:
+            rest = [number for number in numbers if number != leader.number]
+            shapes["leader alone"] = {*itertools.product([leader.number], rest), *itertools.product(rest, [leader.number])}
+            shapes["leader hears nothing"] = set(itertools.product(rest, [leader.number]))
+        shape = choose.choice(sorted(shapes))
+        for_s = min(left_s, choose.uniform(*CUT_S))
+        self._say(f"{f'n{one + 1} ' if 'leader' not in shape else ''}{shape} for {for_s:.1f} s")
+        trio.network.cut(shapes[shape])
+        await asyncio.sleep(for_s)
+        trio.heal()
+
+    async def _victim(self) -> Machine:
+        leader = await asyncio.to_thread(self._trio.leader)
+        if leader is not None and self._choose.random() < LEADER:
+            return leader
+        return self._choose.choice(self._trio.running)
+
+    async def _kill(self, left_s: float) -> None:
+        machine = await self._victim()
+        for_s = min(left_s, self._choose.uniform(*DOWN_S))
+        self._say(f"{machine.name} killed for {for_s:.1f} s")
+        await asyncio.to_thread(machine.kill_all)
+        await asyncio.sleep(for_s)
+        machine.start(wait=False)                     # from this thread, which stays: its end would end the machine
+
+    async def _pause(self, left_s: float) -> None:
+        machine = await asyncio.to_thread(self._trio.leader) or self._choose.choice(self._trio.running)
+        for_s = min(left_s, PAUSE_S)
+        self._say(f"{machine.name} paused for {for_s:.1f} s")
+        machine.pause()
+        await asyncio.sleep(for_s)
+        machine.unpause()
+
+    def _skew(self) -> None:
+        owner = next(machine for machine in self._trio.machines if machine.clock is not None)
+        assert owner.clock is not None
+        ahead_s = self._choose.choice((-SKEW_S, SKEW_S, self._choose.randint(-SKEW_S, SKEW_S)))
+        self._say(f"{owner.name}'s clock {ahead_s:+} s")
+        owner.clock.set(ahead_s)
