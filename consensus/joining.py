@@ -14,7 +14,7 @@ import logging
 import os
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from consensus import protocol
@@ -59,6 +59,10 @@ class ClusterSettings:
     voters: int = 3
     """Members that are to have a vote; more are learners."""
 
+    def with_peers(self, addresses: tuple[str, ...]) -> "ClusterSettings":
+        """These too."""
+        return replace(self, peers=tuple(dict.fromkeys((*self.peers, *addresses))))
+
 
 def incarnation(folder: str, disk: Disk, *, fresh: bool) -> bytes:
     """The folder's; a new one if it has none, or if its journal is `fresh`. Durable on return. Raises OSError."""
@@ -74,6 +78,11 @@ def incarnation(folder: str, disk: Disk, *, fresh: bool) -> bytes:
     made = secrets.token_bytes(INCARNATION_BYTES)
     replace_file(disk, path, made, "metadata.incarnation")
     return made
+
+
+def is_of_a_cluster(folder: str) -> bool:
+    """Whether its member was ever in one, or on its way into one."""
+    return os.path.exists(os.path.join(folder, FILE))
 
 
 class Joiner:
@@ -103,6 +112,15 @@ class Joiner:
                     for peer, answer in zip(self._settings.peers, answers, strict=True)))
             await asyncio.sleep(ASK_S)
 
+    async def find(self) -> None:
+        """Until a peer is in a cluster. For who has to begin anew: not before somebody else has what is lost here."""
+        while True:
+            answers = await asyncio.gather(*[self._meet(peer) for peer in self._settings.peers])
+            if any(isinstance(answer, protocol.Met) and any(member.name != self._name for member in answer.members)
+                   for answer in answers):
+                return
+            await asyncio.sleep(ASK_S)
+
     def _begins(self, answers: Sequence[protocol.Met | ClusterError]) -> bool:
         return self._settings.begins and all(
             isinstance(answer, protocol.Met) and not answer.members
@@ -115,13 +133,9 @@ class Joiner:
             return Refused(f"speaks another language: {error}")
         except ClusterError as error:
             return error
-        if answer.name == self._name and not self._is_us(answer):
+        if answer.name == self._name and self._born and answer.incarnation not in (self._born, b""):
             raise Refused(f"the machine at {peer} is called {self._name} as well: give each machine a name of its own")
         return answer
-
-    def _is_us(self, met: protocol.Met) -> bool:
-        """A list of peers that is the same on all machines names us too."""
-        return met.incarnation == self._born
 
     async def _ask_in(self, peer: str) -> tuple[Member, ...]:
         """Empty if it can't take us in just now. Raises Refused if it won't."""

@@ -10,6 +10,9 @@ Damage shows in three ways, each of which ends in another file instead of the da
 * a running member meets it, or a reader that tells it: it leaves a mark (`distrust`) and ends, and its next start passes
   that file over.
 
+In a cluster the others have all of it. A member that has no state to go on from there sets what it has aside (`set_aside`)
+once a peer says that the cluster is there, and comes back empty, as another incarnation.
+
 States are tried best first: the file in use, the newest snapshot, the older one (the newest may have been taken of a file
 that was damaged already), nothing but the journal. An entry that cannot be applied on any of them is a fault of this
 program or of the journal: then the member refuses to start, since another start would not help.
@@ -18,6 +21,7 @@ program or of the journal: then the member refuses to start, since another start
 import glob
 import logging
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -32,7 +36,7 @@ from consensus.apply.state import Replication
 from consensus.config import MetaConfig
 from consensus.core.codec import FutureEntry
 from consensus.core.errors import ClusterError, Corrupt, Refused, Unavailable
-from consensus.disk import Disk, replace_file
+from consensus.disk import Disk, make_folder, replace_file
 from consensus.journal import Journal, JournalFailed, SqliteBehind
 from consensus.machine import Machine
 
@@ -76,6 +80,10 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     why: str
     at_ms: tuple[int, ...]        # of this mark and the ones before, newest last
+
+
+ASIDE = "damaged"
+"""Folder in the member's, of what was set aside last: kept for people, replaced by the next."""
 
 
 class _Lost(Exception):
@@ -163,6 +171,29 @@ def _mend_current(folder: str, disk: Disk) -> None:
     except (Corrupt, UnicodeDecodeError) as error:
         log.error("%s", error)
         snapshot.use_newest(folder, disk)
+
+
+def set_aside(folder: str, disk: Disk) -> None:
+    """Begin with nothing: journal, snapshots and SQLite's files go into a folder of their own. Copies of backups stay. A
+    start that was cut short in the middle finds some of it gone, and does the rest. Raises OSError."""
+    aside = os.path.join(folder, ASIDE)
+    names = [name for name in os.listdir(folder)
+             if name in ("journal", snapshot.FOLDER, snapshot.CURRENT, MARK) or name.startswith("meta.")]
+    if "journal" in names:                            # first of all: without it the member knows that it has lost its state
+        shutil.rmtree(aside, ignore_errors=True)
+        make_folder(disk, aside, "metadata.aside")
+        disk.rename(os.path.join(folder, "journal"), os.path.join(aside, "journal"), "metadata.aside.journal")
+        disk.fsync_dir(folder, "metadata.aside.fsync_dir")
+        names.remove("journal")
+    make_folder(disk, aside, "metadata.aside")
+    for name in names:
+        disk.rename(os.path.join(folder, name), os.path.join(aside, name), "metadata.aside.rename")
+    disk.fsync_dir(folder, "metadata.aside.fsync_dir")
+
+
+def has_journal(folder: str) -> bool:
+    """Whether there is anything of the journal, so that no vote is forgotten."""
+    return bool(glob.glob(os.path.join(glob.escape(folder), "journal", "*.log")))
 
 
 # What an error says about the state in which it came up

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 import msgspec
 
-from consensus import protocol, queries, recovery, snapshot
+from consensus import joining, protocol, queries, recovery, snapshot
 from consensus.apply.state import Replication
 from consensus.beside import Beside
 from consensus.config import MetaConfig
@@ -46,6 +46,7 @@ from consensus.standby import LOCK, prove
 
 if TYPE_CHECKING:                                 # a machine that is alone loads nothing of it
     from consensus.core.tls import Tls
+    from consensus.group.group import Group
 
 log = logging.getLogger("staddle.meta")
 
@@ -102,6 +103,7 @@ class MetaServer:
         self._ready = cluster is None
         self._stopping = False
         self._born = b""
+        self._group: Group | None = None
         self._forwarder = Forwarder(secret, tls, self._other_leader)
 
     # Life
@@ -114,23 +116,36 @@ class MetaServer:
         """
         self._lock = _lock(os.path.join(self._folder, LOCK))
         try:
+            if self._cluster is not None:
+                await self._wire.start()                 # others ask what we know while we ask them
             await self._recover()
             prove(self._lock, self._machine.generation)
-            await self._wire.start()
-            if self._cluster is not None:
-                await self._come_in(self._cluster)
+            if self._cluster is None:
+                await self._wire.start()
+            else:
+                await self._catch_up()
+            self.housekeeper.lead(self.leads)
+            await self._keep_defaults()
         except BaseException:
             await self._let_go()
             raise
-        if self._cluster is None:
-            self.housekeeper.lead(True)
-            await self.keep_defaults()
+        self._ready = True
         self.housekeeper.start()
         self.beside.start()
         log.info("serving", extra={"applied": self._machine.applied, "epoch": self._epoch})
+        if self._cluster is not None:
+            self._changed()
 
     async def _recover(self) -> None:
-        self._replay()
+        try:
+            await self._replay()
+        except (Corrupt, Refused) as error:
+            if self._cluster is None or not self._cluster.peers or isinstance(error.__cause__, FutureEntry):
+                raise
+            log.error("%s. The other members have all of it: what is here is set aside once they answer", error)
+            await Joiner(self._cluster, self._name, b"", self._secret, self._tls).find()
+            recovery.set_aside(self._folder, self._disk)
+            await self._replay()
         self._recovered = True
         assert self._raft is not None
         self._reader = Reader(self._folder, queries.header, queries.ALONE)
@@ -138,6 +153,9 @@ class MetaServer:
                              ask_others=None if self._cluster is None else self._ask_others)
         self.housekeeper = Housekeeper(self._folder, self._machine, self._journal, self, disk=self._disk,
                                        config=self._config, clock=self._clock, on_failure=self._raft.fail)
+        if self._group is not None:
+            self._group.serve_snapshots(self._folder, self._disk, self.housekeeper.take_snapshot)
+            self._raft.on_change(self._changed)
 
     async def _let_go(self) -> None:
         """A start that came to nothing holds nothing."""
@@ -145,57 +163,47 @@ class MetaServer:
         await self._wire.stop()
         if self._raft is not None and self._recovered:
             self._raft.stop()
+            if self._group is not None:
+                await self._group.stop()
             self._reader.close()
             self._journal.close()
             self._machine.close()
         os.close(self._lock)
         self._lock = -1
 
-    async def _come_in(self, cluster: ClusterSettings) -> None:
-        """Be a member of the cluster, and up to date."""
-        raft = self._raft
-        assert raft is not None
-        raft.on_change(self._changed)
-        if not raft.members:
-            joiner = Joiner(cluster, self._name, self._born, self._secret, self._tls)
-            members = await joiner.join() if cluster.peers and not self._machine.applied else ()
-            if members:
-                raft.follow(members)
-            else:
-                raft.begin(Member(name=self._name, address=cluster.address, incarnation=self._born))
-        await self._catch_up(cluster)
-        self._changed()
-        await self.keep_defaults()
-        self._ready = True
-        self._changed()
-
-    async def keep_defaults(self) -> None:
-        """Let the log say what this leader's settings say: all members count copies by that. Raises Unavailable."""
+    async def _keep_defaults(self) -> None:
+        """Let the log say what this leader's settings say: all members count copies by that."""
         state = self._machine.state
         said = state.get_meta("copies"), state.get_meta("replication")
         if self.leads and said != (self._copies, self._replication) and (self._cluster is not None or said[0] is not None):
-            with contextlib.suppress(Unavailable, UnknownOutcome):
+            with contextlib.suppress(Unavailable, UnknownOutcome):           # the next leader will
                 await self.propose(SetDefaults(copies=self._copies, replication=self._replication))
 
-    async def _catch_up(self, cluster: ClusterSettings) -> None:
-        """Until SQLite holds what the leader had committed by now."""
-        raft = self._raft
-        assert raft is not None
+    async def _catch_up(self) -> None:
+        """Until SQLite holds what the leader had committed when it was asked."""
+        assert self._raft is not None
         while True:
             try:
-                await raft.read_index()
+                await self._raft.read_index()
                 return
             except Unavailable as error:
                 log.debug("not up to date yet: %s", error)
             await asyncio.sleep(CATCH_UP_S)
 
-    def _replay(self) -> None:
-        """A log that leads, and SQLite that holds all of it: on the best state on which every entry can be applied."""
+    async def _replay(self) -> None:
+        """A log that leads (alone) or takes part, and SQLite that holds all of it that is known to be committed: on the best
+        state on which every entry can be applied."""
         refused: Refused | None = None
+        fresh = not recovery.has_journal(self._folder)
         for opening in recovery.openings(self._folder, disk=self._disk, config=self._config, copies=self._copies,
                                          replication=self._replication, now_ms=self._clock.now_ms()):
             self._machine, self._journal = opening.machine, opening.journal
-            self._raft = raft = RaftNode(self._name, self._journal, self._machine, self._failed)
+            try:
+                self._group = await self._come_in(fresh)
+            except BaseException:
+                opening.close()
+                raise
+            self._raft = raft = RaftNode(self._name, self._journal, self._machine, self._failed, group=self._group)
             raft.before_taking(self._fill)
             raft.start()
             error = self._failure
@@ -214,6 +222,33 @@ class MetaServer:
             self._failure = None
         assert refused is not None, "openings raises if there is none"
         raise refused
+
+    async def _come_in(self, fresh: bool) -> "Group | None":
+        """This member's side of the group, once it may take part; None if it is alone. `fresh`: no journal was there."""
+        configured = tuple(queries.members(self._machine.db))
+        cluster = self._cluster
+        if cluster is None:
+            if len(configured) > 1 or (not configured and joining.is_of_a_cluster(self._folder)):
+                raise Refused(f"{self._folder} is a cluster's ({', '.join(member.name for member in configured) or 'joining'}): "
+                              "a member that was alone now would go its own way. Give --cluster-listen, as before")
+            return None
+        from consensus.group.group import Group  # here: a machine that is alone loads nothing of it
+        from consensus.group.links import LinkPost
+
+        born = self._born = joining.incarnation(self._folder, self._disk, fresh=fresh)
+        ours = next((member for member in configured if member.name == self._name), None)
+        birth = False
+        if self._journal.configurations or (ours is not None and ours.incarnation == born):
+            pass                                         # the log says who belongs to the group
+        elif not configured and (self._machine.applied or not cluster.peers):
+            birth = True
+        else:
+            addresses = tuple(member.address for member in configured if member.name != self._name)
+            joiner = Joiner(cluster.with_peers(addresses), self._name, born, self._secret, self._tls)
+            birth = not await joiner.join()
+        post = LinkPost(self._name, born, self._secret, tls=self._tls)
+        return Group(name=self._name, address=cluster.address, incarnation=born, post=post, configured=configured, birth=birth,
+                     voters_wanted=cluster.voters)
 
     def _failed(self, error: BaseException) -> None:
         """The log cannot go on. While it is recovered, `_replay` decides what that means."""
@@ -236,6 +271,8 @@ class MetaServer:
             await self.housekeeper.stop()
             await self.beside.stop()
             self._raft.stop()
+            if self._group is not None:
+                await self._group.stop()
             await asyncio.sleep(0)                              # the last answers leave
             await self._wire.stop()
             await asyncio.sleep(0)                              # and the sockets close
@@ -400,7 +437,10 @@ class MetaServer:
         if self._cluster is None or not _of_a_member(link):
             link.close()                              # no member speaks so to us
             return
-        self._raft.group.frame(link, operation, status, request_id, payload)
+        if self._group is None:
+            link.close()                              # not yet: whoever it is comes again
+            return
+        self._group.frame(link, operation, status, request_id, payload)
 
     def pass_on(self, link: Link, operation: int, request_id: int, payload: memoryview, passed_on: bool) -> None:
         """To the leader, once."""
@@ -454,13 +494,12 @@ class MetaServer:
 
     def met(self, link: Link | None = None) -> bytes:
         raft, cluster = self._raft, self._cluster
-        assert raft is not None
         if cluster is None:
             raise Refused("this machine is alone: it has no `cluster_listen`")
         if link is not None:
             _check_member(link)
         return protocol.encode(protocol.Met(name=self._name, incarnation=self._born, may_begin=cluster.begins,
-                                            members=raft.members))
+                                            members=() if raft is None else raft.members))
 
     async def join(self, payload: bytes) -> bytes:
         """Take a member in: a new one, one that has come back with an empty folder, or one that has moved."""
@@ -569,6 +608,8 @@ class MetaServer:
 
     def forget(self, link: Link) -> None:
         self._watching.discard(link)
+        if self._group is not None:
+            self._group.lost(link)
 
 
 class _Answers:

@@ -8,6 +8,9 @@ What it shows must be all that was ever answered (promise 4). Everything answere
 the machine goes: a commit comes before its answer. After a power cut the file may be behind the journal, though, and only
 recovery can tell. So a serving member writes the machine's boot and the file's generation into its lock file, and only the
 same file in the same boot is shown.
+
+In a cluster nothing is shown: others serve, and what they have answered meanwhile is not in this file. The member just waits
+for its disk, and its clients go to the others (consensus/link.py).
 """
 
 import asyncio
@@ -53,9 +56,9 @@ class Member:
     """The role. `make` gives a MetaServer that was not started yet."""
 
     def __init__(self, make: Callable[[], Server], folder: str, address: str, secret: bytes, disk: Disk | None = None,
-                 on_failure: Callable[[BaseException], None] = exit_process) -> None:
-        """`on_failure`: when it can neither serve nor stand by any more."""
-        self._on_failure = on_failure
+                 on_failure: Callable[[BaseException], None] = exit_process, *, alone: bool = True) -> None:
+        """`on_failure`: when it can neither serve nor stand by any more. `alone`: not in a cluster."""
+        self._on_failure, self._alone = on_failure, alone
         self._make, self._folder, self._address, self._secret = make, folder, address, secret
         self._disk = disk or Disk()
         self._server: Server | None = None
@@ -69,6 +72,10 @@ class Member:
             return
         if writable(self._folder, self._disk) is None:
             raise error                               # the disk is well: it is something else
+        if not self._alone:
+            log.error("%s: %s. Other members serve meanwhile", REFUSAL, error)
+            await self._serve_once_writable()
+            return
         standby = _Standby(self._folder, self._address, self._secret)
         try:
             await standby.start()
@@ -90,6 +97,19 @@ class Member:
             return error
         self._server = server
         return None
+
+    async def _serve_once_writable(self) -> None:
+        """Raises what keeps it from serving on a disk that is well."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(PROBE_S)
+            if await loop.run_in_executor(None, writable, self._folder, self._disk) is None:
+                error = await self._serve()
+                if error is None:
+                    log.warning("the metadata's disk takes writes again")
+                    return
+                if writable(self._folder, self._disk) is None:
+                    raise error
 
     async def _wait_or_fail(self) -> None:
         try:

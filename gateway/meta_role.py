@@ -26,4 +26,4 @@ def metadata_role(folders: Folders, config: Config, secret: bytes, launch: Launc
             "cluster": ClusterSettings(address=machine.address(), peers=machine.peers, begins=machine.may_begin,
                                        voters=config.meta_members)}
     return Member(lambda: MetaServer(folder, address, secret, copies=config.copies, replication=config.replication,
-                                     config=settings, **of_cluster), folder, address, secret)
+                                     config=settings, **of_cluster), folder, address, secret, alone=not of_cluster)
