@@ -115,6 +115,11 @@ class Replicas:
         for reader in self._local.values():
             reader.close()
 
+    @property
+    def policy(self) -> Policy:
+        """Where a bucket has none of its own."""
+        return self._policy
+
     # The map
 
     async def _plan(self, key: bytes, policy: Policy) -> Plan:

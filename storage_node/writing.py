@@ -15,7 +15,7 @@ What becomes of a node that fails or lags behind, so that nobody waits for the s
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from awscrt.checksums import crc32c
@@ -203,21 +203,24 @@ class ChunkWriter:
     async def _room(self) -> None:
         """Wait until every node that is still with us can take a block. Drops those that failed or lag too long."""
         await self._drop_failed()
-        behind = [target for target in self._targets if not target.upload.has_room]
-        if not behind:
-            return
+        while behind := [target for target in self._targets if not target.upload.has_room]:
+            await self._wait_for(behind)
+            await self._drop_failed()
+
+    async def _wait_for(self, behind: list[_Target]) -> None:
+        """Until they have room or have failed; those that keep the others waiting for too long are dropped."""
         waits = {asyncio.ensure_future(target.upload.room()): target for target in behind}
         try:
             while waits:
                 enough = len(self._targets) - len(waits) >= self._plan.quorum
                 before = self._loop.time()
                 if enough:
-                    allowed = LAG_S + LAG_SHARE * (before - self._began_at) - self._waited_s
-                    done, _ = await asyncio.wait(waits, timeout=max(allowed, 0.0), return_when=asyncio.FIRST_COMPLETED)
-                    self._waited_s += self._loop.time() - before
+                    allowed = max(LAG_S + LAG_SHARE * (before - self._began_at) - self._waited_s, 0.0)
                 else:
-                    done, _ = await asyncio.wait(waits, timeout=STALL_S_OTHERS if self._spares else STALL_S,
-                                                 return_when=asyncio.FIRST_COMPLETED)
+                    allowed = STALL_S_OTHERS if self._spares else STALL_S
+                done, _ = await asyncio.wait(waits, timeout=allowed, return_when=asyncio.FIRST_COMPLETED)
+                if enough:
+                    self._waited_s += self._loop.time() - before
                 for wait in done:
                     del waits[wait]
                 if not done:
@@ -225,11 +228,9 @@ class ChunkWriter:
                         self._replicas.client(target.node).standing.writes.blame(self._loop.time())
                         self._drop(target, Unavailable(f"node {target.node.node} lags behind"))
                     break
-                await self._drop_failed()
         finally:
             for wait in waits:
                 wait.cancel()
-        await self._drop_failed()
 
     async def _drop_failed(self) -> None:
         """Leave behind what has failed, and put others in its place if they can still be given everything. Raises when the
@@ -262,57 +263,67 @@ class ChunkWriter:
     async def _collect(self, digest: Digest, table: bytes) -> tuple[Holder, ...]:
         """Ends the streams and waits for the quorum. Late nodes go on by themselves."""
         await self._drop_failed()
-        self._held.clear()
         ends = {asyncio.ensure_future(target.upload.finish(digest, table)): target.node for target in self._targets}
         self._targets.clear()
         holders: list[Holder] = []
-        sources: list[NodeInfo] = []
+        source: NodeInfo | None = None
         waiting = set(ends)
         try:
             while waiting and len(holders) < self._plan.quorum:
-                done, waiting = await asyncio.wait(waiting, timeout=FINISH_S_OTHERS if holders and self._spares else None,
+                others = self._spares and (holders or self._holding)
+                done, waiting = await asyncio.wait(waiting, timeout=FINISH_S_OTHERS if others else None,
                                                    return_when=asyncio.FIRST_COMPLETED)
                 if not done:
                     break
                 for end in done:
                     try:
                         holders.append(Holder(ends[end].node, end.result()))
-                        sources.append(ends[end])
+                        source = ends[end]
                     except ClusterError as error:
+                        self._replicas.client(ends[end]).standing.writes.blame(self._loop.time())
                         self._failures.append(error)
         finally:
             for end in waiting:
                 self._replicas.in_background(_late(end))
-        while len(holders) < self._plan.quorum and sources and (node := self._next()) is not None:
+        while len(holders) < self._plan.quorum and (source or self._holding) and (node := self._next()) is not None:
             try:
-                holders.append(Holder(node.node, await self._copy(sources[0], node, digest, table)))
+                holders.append(Holder(node.node, await self._copy(source, node, digest, table)))
             except ClusterError as error:
-                log.warning("node %s did not get a chunk from node %s: %s", node.node, sources[0].node, error)
+                log.warning("node %s got no copy of a chunk: %s", node.node, error)
                 self._failures.append(error)
+        self._held.clear()
         if len(holders) < self._plan.quorum:
             raise combined(self._failures or [Unavailable("too few storage nodes finished this chunk")])
         return tuple(holders)
 
-    async def _copy(self, source: NodeInfo, node: NodeInfo, digest: Digest, table: bytes) -> bytes:
-        """The chunk, durable on `source`, also to `node`: its incarnation. Raises ClusterError."""
+    async def _copy(self, source: NodeInfo | None, node: NodeInfo, digest: Digest, table: bytes) -> bytes:
+        """The chunk, which is durable on `source` or still held here, also to `node`: its incarnation. Raises ClusterError."""
         upload = None
         try:
             async with asyncio.timeout(STALL_S + self.size / COPY_BYTES_PER_S_MIN):
                 upload = await self._replicas.client(node).upload(self._generation)
-                for start in range(0, self.size, PIECE_BYTES):
-                    data = await self._replicas.client(source).get(
-                        digest, self._generation, start, min(PIECE_BYTES, self.size - start))
-                    for at in range(0, len(data), BLOCK_BYTES):
-                        await upload.room()
-                        if upload.failed:
-                            raise upload.error()
-                        upload.send(data[at:at + BLOCK_BYTES])
+                async for block in self._blocks(source, digest):
+                    await upload.room()
+                    if upload.failed:
+                        raise upload.error()
+                    upload.send(block)
                 return await upload.finish(digest, table)
         except TimeoutError:
             raise Unavailable(f"copying a chunk to node {node.node} took too long") from None
         finally:
             if upload is not None:
                 upload.abort()                        # does nothing to one that is finished
+
+    async def _blocks(self, source: NodeInfo | None, digest: Digest) -> AsyncIterator[Buffer]:
+        if self._holding or source is None:
+            for block in self._held:
+                yield block
+            return
+        for start in range(0, self.size, PIECE_BYTES):
+            length = min(PIECE_BYTES, self.size - start)
+            data = await self._replicas.client(source).get(digest, self._generation, start, length)
+            for at in range(0, length, BLOCK_BYTES):
+                yield data[at:at + BLOCK_BYTES]
 
 
 def _unwanted(opened: "asyncio.Future[Upload]") -> None:
