@@ -26,12 +26,12 @@ from tests.servers import ACCESS_KEY, SECRET_KEY
 
 BUCKET = "linear"
 CLIENTS = 12
-GROUPS = 4
+GROUPS = 5
 KEYS_A_GROUP = 3
 SLICE_S = 0.25
 """The favoured group changes so often."""
 
-FAVOURED = 0.75
+FAVOURED = 0.5
 ANSWER_TIMEOUT_S = 10.0
 """Then a client hangs up, and does not know."""
 

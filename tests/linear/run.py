@@ -92,8 +92,8 @@ def runs(trio: Trio, report: Report, *, count: int, seconds: float, operations_m
         try:
             recorder = asyncio.run(record(trio.addresses, seconds, f"{report.seed}-{number}", bucket=f"linear-{number}",
                                           disturbance=disturbance, clients=clients))
-        except* AssertionError as group:
-            report.violations(f"run {number}", [f"{error}\n{trio.logs(15)}" for error in group.exceptions])
+        except (AssertionError, ExceptionGroup) as error:
+            report.violations(f"run {number}", [f"{error!r}\n{trio.logs(15)}"])
             return total
         total += len(recorder.history)
         for line in disturbance.done:
