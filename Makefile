@@ -9,7 +9,7 @@ ROUNDS ?= 100
 OPS    ?= 100000
 CHUNKS ?= 1000
 
-.PHONY: run dev test unit check format docs clients bench crash million torture torture-model torture-damage torture-power torture-syncs torture-controls faults walks sim clean help
+.PHONY: run cluster dev test unit check format docs clients bench crash million torture torture-model torture-damage torture-power torture-syncs torture-controls faults walks sim clean help
 
 help:                       ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -25,6 +25,9 @@ $(VENV)/.test: pyproject.toml constraints.txt $(BIN)/staddle
 
 run: $(BIN)/staddle         ## install and serve on 127.0.0.1:9000 with data in ./data
 	$(BIN)/staddle serve --data $(DATA) --listen $(LISTEN)
+
+cluster: $(BIN)/staddle     ## install and serve a cluster of three machines on 127.0.0.1:9000 to 9002, data in ./data-cluster
+	$(BIN)/python -m gateway.cluster.trial --data $(DATA)-cluster
 
 dev: $(VENV)/.test          ## install for development
 

@@ -154,6 +154,11 @@ class MetadataClient:
             progress(released)
         return released
 
+    async def remove_member(self, name: str) -> None:
+        """Take a metadata member out of the cluster. Raises Refused (no such member, the last one), Unavailable."""
+        await self._link.wait(self._serving_wait_s)
+        await self._link.ask(protocol.LEAVE, protocol.encode(name))
+
     async def recount(self) -> list[str]:
         """Have the member count and check all its rows: what doesn't fit, in sentences. Raises Unavailable, Corrupt."""
         await self._link.wait(self._serving_wait_s)

@@ -78,7 +78,8 @@ class GatewayRole:
         self._page = MetricsPage(Gatherer(
             self._metadata, self._replicas, peers, local=local_processes(folders.run, len(config.data)),
             workers=workers))
-        admin = AdminServices(services=services, auth=auth, config=config, secret=secret, root=launch.root, reload=peers.reload)
+        admin = AdminServices(services=services, auth=auth, config=config, secret=secret, root=launch.root, reload=peers.reload,
+                              machine=machine)
         self._application = build_application(
             services, HANDLERS, ready=self._ready, domains=config.domains, requests_max=config.requests_max, auth=auth,
             routes=[mount_admin(admin), *metrics_routes(self._page, services, auth, config.metrics_token)],

@@ -35,6 +35,8 @@ def spend_token(state: State, command: SpendToken) -> AnyResult:
         row = state.execute("SELECT hash, expires, spent_by FROM join_token WHERE id = ?", (command.id,)).fetchone()
     if row is None or row[0] != command.hash:
         return TokenRefused(why="unknown")
+    if row[2] == command.name:
+        return Done()                     # the same visitor, whose answer was lost
     if row[2] is not None:
         return TokenRefused(why="spent")
     if row[1] <= state.now:

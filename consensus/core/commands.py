@@ -151,8 +151,8 @@ class CreateToken(Command, frozen=True, kw_only=True):
 
 
 class SpendToken(Command, frozen=True, kw_only=True):
-    """Let machine `name` in, if the token is known, not spent and not expired; then it is spent. Answer: Done,
-    TokenRefused."""
+    """Let the visitor `name` in, if the token is known, not expired, and not spent (but by the same visitor: its answer was
+    lost); then it is spent. Answer: Done, TokenRefused."""
 
     id: str
     hash: bytes

@@ -12,6 +12,7 @@ from consensus.core.results import AnyResult, Malformed, SequencePassed, Session
 from gateway.admin.errors import AdminError
 from gateway.auth import Principal
 from gateway.auth import Settings as AuthSettings
+from gateway.cluster.machine import Machine
 from gateway.config import Config
 from gateway.identities import Identity
 from gateway.ops.context import Services
@@ -36,6 +37,8 @@ class AdminServices(msgspec.Struct, frozen=True, kw_only=True):
     reload: Callable[[], Awaitable[None]] = _nobody
 
     root: Identity | None = None
+    machine: Machine | None = None
+    """This machine, if it is of a cluster."""
 
     def configured(self) -> list[tuple[str, Identity]]:
         """The identities that are not in the metadata, each with where it comes from: root, configuration."""

@@ -4,7 +4,7 @@ Paths are those of the command line: `staddle user create` asks POST /-/admin/us
 since names of objects hold any character.
 """
 
-from gateway.admin import backups, buckets, checking, collecting, nodes, objects, scrubbing, users
+from gateway.admin import backups, buckets, checking, cluster, collecting, nodes, objects, scrubbing, users
 from gateway.admin.table import Endpoint
 
 _USER = ("NoSuchUser", "ConfiguredIdentity", "NotYetEverywhere")
@@ -45,6 +45,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("POST", "backup/create", backups.create_backup, ("BackupExists",)),
     Endpoint("GET", "backup/download", backups.download_backup, ("NoSuchBackup",)),
     Endpoint("POST", "backup/delete", backups.delete_backup, ("NoSuchBackup",)),
+    Endpoint("GET", "cluster/status", cluster.status),
+    Endpoint("POST", "cluster/token", cluster.create_token, ("NoCluster",)),
+    Endpoint("GET", "cluster/tokens", cluster.list_tokens),
+    Endpoint("POST", "cluster/revoke", cluster.revoke_token, ("NoSuchToken",)),
+    Endpoint("POST", "cluster/remove", cluster.remove_member, ("NoSuchMember",)),
     Endpoint("GET", "meta/status", nodes.metadata_status),
     Endpoint("GET", "config/show", nodes.config_in_force),
     Endpoint("GET", "version", nodes.version),

@@ -16,6 +16,7 @@ import typer
 from gateway.cli.backups import backup_app
 from gateway.cli.buckets import bucket_app
 from gateway.cli.care import gc_app, scrub_app
+from gateway.cli.cluster import cluster_app, init, join
 from gateway.cli.commands import reflowed
 from gateway.cli.configuring import config_app
 from gateway.cli.nodes import node_app
@@ -31,10 +32,13 @@ app = typer.Typer(
     help="An S3-compatible object store that keeps what it acknowledges.",
 )
 app.command()(reflowed(serve))
+app.command()(reflowed(init))
+app.command()(reflowed(join))
 app.command()(fsck)
 app.command()(restore)
 for name, group in (
     ("user", user_app), ("key", key_app), ("bucket", bucket_app), ("object", object_app), ("node", node_app),
+    ("cluster", cluster_app),
     ("gc", gc_app), ("scrub", scrub_app), ("backup", backup_app), ("config", config_app),
 ):
     app.add_typer(group, name=name)

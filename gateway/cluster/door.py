@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from consensus.core.errors import ClusterError, Refused
 from consensus.core.tls import Tls, name_in, peer_of
 from consensus.core.wire import split_address
-from gateway.cluster.tokens import ID_BYTES, SECRET_BYTES, hash_of
+from gateway.cluster.tokens import ID_BYTES, SECRET_BYTES, hash_of, visitor
 from gateway.identities import Identity
 
 log = logging.getLogger("staddle.door")
@@ -138,7 +138,7 @@ class Door:
                 raise NotNow("this machine has no cluster yet itself")
             if guest == self._name:
                 raise Refused(f"this machine is called {guest} itself: give the new one another --name")
-            await self._spend(token_id.hex(), hash_of(token_secret), f"{guest} {nonce.hex()}")
+            await self._spend(token_id.hex(), hash_of(token_secret), visitor(guest, nonce))
         except Refused as error:
             log.warning("refused to let machine %s in: %s", guest, error)
             return REFUSED, str(error).encode()

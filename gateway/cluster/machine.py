@@ -65,14 +65,14 @@ def machine_of(config: Config, folders: Folders) -> Machine | None:
         return None
     listen_host, port = parse_listen(config.cluster_listen, "cluster_listen")
     host = (config.cluster_address or listen_host).strip("[]")
-    name = _name(config, folders)
+    name = name_of(config, folders)
     own = _joined(host, port)
     peers = tuple(dict.fromkeys(peer for peer in (*config.peers, *remembered_peers(folders)) if peer != own))
     return Machine(name=name, zone=config.zone or name, host=host, listen_host=listen_host, port=port, peers=peers,
                    may_begin=not peers or config.initial or folders.initial.exists())
 
 
-def _name(config: Config, folders: Folders) -> str:
+def name_of(config: Config, folders: Folders) -> str:
     """Kept from the first start on: the cluster knows the machine by it. Raises FolderError."""
     if folders.machine_name.exists():
         name = _read(folders.machine_name)

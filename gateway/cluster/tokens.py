@@ -40,6 +40,16 @@ def hash_of(secret: bytes) -> bytes:
     return hashlib.sha256(secret).digest()
 
 
+def visitor(name: str, nonce: bytes) -> str:
+    """As whom a token is spent: a machine that asks again because the answer was lost is still the same one."""
+    return f"{name} {nonce.hex()}"
+
+
+def named(visitor: str) -> str:
+    """The machine of a visitor."""
+    return visitor.partition(" ")[0]
+
+
 def new_token(addresses: tuple[str, ...], authority: bytes, expires_ms: int) -> JoinToken:
     return JoinToken(addresses=addresses, authority=authority, expires_ms=expires_ms, id=secrets.token_bytes(ID_BYTES),
                      secret=secrets.token_bytes(SECRET_BYTES))
