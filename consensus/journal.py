@@ -11,11 +11,15 @@ Rules:
   entry added again restores it, and what nothing contradicted by the end of the message comes back (`end_message`);
 * only whole segments go, oldest first, when SQLite holds all of their entries durably.
 
+* it remembers where configurations of the group are, since one is in force from when it is in the log, and no longer once
+  it is cut off.
+
 It knows nothing of commands, results or SQLite.
 """
 
 import os
 import time
+from typing import overload
 
 from awscrt.checksums import crc32c
 from pysyncobj.journal import Journal as PysyncobjJournal
@@ -39,6 +43,15 @@ from consensus.segment import (
 Entry = tuple[bytes, int, int]
 NO_OP = b"\x01"
 """What PySyncObj calls a command without effect; also stands for an entry that only a snapshot holds."""
+
+KEPT_BYTES_MAX = 256 << 20
+"""Even for who fetches a snapshot, no more than this stays in memory."""
+
+REREAD_BYTES_MAX = 16 << 20
+"""A start reads no more of what SQLite has already than this: about half a second."""
+
+COMMANDS, CONFIGURATION = 0, 4
+"""First bytes of entries, beside NO_OP: 2 and 3 are PySyncObj's own, which nobody here writes or carries out."""
 
 
 class JournalFailed(Exception):
@@ -64,6 +77,10 @@ class Journal(PysyncobjJournal):  # type: ignore[misc]  # the library has no typ
         self._folder, self._disk, self._config, self._keep_bytes = folder, disk, config, keep_bytes
         self._log: list[Entry] = []
         self._tail_bytes = 0
+        self.keep_from: int | None = None
+        """Entries from here on stay in memory though SQLite has them: somebody fetches a snapshot and needs them next."""
+        self.configurations: list[tuple[int, bytes]] = []
+        """(index, entry) of the configurations in the tail and the last one before it, as far as was read."""
         self._hidden: list[Entry] = []
         self._hidden_at = 0
         self._term, self._vote = 0, ""
@@ -87,6 +104,10 @@ class Journal(PysyncobjJournal):  # type: ignore[misc]  # the library has no typ
     def __len__(self) -> int:
         return len(self._log)
 
+    @overload
+    def __getitem__(self, place: int) -> Entry: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Entry]: ...
     def __getitem__(self, place: int | slice) -> Entry | list[Entry]:
         return self._log[place]
 
@@ -97,18 +118,23 @@ class Journal(PysyncobjJournal):  # type: ignore[misc]  # the library has no typ
             if hidden[1] == idx and hidden[2] == term:              # the same entry again: it is on disk already
                 self._log.append(hidden)
                 self._hidden_at += 1
+                if command[0] == CONFIGURATION:
+                    self.configurations.append((idx, command))
                 return
             if idx <= self._commit:
                 raise Corrupt(f"committed entry {idx} of term {hidden[2]} is contradicted by one of term {term}")
             self._drop_hidden()                                     # on disk, the new record at idx cuts them off
         self._log.append((command, idx, term))
         self._tail_bytes += len(command)
+        if command[0] == CONFIGURATION:
+            self.configurations.append((idx, command))
         self._put(ENTRY, idx, term, command)
 
     def deleteEntriesFrom(self, entryFrom: int) -> None:
         self._hidden = self._log[entryFrom:] + self._hidden[self._hidden_at:]
         self._hidden_at = 0
         del self._log[entryFrom:]
+        self._cut_configurations(self.last_index)
 
     def deleteEntriesTo(self, entryTo: int) -> None:
         raise AssertionError("the library's compaction is off; see trim and forget")
@@ -163,6 +189,15 @@ class Journal(PysyncobjJournal):  # type: ignore[misc]  # the library has no typ
         return sum(sizes[first:])
 
     @property
+    def first_index(self) -> int:
+        """Of the tail in memory."""
+        return self._log[0][1]
+
+    @property
+    def last_term(self) -> int:
+        return self._log[-1][2]
+
+    @property
     def last_index(self) -> int:
         return self._log[-1][1] if self._log else 0
 
@@ -199,7 +234,9 @@ class Journal(PysyncobjJournal):  # type: ignore[misc]  # the library has no typ
     def end_message(self) -> None:
         """An AppendEntries message is done: what it cut but did not contradict stays (Raft cuts on conflict only)."""
         if self._hidden:
-            self._log.extend(self._hidden[self._hidden_at:])
+            back = self._hidden[self._hidden_at:]
+            self._log.extend(back)
+            self.configurations += [(index, command) for command, index, _ in back if command[0] == CONFIGURATION]
             self._hidden, self._hidden_at = [], 0
 
     def forget(self, index: int) -> None:
@@ -207,11 +244,15 @@ class Journal(PysyncobjJournal):  # type: ignore[misc]  # the library has no typ
         if self._tail_bytes <= self._keep_bytes * 5 // 4 or self._hidden:      # a quarter at a time: each costs O(tail)
             return
         log, place, dropped = self._log, 0, 0
+        if self.keep_from is not None and self._tail_bytes <= KEPT_BYTES_MAX:
+            index = min(index, self.keep_from)
         while place < len(log) - 1 and log[place][1] < index and self._tail_bytes - dropped > self._keep_bytes:
             dropped += len(log[place][0])
             place += 1
         del log[:place]
         self._tail_bytes -= dropped
+        while len(self.configurations) > 1 and self.configurations[1][0] < index:
+            del self.configurations[0]
 
     def trim(self, index: int) -> int:
         """Unlink segments that hold no live entry after `index`, which SQLite must hold durably. Returns how many."""
@@ -261,10 +302,15 @@ class Journal(PysyncobjJournal):  # type: ignore[misc]  # the library has no typ
         self._tail_bytes -= sum(len(entry[0]) for entry in self._hidden[self._hidden_at:])
         self._hidden, self._hidden_at = [], 0
 
+    def _cut_configurations(self, index: int) -> None:
+        while self.configurations and self.configurations[-1][0] > index:
+            del self.configurations[-1]
+
     def _restart_log(self, index: int, term: int) -> None:
         # PySyncObj looks at the entry before the last applied one as well.
         self._log = [(NO_OP, index, term)] if index <= 1 else [(NO_OP, index - 1, term), (NO_OP, index, term)]
         self._tail_bytes = len(self._log)
+        self.configurations = []
 
     def _begin_segment(self, number: int) -> None:
         """Everything before is synced, so damage in an older segment can never be a torn write."""
@@ -337,15 +383,20 @@ class Journal(PysyncobjJournal):  # type: ignore[misc]  # the library has no typ
         return numbers
 
     def _needed(self, numbers: list[int], applied: int) -> list[Head]:
-        """The heads of the segments that must be read; older ones hold only what SQLite has, and stay for trim."""
+        """The heads of the segments that must be read; older ones hold only what SQLite has, and stay for trim. In a group
+        some more are read, so that a member that has missed little can be given it."""
         heads: list[Head] = []
+        kept = 0
         for number in reversed(numbers):
             with open(self._path(number), "rb") as file:
                 head = read_head(file.read(HEAD_BYTES), number)
             if heads and heads[0].number != number + 1:
+                if heads[0].base_index <= applied:
+                    break                                           # what is missing isn't needed
                 raise Corrupt(f"journal segment {number + 1} in {self._folder} is missing")
             heads.insert(0, head)
-            if head.base_index <= applied:
+            kept += os.path.getsize(self._path(number))
+            if head.base_index <= applied and kept >= min(self._keep_bytes, REREAD_BYTES_MAX):
                 break
         for number in numbers[:len(numbers) - len(heads)]:
             with open(self._path(number), "rb") as file:            # leftovers of a trim may lie before a gap
@@ -387,6 +438,9 @@ class Journal(PysyncobjJournal):  # type: ignore[misc]  # the library has no typ
             self._tail_bytes = 0
         log.append((command, index, term))
         self._tail_bytes += len(command)
+        self._cut_configurations(index - 1)
+        if command[:1] == bytes((CONFIGURATION,)):
+            self.configurations.append((index, command))
 
     def _vouch(self, number: int, valid: bytes) -> None:
         """Write the newest segment again before anyone relies on it: its pages may be clean over lost bytes."""

@@ -21,6 +21,7 @@ from consensus.apply import (
     contents,
     drain,
     identities,
+    members,
     multipart,
     nodes,
     objects,
@@ -33,6 +34,7 @@ from consensus.core import codec, commands
 from consensus.core.commands import RESULTS_PER_SESSION_MAX, Envelope
 from consensus.core.errors import Corrupt
 from consensus.core.ids import POSITION_BITS, position
+from consensus.core.model import Member
 from consensus.core.results import AnyResult, Malformed, SequencePassed, SessionEnded
 from consensus.disk import Disk
 from consensus.snapshot import current_file
@@ -59,6 +61,7 @@ _HANDLERS: dict[type, Callable[[State, Any], AnyResult]] = {
     commands.PutVersion: objects.put_version,
     commands.DeleteVersion: objects.delete_version,
     commands.SetTags: attributes.set_tags,
+    commands.SetAcl: attributes.set_acl,
     commands.SetRetention: attributes.set_retention,
     commands.SetLegalHold: attributes.set_legal_hold,
     commands.SetObjectLock: buckets.set_object_lock,
@@ -72,6 +75,7 @@ _HANDLERS: dict[type, Callable[[State, Any], AnyResult]] = {
     commands.CreateUser: identities.create_user,
     commands.ChangeUser: identities.change_user,
     commands.DeleteUser: identities.delete_user,
+    commands.SetUserPolicy: identities.set_policy,
     commands.CreateKey: identities.create_key,
     commands.ChangeKey: identities.change_key,
     commands.DeleteKey: identities.delete_key,
@@ -118,10 +122,7 @@ class Machine:
     def apply(self, entry: bytes, index: int) -> list[AnyResult]:
         """Carry out one entry. Raises Corrupt for an entry of a version that this program doesn't know: to skip what
         others understand would make members differ."""
-        assert index > self.applied, f"entry {index} is applied already (up to {self.applied})"
-        if not self._open:
-            self.db.execute("BEGIN IMMEDIATE")
-            self._open = True
+        self._begin(index)
         try:
             envelopes = codec.decode_entry(entry)
         except Corrupt as error:
@@ -132,6 +133,17 @@ class Machine:
             return [Malformed(reason="too many commands in one entry")]
         apply_one = self._apply_one
         return [apply_one(envelope, position(index, place)) for place, envelope in enumerate(envelopes)]
+
+    def configure(self, configured: tuple[Member, ...], index: int) -> None:
+        """A configuration of the group of metadata members is committed, as entry `index`."""
+        self._begin(index)
+        members.store(self.state, index, configured)
+
+    def _begin(self, index: int) -> None:
+        assert index > self.applied, f"entry {index} is applied already (up to {self.applied})"
+        if not self._open:
+            self.db.execute("BEGIN IMMEDIATE")
+            self._open = True
 
     def _apply_one(self, envelope: Envelope, position: int) -> AnyResult:
         sequence, now_ms = envelope.sequence, envelope.now_ms

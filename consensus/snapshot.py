@@ -76,6 +76,12 @@ def make(path: str, folder: str, disk: Disk) -> Snapshot:
                 verify(known)
                 _remove(copy.path, disk)
                 return known
+    return adopt(copy, folder, disk)
+
+
+def adopt(copy: Snapshot, folder: str, disk: Disk) -> Snapshot:
+    """Make a whole and synced file, on the same disk, one of the snapshots in `folder`."""
+    snapshots = os.path.join(folder, FOLDER)
     final = os.path.join(snapshots, f"{copy.index}.sqlite")
     disk.rename(copy.path, final, "snapshot.rename")
     disk.fsync_dir(snapshots, "snapshot.fsync_dir")
