@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gateway.auth import PayloadCheck, Principal
     from gateway.identities import IdentityStore
     from gateway.s3.operations import Operation
-    from storage_node.replicas import Replicas
+    from storage_node.replicas import Policy, Replicas
 
 ACCOUNT_DIGITS = 12
 """The length of AWS's account ids. Ours are any text; only the error for a malformed one follows AWS's form."""
@@ -86,6 +86,13 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         if principal is None or principal.user_id != user_id:
             principal = self.identities.by_user_id(user_id)
         return Owner(user_id, principal.display_name if principal is not None else "")
+
+    def policy(self, bucket: Bucket | None) -> "Policy | None":
+        """How many copies its chunks get, and how many before the answer; None for what is set for all."""
+        if bucket is None or (bucket.copies is None and bucket.replication is None):
+            return None
+        common = self.replicas.policy
+        return common._replace(copies=bucket.copies or common.copies, replication=bucket.replication or common.replication)
 
     async def bucket(self, request: S3Request) -> Bucket:
         """The bucket of the request. Raises S3Error NoSuchBucket, AccessDenied."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from consensus.core.commands import NewChunk, StageContent
 from consensus.core.ids import ContentId, Digest, Generation
-from consensus.core.model import Slice
+from consensus.core.model import Bucket, Slice
 from consensus.core.results import Staged
 from gateway.ops.context import Context
 from gateway.ops.refusals import refusal
@@ -65,9 +65,10 @@ class Cutter:
     only from the second chunk on are there two to compute.
     """
 
-    def __init__(self, ctx: Context, request: S3Request, *, whole_sha256: bool) -> None:
+    def __init__(self, ctx: Context, request: S3Request, *, whole_sha256: bool, bucket: Bucket | None = None) -> None:
         self._ctx = ctx
         self._request = request
+        self._bucket = bucket
         self._writer: ChunkWriter | None = None
         self._whole_wanted = whole_sha256
         self._whole: hashlib._Hash | None = None
@@ -145,7 +146,7 @@ class Cutter:
             await self._stage()
         if self._ticket is None:
             self._ticket = await self._ctx.metadata.reserve(self._staged)
-        self._writer = await self._ctx.replicas.open_writer(self._ticket)
+        self._writer = await self._ctx.replicas.open_writer(self._ticket, self._ctx.policy(self._bucket))
         if self._whole_wanted and self._filled and self._whole is None:
             self._whole = self._sha256  # the first chunk is done: its hash goes on as that of the whole
         self._sha256 = hashlib.sha256()
@@ -168,7 +169,8 @@ class Cutter:
 
     async def _stage(self) -> None:
         command = StageContent(
-            slices=tuple(self._slices), chunks=tuple(self._chunks.values()), into=self._staged
+            slices=tuple(self._slices), chunks=tuple(self._chunks.values()), into=self._staged,
+            bucket=None if self._bucket is None else self._bucket.id,
         )
         ticket, self._ticket = self._ticket, None
         outcome = await self._ctx.metadata.commit(command, ticket)

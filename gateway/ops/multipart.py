@@ -61,7 +61,8 @@ async def upload_part(ctx: Context, request: S3Request) -> Reply:
     conditions.refuse_all(given)
     expected = checksums.Expected.from_headers(given)
     upload = await open_upload(ctx, bucket, request)
-    stored = await store(ctx, request, expected.part_hasher(upload.checksum_algorithm, upload.checksum_kind))
+    hasher = expected.part_hasher(upload.checksum_algorithm, upload.checksum_kind)
+    stored = await store(ctx, request, hasher, bucket)
     outcome = await ctx.metadata.commit(
         PutPart(bucket=bucket.id, key=request.key, upload_id=upload.upload_id, number=number, content=stored.content),
         stored.ticket,

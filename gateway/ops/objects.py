@@ -34,7 +34,7 @@ async def put_object(ctx: Context, request: S3Request) -> Reply:
     expected = checksums.Expected.from_headers(given)
     if attributes.lock is not None:
         await _may_lock(ctx, request, bucket, expected)
-    stored = await store(ctx, request, expected.hasher())
+    stored = await store(ctx, request, expected.hasher(), bucket)
     outcome = await ctx.metadata.commit(
         PutVersion(
             bucket=bucket.id, key=request.key, version_id=new_version_id(), attributes=attributes,

@@ -69,7 +69,7 @@ async def post_object(ctx: Context, request: S3Request) -> Reply:
     if fields.get("acl"):
         given["x-amz-acl"] = fields["acl"]
     attributes = _tagged(put_attributes(given, request.now_ms), fields.get("tagging"))
-    stored = await store(ctx, request, checksums.Expected.from_headers(given).hasher())
+    stored = await store(ctx, request, checksums.Expected.from_headers(given).hasher(), bucket)
     outcome = await ctx.metadata.commit(
         PutVersion(bucket=bucket.id, key=key, version_id=new_version_id(), attributes=attributes,
                    owner=ctx.principal.user_id, content=stored.content),

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 
 from consensus.core.commands import NewChunk, NewContent
 from consensus.core.ids import Digest, Generation
-from consensus.core.model import Checksum, Slice
+from consensus.core.model import Bucket, Checksum, Slice
 from gateway.ops.context import Context
 from gateway.ops.cutting import Cutter
 from gateway.s3 import checksums
@@ -43,16 +43,16 @@ class Stored(NamedTuple):
     checksum: Checksum            # of the client's algorithm: what it is told. The content's may be another one.
 
 
-async def store(ctx: Context, request: S3Request, hasher: Hasher) -> Stored:
+async def store(ctx: Context, request: S3Request, hasher: Hasher, bucket: Bucket | None = None) -> Stored:
     """Make the body durable. S3Error for a body that isn't what the client said; ClusterError when it can't be stored.
 
-    The content keeps the checksum that the hasher computes besides the client's, if it does.
+    The content keeps the checksum that the hasher computes besides the client's, if it does. The copies are as `bucket` says.
     """
     length = body_length(ctx, request)
     if length is not None and length <= SMALL_BYTES_MAX:
         data, trailers = await _whole_body(ctx, request, length)
-        return await _store_small(ctx, data, hasher, trailers)
-    return await _store_stream(ctx, request, hasher)
+        return await _store_small(ctx, data, hasher, trailers, bucket)
+    return await _store_stream(ctx, request, hasher, bucket)
 
 
 def body_length(ctx: Context, request: S3Request) -> int | None:
@@ -135,7 +135,9 @@ async def _whole_body(ctx: Context, request: S3Request, limit: int) -> tuple[byt
     return bytes(data), decoder.finish()
 
 
-async def _store_small(ctx: Context, data: bytes, hasher: Hasher, trailers: dict[str, str]) -> Stored:
+async def _store_small(
+    ctx: Context, data: bytes, hasher: Hasher, trailers: dict[str, str], bucket: Bucket | None
+) -> Stored:
     sha256 = hashlib.sha256(data)
     if ctx.payload.sha256 is not None:
         ctx.payload.verify_sha256(sha256.hexdigest())
@@ -147,7 +149,7 @@ async def _store_small(ctx: Context, data: bytes, hasher: Hasher, trailers: dict
     ticket = await ctx.metadata.reserve()
     stored = False
     try:
-        holders = await ctx.replicas.write(data, digest, ticket)
+        holders = await ctx.replicas.write(data, digest, ticket, ctx.policy(bucket))
         stored = True
     finally:
         if not stored:
@@ -160,9 +162,9 @@ async def _store_small(ctx: Context, data: bytes, hasher: Hasher, trailers: dict
     return Stored(content, ticket, Checksum(*digests.checksum))
 
 
-async def _store_stream(ctx: Context, request: S3Request, hasher: Hasher) -> Stored:
+async def _store_stream(ctx: Context, request: S3Request, hasher: Hasher, bucket: Bucket | None) -> Stored:
     limit = ctx.settings.single_put_bytes_max
-    cutter = Cutter(ctx, request, whole_sha256=ctx.payload.sha256 is not None)
+    cutter = Cutter(ctx, request, whole_sha256=ctx.payload.sha256 is not None, bucket=bucket)
     decoder = ctx.payload.framing.decoder() if ctx.payload.framing is not None else None
     size = 0
     under_way: asyncio.Task[None] | None = None

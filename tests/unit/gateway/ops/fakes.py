@@ -99,14 +99,16 @@ class Nodes:
         if self.fail is not None and self.writes >= self.failing:
             raise self.fail
 
-    async def write(self, data: bytes, digest: Digest, generation: Generation) -> tuple[Holder, ...]:
+    async def write(
+        self, data: bytes, digest: Digest, generation: Generation, policy: object = None
+    ) -> tuple[Holder, ...]:
         await asyncio.sleep(0)
         self.count()
         assert hashlib.sha256(data).digest() == digest
         self.chunks[digest, generation] = bytes(data)
         return (HOLDER,)
 
-    async def open_writer(self, generation: Generation) -> "Writer":
+    async def open_writer(self, generation: Generation, policy: object = None) -> "Writer":
         return Writer(self, generation)
 
     def read_now(self, part: LocatedSlice) -> bytes | None:
