@@ -1,4 +1,4 @@
-"""Questions about users, their access keys, and what an account uses. Offered by name with those of queries.py."""
+"""Questions about users, their access keys and policies, and what an account uses. Offered by name with those of queries.py."""
 
 import sqlite3
 from typing import Any, NamedTuple
@@ -8,6 +8,9 @@ from consensus.core.model import AccessKey, User
 Database = sqlite3.Connection
 
 PAGE_MAX = 1000
+
+POLICIES_PAGE_MAX = 50
+"""Users whose policies are read at once: 20 of 20 KiB each make 20 MB at most."""
 
 _USER = "name, account, user_id, display_name, email, admin, disabled, created"
 _KEY = "access_key, user, sealed, disabled, created"
@@ -54,6 +57,18 @@ def keys_of(db: Database, name: str) -> list[AccessKey]:
     """Of one user: at most a hundred, oldest first."""
     rows = db.execute(f"SELECT {_KEY} FROM access_key WHERE user = ? ORDER BY created, access_key", (name,))
     return [_key(row) for row in rows.fetchall()]
+
+
+def user_policies(db: Database, after: str = "", limit: int = PAGE_MAX) -> list[tuple[str, str, bytes]]:
+    """(user, name, document) of all users who have any and come after `after`: whole users, at most `limit` of them."""
+    return db.execute(
+        "SELECT user, name, document FROM user_policy WHERE user IN (SELECT DISTINCT user FROM user_policy WHERE user > ?"
+        " ORDER BY user LIMIT ?) ORDER BY user, name", (after, min(limit, POLICIES_PAGE_MAX))).fetchall()
+
+
+def policies_of(db: Database, name: str) -> list[tuple[str, bytes]]:
+    """(name, document) of one user, in order of the name."""
+    return db.execute("SELECT name, document FROM user_policy WHERE user = ? ORDER BY name", (name,)).fetchall()
 
 
 def account_usage(db: Database, account: str) -> AccountUsage:

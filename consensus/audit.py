@@ -221,6 +221,8 @@ def _shapes(db: Database) -> Iterator[str]:
             yield f"content {content}: {found} bytes, {size} recorded"
     for key, user in db.execute("SELECT access_key, user FROM access_key WHERE user NOT IN (SELECT name FROM user)"):
         yield f"access key {key} of user {user!r}, who is not there"
+    for name, user in db.execute("SELECT name, user FROM user_policy WHERE user NOT IN (SELECT name FROM user)"):
+        yield f"policy {name!r} of user {user!r}, who is not there"
     for table in ("piece", "content_part", "staged"):
         for (owner,) in db.execute(
             f"SELECT DISTINCT content FROM {table} WHERE content NOT IN (SELECT id FROM content)"

@@ -386,6 +386,9 @@ class MetadataClient:
     async def bucket_setting(self, bucket_id: BucketId, name: str) -> bytes | None:
         return await self.read(queries.bucket_setting, bucket_id, name)
 
+    async def bucket_settings(self, bucket_id: BucketId, beginning: str) -> tuple[int, list[tuple[str, bytes]]]:
+        return await self.read(queries.bucket_settings, bucket_id, beginning)
+
     async def buckets(self, account: str | None, prefix: str = "", after: str = "", limit: int = 1000) -> list[Bucket]:
         return await self.read(queries.buckets, account, prefix, after, limit)
 
@@ -521,6 +524,18 @@ class MetadataClient:
 
     async def keys_of(self, user: str) -> list[AccessKey]:
         return await self.read(accounts.keys_of, user)
+
+    async def user_policies(self) -> dict[str, dict[str, bytes]]:
+        """Of all users who have any: by user, by name."""
+        found: dict[str, dict[str, bytes]] = {}
+        while page := await self.read(accounts.user_policies, next(reversed(found), "")):
+            for user, name, document in page:
+                found.setdefault(user, {})[name] = document
+            await asyncio.sleep(0)
+        return found
+
+    async def policies_of(self, user: str) -> list[tuple[str, bytes]]:
+        return await self.read(accounts.policies_of, user)
 
     async def account_usage(self, account: str) -> accounts.AccountUsage:
         return await self.read(accounts.account_usage, account)

@@ -19,7 +19,9 @@ from consensus.accounts import access_keys as access_keys
 from consensus.accounts import account_usage as account_usage
 from consensus.accounts import identities_version as identities_version
 from consensus.accounts import keys_of as keys_of
+from consensus.accounts import policies_of as policies_of
 from consensus.accounts import user as user
+from consensus.accounts import user_policies as user_policies
 from consensus.accounts import users as users
 from consensus.core.errors import Corrupt
 from consensus.core.ids import NULL_VERSION, BucketId, ContentId, Digest, Generation, NodeId, UploadId, VersionId
@@ -67,7 +69,7 @@ ChunkState = Literal["listed", "short", "passed", "pending"]
 SLICES_PER_CALL_MAX = 256
 """One call stays near a millisecond; who wants more calls again."""
 
-BUCKET_COLUMNS = "id, name, account, owner, created, region, versioning, objects, bytes, copies, replication"
+BUCKET_COLUMNS = "id, name, account, owner, created, region, versioning, objects, bytes, copies, replication, access"
 
 
 class Released(NamedTuple):
@@ -147,6 +149,14 @@ def bucket_setting(db: Database, bucket_id: BucketId, name: str) -> bytes | None
     return None if row is None else row[0]
 
 
+def bucket_settings(db: Database, bucket_id: BucketId, beginning: str) -> tuple[int, list[tuple[str, bytes]]]:
+    """The bucket's `access`, and its settings whose names (ASCII) begin so: what moves it and what it stands for."""
+    row = db.execute("SELECT access FROM bucket WHERE id = ?", (bucket_id,)).fetchone()
+    found = db.execute("SELECT name, document FROM bucket_setting WHERE bucket = ? AND name >= ? AND name < ?",
+                       (bucket_id, beginning, beginning + "\x7f")).fetchall()
+    return (0 if row is None else row[0]), found
+
+
 def buckets(db: Database, account: str | None, prefix: str = "", after: str = "", limit: int = 1000) -> list[Bucket]:
     """In order of name; of one account, or of all."""
     # Names are ASCII, so no name sorts above prefix + U+10FFFF.
@@ -161,7 +171,7 @@ def buckets(db: Database, account: str | None, prefix: str = "", after: str = ""
 
 def _bucket(row: tuple[Any, ...]) -> Bucket:
     return Bucket(id=row[0], name=row[1], account=row[2], owner=row[3], created_ms=row[4], region=row[5],
-                  versioning=row[6], object_count=row[7], byte_count=row[8], copies=row[9], replication=row[10])
+                  versioning=row[6], object_count=row[7], byte_count=row[8], copies=row[9], replication=row[10], access=row[11])
 
 
 # Versions
@@ -239,14 +249,14 @@ def opened_at_once(
     if row is None:
         return None, None, []
     bucket = _bucket(row)
-    if row[11] is None:
+    if row[12] is None:
         return None if bucket.versioning else (bucket, None, [])
-    version = _version(key, raw, row[11:23])
-    kind, size, etag, part_count, packed, crc = row[23:29]
+    version = _version(key, raw, row[12:24])
+    kind, size, etag, part_count, packed, crc = row[24:30]
     if kind is None or crc != content_seal(version.content, kind, size, etag, part_count, packed):
         raise damaged(f"content {version.content}")
     if kind == INLINE and len(packed) == SLICE_BYTES:      # the usual small object
-        return bucket, version, [located_slices.locate(unpack_slice(packed), row[29:35], node_names(row[35]))]
+        return bucket, version, [located_slices.locate(unpack_slice(packed), row[30:36], node_names(row[36]))]
     return None if size else (bucket, version, [])
 
 

@@ -16,8 +16,10 @@ from consensus.core.commands import (
     OpenBackup,
     PutPart,
     PutVersion,
+    SetAcl,
     SetBucketSetting,
     SetTags,
+    SetUserPolicy,
     StageContent,
     StageParts,
 )
@@ -26,7 +28,7 @@ from consensus.core.errors import NoSpace, ReadOnly, Unavailable
 log = logging.getLogger("staddle.meta")
 
 BRINGING = (CreateBucket, CompleteUpload, CreateUpload, PutPart, PutVersion, StageContent, StageParts, SetTags,
-            SetBucketSetting, CreateUser, CreateKey, OpenBackup)
+            SetAcl, SetBucketSetting, SetUserPolicy, CreateUser, CreateKey, OpenBackup)
 """Commands after which there is more metadata than before."""
 
 BRINGING_BYTES = 48 << 20

@@ -65,6 +65,7 @@ class Bucket(_Table):
     bytes = IntegerField()
     copies = IntegerField(null=True)
     replication = TextField(null=True)
+    access = IntegerField(default=0)
 
     class Meta:
         indexes = ((("account", "name"), False),)
@@ -340,6 +341,19 @@ class User(_Table):
         without_rowid = True
 
 
+class UserPolicy(_Table):
+    """What a user may do: documents that the gateways understand."""
+
+    user = TextField()
+    name = TextField()
+    document = BlobField()
+
+    class Meta:
+        table_name = "user_policy"
+        without_rowid = True
+        primary_key = peewee.CompositeKey("user", "name")
+
+
 class AccessKey(_Table):
     """`sealed` is the secret as the gateways encrypted it; nothing here can open it."""
 
@@ -407,7 +421,7 @@ class JoinToken(_Table):
 TABLES = (
     Meta, Bucket, BucketSetting, Session, Result, Node, Object, History, Content, Staged, Piece, ContentPart, Upload,
     Completed, Part, Chunk, Queue, Lingering, Released, User, AccessKey, Backup, Held,
-    Member, JoinToken,
+    Member, JoinToken, UserPolicy,
 )
 
 _PARTIAL = "CREATE INDEX IF NOT EXISTS chunk_unequal ON chunk (short, digest) WHERE short <> 0"
@@ -426,6 +440,7 @@ def _from_2(database: peewee.SqliteDatabase) -> None:
     execute: Callable[..., Any] = database.execute_sql
     execute("ALTER TABLE bucket ADD COLUMN copies INTEGER")
     execute("ALTER TABLE bucket ADD COLUMN replication TEXT")
+    execute("ALTER TABLE bucket ADD COLUMN access INTEGER NOT NULL DEFAULT 0")
     execute("ALTER TABLE node ADD COLUMN since INTEGER NOT NULL DEFAULT 0")
     execute("ALTER TABLE node ADD COLUMN asked TEXT NOT NULL DEFAULT ''")
     for table in ("content", "chunk"):

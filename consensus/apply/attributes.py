@@ -1,4 +1,4 @@
-"""The parts of a version that may change after it was made: its tags and its lock. Order, time and ETag stay."""
+"""The parts of a version that may change after it was made: its tags, its lock and its access list. Order, time and ETag stay."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ import msgspec
 
 from consensus.apply import buckets, locks
 from consensus.apply.state import BucketState, State, bad_key, texts_fit
-from consensus.core.commands import SetLegalHold, SetRetention, SetTags
+from consensus.core.commands import SetAcl, SetLegalHold, SetRetention, SetTags
 from consensus.core.ids import VersionId
 from consensus.core.model import Attributes, Lock
 from consensus.core.results import (
@@ -68,6 +68,10 @@ def set_tags(state: State, command: SetTags) -> AnyResult:
     return _change(state, command, lambda _, known: msgspec.structs.replace(known, tags=command.tags))
 
 
+def set_acl(state: State, command: SetAcl) -> AnyResult:
+    return _change(state, command, lambda _, known: msgspec.structs.replace(known, acl=command.acl))
+
+
 def set_retention(state: State, command: SetRetention) -> AnyResult:
     wanted = Lock(command.mode, command.until_ms)
     if not locks.is_lock(wanted):
@@ -93,7 +97,7 @@ def set_legal_hold(state: State, command: SetLegalHold) -> AnyResult:
     return _change(state, command, change)
 
 
-def _change(state: State, command: SetTags | SetRetention | SetLegalHold, change: Change) -> AnyResult:
+def _change(state: State, command: SetTags | SetAcl | SetRetention | SetLegalHold, change: Change) -> AnyResult:
     bucket = buckets.find(state, command.bucket)
     if bucket is None:
         return NoBucket()

@@ -3,6 +3,7 @@
 from consensus.apply import copies, locks, queue
 from consensus.apply.state import BucketState, State, count_fits, texts_fit
 from consensus.core.commands import (
+    ACCESS,
     CreateBucket,
     DeleteBucket,
     SetBucketCopies,
@@ -53,7 +54,7 @@ def create_bucket(state: State, command: CreateBucket) -> AnyResult:
     versioning = command.versioning or ("Enabled" if command.object_lock else "")
     if versioning and (versioning not in STATUSES or (command.object_lock and versioning != "Enabled")):
         return Malformed(reason=f"versioning is one of {STATUSES}")
-    wrong = bad_copies(command.copies, command.replication)
+    wrong = bad_copies(command.copies, command.replication) or _bad_settings(command)
     if wrong:
         return wrong
     owner = state.execute("SELECT account FROM bucket WHERE name = ?", (command.name,)).fetchone()
@@ -62,14 +63,32 @@ def create_bucket(state: State, command: CreateBucket) -> AnyResult:
     id = BucketId(state.position)
     state.touch()
     state.execute(
-        "INSERT INTO bucket (id, name, account, owner, created, region, versioning, objects, bytes, copies, replication)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?)",
+        "INSERT INTO bucket (id, name, account, owner, created, region, versioning, objects, bytes, copies, replication, access)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?)",
         (id, command.name, command.account, command.owner, state.now, command.region, versioning, command.copies,
-         command.replication),
+         command.replication, id if any(name.startswith(ACCESS) for name, _ in command.settings) else 0),
     )
+    for setting in command.settings:
+        state.touch()
+        state.execute("INSERT INTO bucket_setting (bucket, name, document) VALUES (?, ?, ?)", (id, *setting))
     if command.object_lock:
         locks.keep(state, id, LockDefault())
     return BucketCreated(bucket=id)
+
+
+def _bad_settings(command: CreateBucket) -> Malformed | None:
+    names = [name for name, _ in command.settings]
+    if len(names) > SETTINGS_MAX or len(set(names)) < len(names):
+        return Malformed(reason=f"a new bucket has at most {SETTINGS_MAX} settings, each once")
+    return next(filter(None, (_bad_setting(name, document) for name, document in command.settings)), None)
+
+
+def _bad_setting(name: str, document: bytes) -> Malformed | None:
+    if not name or not texts_fit(name) or name == locks.SETTING:
+        return Malformed(reason="a setting has a short name, and object lock a command of its own")
+    if len(document) > SETTING_BYTES_MAX:
+        return Malformed(reason=f"a setting of a bucket has at most {SETTING_BYTES_MAX} bytes")
+    return None
 
 
 def delete_bucket(state: State, command: DeleteBucket) -> AnyResult:
@@ -148,14 +167,16 @@ def set_setting(state: State, command: SetBucketSetting) -> AnyResult:
     if bucket is None:
         return NoBucket()
     name, document = command.name, command.document
-    if not name or not texts_fit(name) or name == locks.SETTING:
-        return Malformed(reason="a setting has a short name, and object lock a command of its own")
+    wrong = _bad_setting(name, document or b"")
+    if wrong:
+        return wrong
     state.touch()
+    if name.startswith(ACCESS):
+        # Never 0 again: then a bucket with 0 has no object whose access list was made under other rules.
+        state.execute("UPDATE bucket SET access = ? WHERE id = ?", (state.position, bucket.id))
     if document is None:
         state.execute("DELETE FROM bucket_setting WHERE bucket = ? AND name = ?", (bucket.id, name))
         return Done()
-    if len(document) > SETTING_BYTES_MAX:
-        return Malformed(reason=f"a setting of a bucket has at most {SETTING_BYTES_MAX} bytes")
     others = state.execute(
         "SELECT count(*) FROM bucket_setting WHERE bucket = ? AND name <> ?", (bucket.id, name)).fetchone()[0]
     if others >= SETTINGS_MAX:

@@ -1,4 +1,4 @@
-"""Users and their access keys: who may ask, as far as the metadata knows.
+"""Users, their access keys and policies: who may ask, as far as the metadata knows.
 
 A *user* has an account, which owns the buckets, and a canonical id. A *key* belongs to one user; its secret comes sealed
 by the gateways, so that no file of the metadata shows it. Each change moves the meta row `identities`, by which
@@ -10,7 +10,7 @@ Texts that clients see are limited to what fits a header and an XML element: no 
 import re
 
 from consensus.apply.state import State
-from consensus.core.commands import ChangeKey, ChangeUser, CreateKey, CreateUser, DeleteKey, DeleteUser
+from consensus.core.commands import ChangeKey, ChangeUser, CreateKey, CreateUser, DeleteKey, DeleteUser, SetUserPolicy
 from consensus.core.model import AccessKey, User
 from consensus.core.results import AnyResult, Done, KeyExists, Malformed, NoAccessKey, NoUser, UserExists
 
@@ -29,6 +29,12 @@ TEXT_BYTES_MAX = 256
 """Of display names and e-mail addresses."""
 
 SEALED_BYTES_MAX = 1024
+
+POLICIES_PER_USER_MAX = 20
+"""They go with their user in one command. AWS attaches 10, or 20 on request."""
+
+POLICY_BYTES_MAX = 20 << 10
+"""Of one document: S3's limit for a bucket's."""
 
 _ACCESS_KEY = re.compile(r"[!-+\-.0-<>-~]{3,128}")
 """Printable ASCII without what separates it from the rest of a credential: slash, comma, equals sign, space."""
@@ -70,7 +76,28 @@ def change_user(state: State, command: ChangeUser) -> AnyResult:
 def delete_user(state: State, command: DeleteUser) -> AnyResult:
     if not state.execute("DELETE FROM user WHERE name = ?", (command.name,)).rowcount:
         return NoUser()
-    state.touch(1 + state.execute("DELETE FROM access_key WHERE user = ?", (command.name,)).rowcount)
+    state.touch(1 + sum(state.execute(f"DELETE FROM {table} WHERE user = ?", (command.name,)).rowcount
+                        for table in ("access_key", "user_policy")))
+    return _changed(state)
+
+
+def set_policy(state: State, command: SetUserPolicy) -> AnyResult:
+    document = command.document
+    wrong = _bad_texts(NAME_BYTES_MAX, command.policy)
+    if wrong is not None or not command.policy or (document is not None and len(document) > POLICY_BYTES_MAX):
+        return wrong or Malformed(reason=f"a policy has a name and at most {POLICY_BYTES_MAX} bytes")
+    if not _user_exists(state, command.name):
+        return NoUser()
+    others = state.execute(
+        "SELECT count(*) FROM user_policy WHERE user = ? AND name <> ?", (command.name, command.policy)).fetchone()[0]
+    if document is not None and others >= POLICIES_PER_USER_MAX:
+        return Malformed(reason=f"a user has at most {POLICIES_PER_USER_MAX} policies")
+    state.touch()
+    if document is None:
+        state.execute("DELETE FROM user_policy WHERE user = ? AND name = ?", (command.name, command.policy))
+    else:
+        state.execute("INSERT OR REPLACE INTO user_policy (user, name, document) VALUES (?, ?, ?)",
+                      (command.name, command.policy, document))
     return _changed(state)
 
 

@@ -176,6 +176,7 @@ class CreateBucket(Command, frozen=True, kw_only=True):
     object_lock: bool = False     # turns versioning on, for good
     copies: int | None = None     # None: as the cluster's setting says
     replication: str | None = None
+    settings: tuple[tuple[str, bytes], ...] = ()   # as SetBucketSetting, in the same step
 
 
 class DeleteBucket(Command, frozen=True, kw_only=True):
@@ -204,9 +205,14 @@ class SetObjectLock(Command, frozen=True, kw_only=True):
     default: LockDefault
 
 
+ACCESS = "access-"
+"""How settings of a bucket begin that say who may reach it: gateways keep what they read of them until `access` moves."""
+
+
 class SetBucketSetting(Command, frozen=True, kw_only=True):
     """Keep `document` under `name` with the bucket, in place of an earlier one; None removes it. What it means is for
-    the gateways to know. Answer: Done, NoBucket, Malformed."""
+    the gateways to know; one whose name begins with `ACCESS` moves the bucket's `access`. Answer: Done, NoBucket,
+    Malformed."""
 
     bucket: BucketId
     name: str
@@ -264,6 +270,15 @@ class SetTags(Command, frozen=True, kw_only=True):
     bucket: BucketId
     key: str
     tags: Pairs
+    version_id: VersionId | None = None
+
+
+class SetAcl(Command, frozen=True, kw_only=True):
+    """Replace the access list of a version (None: the current one). Answer: Changed, NoKey, NoVersion, IsMarker."""
+
+    bucket: BucketId
+    key: str
+    acl: Pairs | None
     version_id: VersionId | None = None
 
 
@@ -376,6 +391,15 @@ class DeleteUser(Command, frozen=True, kw_only=True):
     name: str
 
 
+class SetUserPolicy(Command, frozen=True, kw_only=True):
+    """Keep `document` under `policy` with the user, in place of an earlier one; None removes it. What it means is for the
+    gateways to know. Answer: Done, NoUser, Malformed."""
+
+    name: str
+    policy: str
+    document: bytes | None
+
+
 class CreateKey(Command, frozen=True, kw_only=True):
     """`replaces` goes in the same step (rotation). Answer: Done, NoUser, KeyExists, NoAccessKey (of `replaces`)."""
 
@@ -445,6 +469,7 @@ AnyCommand = (
     | CreateUser | ChangeUser | DeleteUser | CreateKey | ChangeKey | DeleteKey | OpenBackup | KeepBackup | DropBackup
     | ExpireUploads | SetTags | SetBucketSetting | SetObjectLock | SetRetention | SetLegalHold
     | SetNodeState | AskNode | RemoveNode | SetDefaults | CreateToken | SpendToken | DeleteToken | SetBucketCopies
+    | SetAcl | SetUserPolicy
 )
 
 

@@ -73,8 +73,8 @@ class LockDefault(Value, frozen=True, kw_only=True):
 
 
 class Attributes(Value, frozen=True, kw_only=True):
-    """What a client said about an object, kept exactly: fixed when the version (or the upload) is made, but for tags and
-    lock."""
+    """What a client said about an object, kept exactly: fixed when the version (or the upload) is made, but for tags,
+    lock and access list."""
 
     content_type: str = "binary/octet-stream"
     headers: Pairs = ()          # cache-control, content-disposition, content-encoding, content-language, expires,
@@ -83,6 +83,7 @@ class Attributes(Value, frozen=True, kw_only=True):
     tags: Pairs = ()
     storage_class: str = "STANDARD"
     lock: Lock | None = None
+    acl: Pairs | None = None     # who may do what besides the owner's default: (grantee, permission); None: nobody else
 
 
 class Bucket(Value, frozen=True, kw_only=True):
@@ -97,6 +98,7 @@ class Bucket(Value, frozen=True, kw_only=True):
     byte_count: int = 0
     copies: int | None = None    # 1 to COPIES_MAX; None: as the cluster's setting says
     replication: str | None = None   # sync | async | all; None: likewise
+    access: int = 0              # position of the last change of who may reach it; 0: nothing was ever set
 
 
 class ObjectVersion(Value, frozen=True, kw_only=True):
@@ -156,6 +158,7 @@ class NodeInfo(Value, frozen=True, kw_only=True):
     since_ms: int = 0            # of the state; 0: not known
     asked: str = ""              # what an admin wants of it: "" | draining | read-only
     counts: bool = True          # its copies are counted on: it isn't leaving, nor away for good
+    said: str = "up"             # of itself, or by the leader: up | full | read-only | down | lost
 
     @property
     def takes_chunks(self) -> bool:

@@ -98,11 +98,11 @@ def test_a_folder_of_the_second_schema_is_brought_up_to_date(tmp_path: Path) -> 
 
 
 def without_what_came_with_3(cluster: Cluster) -> None:
-    for table in ("member", "join_token"):
+    for table in ("member", "join_token", "user_policy"):
         cluster.db.execute(f"DROP TABLE {table}")
     cluster.db.execute("DROP INDEX chunk_unequal")
-    for table, columns in {"bucket": ("copies", "replication"), "node": ("since", "asked"), "content": ("copies", "mark"),
-                           "chunk": ("copies", "mark")}.items():
+    for table, columns in {"bucket": ("copies", "replication", "access"), "node": ("since", "asked"),
+                           "content": ("copies", "mark"), "chunk": ("copies", "mark")}.items():
         for column in columns:
             cluster.db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
 
