@@ -16,11 +16,15 @@ HOUR_MS = 3_600_000
 async def status(ctx: AdminContext, asked: values.Nothing) -> values.ClusterStatus:
     """Show the members of the metadata: who leads, who votes, how far each is. `known_by` is the member that was asked."""
     found = await ctx.metadata.status()
-    members = [values.ClusterMember(
-        name=member.name, address=member.address, voter=member.voter, leads=member.name == found.leader,
-        applied_behind=None if member.match is None else max(0, found.commit_index - member.match), heard_s=member.heard_s)
-        for member in found.members]
-    return values.ClusterStatus(alone=found.alone, leader=found.leader, term=found.term, known_by=found.name,
+    told = {member.name: member for member in found.members}
+    members = []
+    for member in await ctx.metadata.read(queries.members):
+        of = told.get(member.name)
+        behind = None if of is None or of.match is None else max(0, found.commit_index - of.match)
+        members.append(values.ClusterMember(
+            name=member.name, address=member.address, voter=member.voter, leads=member.name == found.leader,
+            applied_behind=behind, heard_s=None if of is None else of.heard_s))
+    return values.ClusterStatus(alone=ctx.admin.machine is None, leader=found.leader, term=found.term, known_by=found.name,
                                 commit_index=found.commit_index, applied_index=found.applied_index, members=members)
 
 
