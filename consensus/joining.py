@@ -113,11 +113,11 @@ class Joiner:
             await asyncio.sleep(ASK_S)
 
     async def find(self) -> None:
-        """Until a peer is in a cluster. For who has to begin anew: not before somebody else has what is lost here."""
+        """Until a peer serves in a cluster. For who has to begin anew: not before others have what is lost here, and can go
+        on with it (if all of them were to begin anew, nothing would be left)."""
         while True:
             answers = await asyncio.gather(*[self._meet(peer) for peer in self._settings.peers])
-            if any(isinstance(answer, protocol.Met) and any(member.name != self._name for member in answer.members)
-                   for answer in answers):
+            if any(isinstance(answer, protocol.Met) and answer.serves and answer.name != self._name for answer in answers):
                 return
             await asyncio.sleep(ASK_S)
 

@@ -77,12 +77,13 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
 class Met(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """What a member knows of its cluster: nothing (no members) before it is born. `may_begin`: it would give birth to one
-    itself; of several that would, the one with the least name does."""
+    itself; of several that would, the one with the least name does. `serves`: it is up to date, so a majority is there."""
 
     name: str
     incarnation: bytes
     may_begin: bool
     members: tuple[Member, ...] = ()
+    serves: bool = False
 
 
 class Joining(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -102,13 +103,13 @@ class Housekeep(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
 
 class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One member of the cluster's metadata. `match`: the last entry that it has said to hold durably; `heard_s`: seconds since
-    it was last heard of. Both None where nobody knows: only the leader is told."""
+    """One member of the cluster's metadata, as another sees it. `match`: the last entry that it has said to hold durably;
+    `heard_s`: how long ago. Both None where nobody knows: only the leader is told."""
 
     name: str
     address: str
     voter: bool
-    incarnation: str
+    connected: bool
     match: int | None = None
     heard_s: float | None = None
 
@@ -141,7 +142,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     alone: bool = True
     members: tuple[MemberStatus, ...] = ()
-    """As the member that was asked knows them: only the leader knows of the others' progress."""
+    fetched_bytes: int = 0
+    of_bytes: int = 0
+    """While it fetches a snapshot: how far it is."""
 
 
 envelopes = msgspec.msgpack.Decoder(tuple[Envelope, ...])

@@ -91,8 +91,9 @@ class _Lost(Exception):
 
 
 def openings(folder: str, *, disk: Disk, config: MetaConfig, copies: int, replication: Replication,
-             now_ms: int) -> Iterator[Opening]:
+             now_ms: int, keep_bytes: int = 0) -> Iterator[Opening]:
     """States to go on from, best first. Whoever asks for the next one has closed the one before, for it was damaged.
+    `keep_bytes` of entries that SQLite has stay in memory, for other members.
 
     Raises Corrupt if no state can be had that holds everything acknowledged, Refused if trying again would not help,
     Unavailable if the disk fails.
@@ -103,7 +104,7 @@ def openings(folder: str, *, disk: Disk, config: MetaConfig, copies: int, replic
         for origin, prepare in _ways(folder, disk, now_ms):
             try:
                 prepare()
-                opening = _open(folder, origin, disk, config, copies, replication)
+                opening = _open(folder, origin, disk, config, copies, replication, keep_bytes)
             except _Lost as error:
                 log.error("%s. Going back to an earlier state", error)
                 continue
@@ -145,7 +146,8 @@ def _install(taken: snapshot.Snapshot, folder: str, disk: Disk) -> None:
         raise _Lost(str(error)) from error
 
 
-def _open(folder: str, origin: str, disk: Disk, config: MetaConfig, copies: int, replication: Replication) -> Opening:
+def _open(folder: str, origin: str, disk: Disk, config: MetaConfig, copies: int, replication: Replication,
+          keep_bytes: int) -> Opening:
     try:
         machine = Machine(folder, disk=disk, copies=copies, replication=replication)
     except Exception as error:        # a damaged row may be anything: what is no damage is raised again
@@ -154,7 +156,7 @@ def _open(folder: str, origin: str, disk: Disk, config: MetaConfig, copies: int,
         raise _Lost(f"{origin} cannot be opened: {error!r}") from error
     try:
         journal = Journal(os.path.join(folder, "journal"), disk, config, applied=machine.applied,
-                          applied_term=machine.applied_term)
+                          applied_term=machine.applied_term, keep_bytes=keep_bytes)
     except SqliteBehind as error:
         machine.close()
         raise _Lost(f"{origin} is too old: {error}") from error

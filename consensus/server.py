@@ -39,7 +39,7 @@ from consensus.disk import Disk
 from consensus.forwarding import PASSED_ON, Forwarder, Leader, call_member
 from consensus.housekeeping import Housekeeper
 from consensus.joining import ClusterSettings, Joiner
-from consensus.raft import RaftNode, exit_process
+from consensus.raft import RaftNode, exit_for_restart, exit_process
 from consensus.reads import Reader, failure, query_named
 from consensus.room import Room
 from consensus.standby import LOCK, prove
@@ -53,6 +53,10 @@ log = logging.getLogger("staddle.meta")
 ENTRIES_PER_TICK_MAX = 2
 """What queues beyond waits for the next tick, so that answers are never further away than two entries."""
 
+
+KEEP_BYTES = 64 << 20
+"""Entries of a cluster's log that stay in memory although SQLite has them: a member that was away for less than about these
+gets them, one that was away for longer fetches a snapshot."""
 
 CATCH_UP_S = 0.02
 """Between attempts to get a read index at the start: an election takes longer."""
@@ -80,13 +84,15 @@ class MetaServer:
         self, folder: str, address: str, secret: bytes, *, name: str = "meta-1", config: MetaConfig | None = None,
         clock: Clock | None = None, disk: Disk | None = None, copies: int = 3, replication: Replication = "sync",
         on_failure: Callable[[BaseException], None] = exit_process, tls: "Tls | None" = None, also: Iterable[str] = (),
-        cluster: ClusterSettings | None = None,
+        cluster: ClusterSettings | None = None, on_restart: Callable[[], None] = exit_for_restart,
     ) -> None:
         """`folder` is DIR/meta and exists; `address` is where clients come (and those in `also`, of which the network's need
-        `tls`); `secret` is the cluster's. Without `cluster` it is alone; with it, `name` is the machine's."""
+        `tls`); `secret` is the cluster's. Without `cluster` it is alone; with it, `name` is the machine's.
+        `on_restart`: it has fetched another state, and is to be started anew."""
         self._folder, self._name, self._secret = folder, name, secret
         self._config, self._clock, self._disk = config or MetaConfig(), clock or SystemClock(), disk or Disk()
         self._copies, self._replication, self._on_failure = copies, replication, on_failure
+        self._on_restart = on_restart
         self._wire = WireServer(address, secret, lambda: _Connection(self), also=also, tls=tls)
         self._queue: deque[_Batch] = deque()
         self._queued_bytes = 0
@@ -140,7 +146,8 @@ class MetaServer:
         try:
             await self._replay()
         except (Corrupt, Refused) as error:
-            if self._cluster is None or not self._cluster.peers or isinstance(error.__cause__, FutureEntry):
+            damaged = isinstance(error, Corrupt) or (error.__cause__ is not None and recovery.is_damage(error.__cause__))
+            if self._cluster is None or not self._cluster.peers or not damaged:
                 raise
             log.error("%s. The other members have all of it: what is here is set aside once they answer", error)
             await Joiner(self._cluster, self._name, b"", self._secret, self._tls).find()
@@ -163,8 +170,7 @@ class MetaServer:
         await self._wire.stop()
         if self._raft is not None and self._recovered:
             self._raft.stop()
-            if self._group is not None:
-                await self._group.stop()
+            await self._raft.close()
             self._reader.close()
             self._journal.close()
             self._machine.close()
@@ -196,14 +202,16 @@ class MetaServer:
         refused: Refused | None = None
         fresh = not recovery.has_journal(self._folder)
         for opening in recovery.openings(self._folder, disk=self._disk, config=self._config, copies=self._copies,
-                                         replication=self._replication, now_ms=self._clock.now_ms()):
+                                         replication=self._replication, now_ms=self._clock.now_ms(),
+                                         keep_bytes=KEEP_BYTES if self._cluster is not None else 0):
             self._machine, self._journal = opening.machine, opening.journal
             try:
                 self._group = await self._come_in(fresh)
             except BaseException:
                 opening.close()
                 raise
-            self._raft = raft = RaftNode(self._name, self._journal, self._machine, self._failed, group=self._group)
+            self._raft = raft = RaftNode(self._name, self._journal, self._machine, self._failed, group=self._group,
+                                          on_restart=self._on_restart)
             raft.before_taking(self._fill)
             raft.start()
             error = self._failure
@@ -218,6 +226,7 @@ class MetaServer:
                 raise Unavailable(f"the log could not be recovered: {error}") from error
             opening.close()
             refused = recovery.refusal(opening.origin, raft.applying, error)
+            refused.__cause__ = error
             log.error("log entry %d cannot be applied on %s: %r", raft.applying, opening.origin, error)
             self._failure = None
         assert refused is not None, "openings raises if there is none"
@@ -246,7 +255,7 @@ class MetaServer:
             addresses = tuple(member.address for member in configured if member.name != self._name)
             joiner = Joiner(cluster.with_peers(addresses), self._name, born, self._secret, self._tls)
             birth = not await joiner.join()
-        post = LinkPost(self._name, born, self._secret, tls=self._tls)
+        post = LinkPost(self._name, cluster.address, self._secret, tls=self._tls)
         return Group(name=self._name, address=cluster.address, incarnation=born, post=post, configured=configured, birth=birth,
                      voters_wanted=cluster.voters)
 
@@ -271,8 +280,7 @@ class MetaServer:
             await self.housekeeper.stop()
             await self.beside.stop()
             self._raft.stop()
-            if self._group is not None:
-                await self._group.stop()
+            await self._raft.close()
             await asyncio.sleep(0)                              # the last answers leave
             await self._wire.stop()
             await asyncio.sleep(0)                              # and the sockets close
@@ -428,6 +436,13 @@ class MetaServer:
             sync_seconds=journal.sync_seconds, last_sync_s=journal.last_sync_s, entries=self._entries,
             commands=self._commands, snapshot_index=kept[-1].index if kept else 0, refusing=self._room.refusing,
             checked_ms=self.housekeeper.soundness.last.at_ms, findings=self.housekeeper.soundness.last.findings,
+            name=self._name, alone=self._cluster is None, members=tuple(
+                protocol.MemberStatus(
+                    name=member.name, address=member.address, voter=member.voter, connected=member.connected,
+                    match=member.match if raft.role == "leader" or member.name == self._name else None,
+                    heard_s=member.heard_s)
+                for member in raft.members),
+            fetched_bytes=raft.fetched_bytes, of_bytes=raft.of_bytes,
         )
 
     # The cluster
@@ -499,7 +514,7 @@ class MetaServer:
         if link is not None:
             _check_member(link)
         return protocol.encode(protocol.Met(name=self._name, incarnation=self._born, may_begin=cluster.begins,
-                                            members=() if raft is None else raft.members))
+                                            members=() if raft is None else raft.members, serves=self._ready))
 
     async def join(self, payload: bytes) -> bytes:
         """Take a member in: a new one, one that has come back with an empty folder, or one that has moved."""
@@ -519,8 +534,11 @@ class MetaServer:
         assert raft is not None
         if all(member.name != name for member in raft.members):
             raise Refused(f"the cluster has no metadata member {name}")
-        if len(raft.members) == 1:
-            raise Refused(f"{name} is the only metadata member")
+        if name == self._name and raft.leads:
+            if len(raft.members) == 1:
+                raise Refused(f"{name} is the only metadata member")
+            await raft.hand_over()
+            return await self._forwarder.ask(protocol.LEAVE, payload)
         await raft.remove(name)
         return b""
 
