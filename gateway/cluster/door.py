@@ -87,7 +87,7 @@ class Door:
         authority = tls.authority.certificate.public_bytes(Encoding.DER)
         self._hello = HELLO.pack(MAGIC, VERSION, len(authority)) + authority
         self._server: asyncio.Server | None = None
-        self._visits = 0
+        self._visits = self.visited = 0
 
     async def start(self) -> None:
         """Raises OSError when the address is taken or not ours."""
@@ -103,6 +103,7 @@ class Door:
     async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._tls.renew_if_due()
         self._visits += 1
+        self.visited += 1
         try:
             if self._visits <= VISITS_MAX:
                 async with asyncio.timeout(PATIENCE_S):
