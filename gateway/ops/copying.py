@@ -4,20 +4,23 @@ A whole object shares the source's content; a part gets a content of its own who
 nobody knows yet is read: the MD5 and the checksum of a range, or of an object whose copy is to carry another checksum.
 
 What a reference names may go while we look at it. The command says so (ContentMissing, ChunkMissing), and the source is
-looked at again.
+looked at again. Where the bucket wants more copies of everything than the source has (TooFewCopies), a reference would
+promise what isn't so: then the bytes are stored again, as an upload's.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
+import msgspec
+
 from consensus.core.commands import NewContent, PutPart, PutVersion, StageContent
 from consensus.core.errors import ClusterError, Corrupt, Unavailable
-from consensus.core.ids import ContentId
+from consensus.core.ids import ContentId, Generation
 from consensus.core.model import Attributes, Bucket, Checksum, LocatedSlice, ObjectVersion, Slice
-from consensus.core.results import AnyResult, ChunkMissing, Committed, ContentMissing, PartStored, Staged
+from consensus.core.results import AnyResult, ChunkMissing, Committed, ContentMissing, PartStored, Staged, TooFewCopies
 from gateway.ops.context import Context
-from gateway.ops.cutting import in_thread
+from gateway.ops.cutting import Cutter, in_thread
 from gateway.ops.multipart import open_upload
 from gateway.ops.objects import put_attributes, write_condition
 from gateway.ops.reading import READ_TRIES, stream_body
@@ -60,10 +63,22 @@ async def copy_object(ctx: Context, request: S3Request) -> Reply:
                 "object's metadata, storage class, website redirect location or encryption attributes.",
             )
         checksum = await _copied_checksum(ctx, version, algorithm)
-        outcome = await ctx.metadata.commit(PutVersion(
+        command = PutVersion(
             bucket=bucket.id, key=request.key, version_id=new_version_id(), attributes=attributes,
             owner=ctx.principal.user_id, content_of=version.content, condition=condition, checksum=checksum,
-        ))
+        )
+        outcome = await ctx.metadata.commit(command)
+        if isinstance(outcome, TooFewCopies):
+            try:
+                content, ticket = await _by_value(ctx, request, bucket, version, 0, version.size)
+            except ClusterError:
+                if not await _is_gone(ctx, request, version):
+                    raise
+                outcome = ContentMissing()
+                continue
+            content = msgspec.structs.replace(content, etag=version.etag, checksum=checksum or version.checksum)
+            outcome = await ctx.metadata.commit(
+                msgspec.structs.replace(command, content=content, content_of=None, checksum=None), ticket)
         if not isinstance(outcome, ContentMissing):
             break
     if not isinstance(outcome, Committed):
@@ -89,17 +104,26 @@ async def upload_part_copy(ctx: Context, request: S3Request) -> Reply:
             start, length = ranges.parse_copy(wanted_range, version.size)
         if length > ctx.settings.single_put_bytes_max:
             raise S3Error("EntityTooLarge", ProposedSize=length, MaxSizeAllowed=ctx.settings.single_put_bytes_max)
+        algorithm = upload.checksum_algorithm or checksums.DEFAULT
+        ticket: Generation | None = None
         try:
-            content = await _reference(
-                ctx, request, version, start, length, upload.checksum_algorithm or checksums.DEFAULT
-            )
+            if isinstance(outcome, TooFewCopies):
+                hasher = checksums.Expected().hasher(algorithm)
+                content, ticket = await _by_value(ctx, request, bucket, version, start, length, hasher)
+            else:
+                content = await _reference(ctx, request, bucket, version, start, length, algorithm)
+        except _TooFew:
+            outcome = TooFewCopies(wanted=0)
+            continue
         except ClusterError:
-            if (await find_source(ctx, request)).version.content == version.content:
+            if not await _is_gone(ctx, request, version):
                 raise
             continue  # deleted or replaced while it was read
         outcome = await ctx.metadata.commit(PutPart(
             bucket=bucket.id, key=request.key, upload_id=upload.upload_id, number=number, content=content
-        ))
+        ), ticket)
+        if isinstance(outcome, TooFewCopies):
+            continue
         if not isinstance(outcome, ContentMissing | ChunkMissing):
             break
     if not isinstance(outcome, PartStored):
@@ -168,8 +192,43 @@ async def _copied_checksum(ctx: Context, version: ObjectVersion, algorithm: str 
     return Checksum(*hasher.finish().checksum)
 
 
+async def _is_gone(ctx: Context, request: S3Request, version: ObjectVersion) -> bool:
+    """Whether the source is another one by now."""
+    return (await find_source(ctx, request)).version.content != version.content
+
+
+class _TooFew(ClusterError):
+    """TooFewCopies, of a page."""
+
+
+async def _by_value(
+    ctx: Context, request: S3Request, bucket: Bucket, version: ObjectVersion, start: int, length: int,
+    hasher: checksums.Hasher | None = None,
+) -> tuple[NewContent, Generation | None]:
+    """The bytes, stored again with as many copies as the bucket wants. ETag and checksum are the hasher's, if there is one."""
+    cutter = Cutter(ctx, request, whole_sha256=False, bucket=bucket)
+    complete = False
+    try:
+        async for piece in stream_body(ctx, version.content, [], start, length):
+            await cutter.add([memoryview(piece)], _nothing if hasher is None else hasher.update)
+        cut = await cutter.finish()
+        complete = True
+    finally:
+        if not complete:
+            await cutter.abort()
+    content = NewContent(size=length, etag="", slices=cut.slices, chunks=cut.chunks, staged=cut.staged)
+    if hasher is not None:
+        digests = hasher.finish()
+        content = msgspec.structs.replace(content, etag=digests.md5, checksum=Checksum(*digests.checksum))
+    return content, cut.ticket
+
+
+def _nothing(view: memoryview) -> None:
+    """What the bytes hash to is known."""
+
+
 async def _reference(
-    ctx: Context, request: S3Request, version: ObjectVersion, start: int, length: int, algorithm: str
+    ctx: Context, request: S3Request, bucket: Bucket, version: ObjectVersion, start: int, length: int, algorithm: str
 ) -> NewContent:
     """`length` bytes of the version as a content that brings no chunks. Long lists of slices are staged in pages."""
     known = version.checksum
@@ -184,7 +243,7 @@ async def _reference(
     try:
         while at < end:
             if page:
-                staged = await _stage(ctx, request, page, staged)
+                staged = await _stage(ctx, request, bucket, page, staged)
             located = await ctx.metadata.slices(version.content, at, end - at)
             page = tuple([Slice(part.digest, part.start, part.length) for part in located])
             if not page:
@@ -205,9 +264,11 @@ async def _reference(
 
 
 async def _stage(
-    ctx: Context, request: S3Request, page: tuple[Slice, ...], into: ContentId | None
+    ctx: Context, request: S3Request, bucket: Bucket, page: tuple[Slice, ...], into: ContentId | None
 ) -> ContentId:
-    outcome = await ctx.metadata.commit(StageContent(slices=page, into=into))
+    outcome = await ctx.metadata.commit(StageContent(slices=page, into=into, bucket=bucket.id))
+    if isinstance(outcome, TooFewCopies):
+        raise _TooFew(f"the source of {request.key!r} has fewer copies than this bucket wants")
     if isinstance(outcome, ChunkMissing):
         raise Unavailable(f"the source of {request.key!r} went away while it was copied")
     if not isinstance(outcome, Staged):

@@ -22,6 +22,7 @@ from consensus.core.results import (
     PartChanged,
     SequencePassed,
     SessionEnded,
+    TooFewCopies,
     WrongBucketState,
 )
 from gateway.s3.errors import S3Error
@@ -55,6 +56,8 @@ def refusal(outcome: AnyResult, request: S3Request, *, key: str | None = None) -
         case NotDurable(wanted=wanted, present=present):
             # Storage nodes went away between the upload and the commit. Nothing has happened, so the client may retry.
             return Unavailable(f"a chunk of {key!r} is on {present} storage nodes of {wanted} that it must be on")
+        case TooFewCopies():
+            return Unavailable(f"the source of {key!r} has fewer copies than are wanted, and kept changing")
         case ChunkMissing() | ContentMissing() | PartChanged():
             # Retried by the operation as often as is sensible: somebody else changes the source all the time.
             return Unavailable(f"the source of {key!r} kept changing while it was copied")
