@@ -26,10 +26,14 @@ from consensus.forwarding import call_member
 
 if TYPE_CHECKING:
     from consensus.core.tls import Tls
+    from consensus.group.timing import Timing
 
 log = logging.getLogger("staddle.meta")
 
 FILE = "incarnation"
+TAKEN_IN = "taken-in"
+"""File of a member that others have taken in: however little it has yet, it never begins a cluster."""
+
 INCARNATION_BYTES = 16
 
 ASK_S = 0.25
@@ -59,9 +63,12 @@ class ClusterSettings:
     voters: int = 3
     """Members that are to have a vote; more are learners."""
 
-    def with_peers(self, addresses: tuple[str, ...]) -> "ClusterSettings":
-        """These too."""
-        return replace(self, peers=tuple(dict.fromkeys((*self.peers, *addresses))))
+    timing: "Timing | None" = None
+    """Of elections; the default is right for real machines."""
+
+    def asking(self, addresses: tuple[str, ...], begins: bool) -> "ClusterSettings":
+        """These peers too."""
+        return replace(self, peers=tuple(dict.fromkeys((*self.peers, *addresses))), begins=begins)
 
 
 def incarnation(folder: str, disk: Disk, *, fresh: bool) -> bytes:
@@ -78,6 +85,16 @@ def incarnation(folder: str, disk: Disk, *, fresh: bool) -> bytes:
     made = secrets.token_bytes(INCARNATION_BYTES)
     replace_file(disk, path, made, "metadata.incarnation")
     return made
+
+
+def was_taken_in(folder: str) -> bool:
+    return os.path.exists(os.path.join(folder, TAKEN_IN))
+
+
+def note_taken_in(folder: str, disk: Disk) -> None:
+    """Durable on return, and so before the log brings anything. Raises OSError."""
+    if not was_taken_in(folder):
+        replace_file(disk, os.path.join(folder, TAKEN_IN), b"", "metadata.taken_in")
 
 
 def is_of_a_cluster(folder: str) -> bool:
@@ -111,6 +128,12 @@ class Joiner:
                     f"{peer}: {'in none' if isinstance(answer, protocol.Met) else answer}"
                     for peer, answer in zip(self._settings.peers, answers, strict=True)))
             await asyncio.sleep(ASK_S)
+
+    async def removed(self) -> bool:
+        """Whether a peer that serves knows the cluster without us."""
+        answers = await asyncio.gather(*[self._meet(peer) for peer in self._settings.peers])
+        return any(isinstance(answer, protocol.Met) and answer.serves and all(
+            member.name != self._name for member in answer.members) for answer in answers)
 
     async def find(self) -> None:
         """Until a peer serves in a cluster. For who has to begin anew: not before others have what is lost here, and can go

@@ -58,6 +58,9 @@ KEEP_BYTES = 64 << 20
 """Entries of a cluster's log that stay in memory although SQLite has them: a member that was away for less than about these
 gets them, one that was away for longer fetches a snapshot."""
 
+REMOVED_S = 5.0
+"""A member that has found no leader for so long asks whether it is one at all: those who removed it tell it nothing more."""
+
 CATCH_UP_S = 0.02
 """Between attempts to get a read index at the start: an election takes longer."""
 
@@ -129,7 +132,7 @@ class MetaServer:
             if self._cluster is None:
                 await self._wire.start()
             else:
-                await self._catch_up()
+                await self._catch_up(self._cluster)
             self.housekeeper.lead(self.leads)
             await self._keep_defaults()
         except BaseException:
@@ -185,15 +188,23 @@ class MetaServer:
             with contextlib.suppress(Unavailable, UnknownOutcome):           # the next leader will
                 await self.propose(SetDefaults(copies=self._copies, replication=self._replication))
 
-    async def _catch_up(self) -> None:
-        """Until SQLite holds what the leader had committed when it was asked."""
-        assert self._raft is not None
+    async def _catch_up(self, cluster: ClusterSettings) -> None:
+        """Until SQLite holds what the leader had committed when it was asked. Raises Refused if we are no member any more."""
+        raft, look_at = self._raft, time.monotonic() + REMOVED_S
+        assert raft is not None
         while True:
             try:
-                await self._raft.read_index()
+                await raft.read_index()
                 return
             except Unavailable as error:
                 log.debug("not up to date yet: %s", error)
+            if time.monotonic() > look_at:
+                others = tuple(member.address for member in raft.members if member.name != self._name)
+                joiner = Joiner(cluster.asking(others, False), self._name, self._born, self._secret, self._tls)
+                if await joiner.removed():
+                    raise Refused(f"{self._name} was removed from the metadata members of this cluster. To go on without one "
+                                  f"here, give the roles node and gateway; to join anew, delete the folder {self._folder}")
+                look_at = time.monotonic() + REMOVED_S
             await asyncio.sleep(CATCH_UP_S)
 
     async def _replay(self) -> None:
@@ -249,15 +260,18 @@ class MetaServer:
         birth = False
         if self._journal.configurations or (ours is not None and ours.incarnation == born):
             pass                                         # the log says who belongs to the group
-        elif not configured and (self._machine.applied or not cluster.peers):
+        elif not configured and not joining.was_taken_in(self._folder) and (self._machine.applied or not cluster.peers):
             birth = True
         else:
             addresses = tuple(member.address for member in configured if member.name != self._name)
-            joiner = Joiner(cluster.with_peers(addresses), self._name, born, self._secret, self._tls)
+            begins = cluster.begins and not configured and not joining.was_taken_in(self._folder)
+            joiner = Joiner(cluster.asking(addresses, begins), self._name, born, self._secret, self._tls)
             birth = not await joiner.join()
+            if not birth:
+                joining.note_taken_in(self._folder, self._disk)
         post = LinkPost(self._name, cluster.address, self._secret, tls=self._tls)
         return Group(name=self._name, address=cluster.address, incarnation=born, post=post, configured=configured, birth=birth,
-                     voters_wanted=cluster.voters)
+                     voters_wanted=cluster.voters, timing=cluster.timing)
 
     def _failed(self, error: BaseException) -> None:
         """The log cannot go on. While it is recovered, `_replay` decides what that means."""
@@ -448,12 +462,8 @@ class MetaServer:
     # The cluster
 
     def raft_frame(self, link: Link, operation: int, status: int, request_id: int, payload: memoryview) -> None:
-        assert self._raft is not None
-        if self._cluster is None or not _of_a_member(link):
-            link.close()                              # no member speaks so to us
-            return
-        if self._group is None:
-            link.close()                              # not yet: whoever it is comes again
+        if self._group is None or not _of_a_member(link):
+            link.close()                              # no member speaks so to us; or not yet, and it comes again
             return
         self._group.frame(link, operation, status, request_id, payload)
 
@@ -502,6 +512,11 @@ class MetaServer:
         if self.leads and self._heirs():
             assert self._raft is not None
             await self._raft.hand_over()
+
+    def check_recovered(self, operation: int) -> None:
+        """In a cluster others may come before there is anything to answer them from. Raises Unavailable."""
+        if not self._recovered and operation != protocol.MEET:
+            raise Unavailable("this member starts")
 
     def _check_ready(self) -> None:
         if not self._ready:
@@ -663,6 +678,7 @@ class _Connection(Handler):
                 server.raft_frame(link, operation, status, request_id, payload)
                 return
             passed_on, operation = operation & PASSED_ON, operation & ~PASSED_ON
+            server.check_recovered(operation)
             if operation in protocol.LEADERS and not server.leads:
                 server.pass_on(link, operation, request_id, payload, bool(passed_on))
                 return
