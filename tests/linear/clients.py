@@ -1,8 +1,9 @@
 """Clients that write, read and list a few keys through several gateways at once, and write down what they were told.
 
-Each client is a task with one connection to each gateway; it has one request under way at a time. Most clients are at the
-same group of keys at the same moment, so that their operations meet. Each is asked through a gateway chosen anew: what
-one gateway acknowledged, the next request sees through another.
+Each client is a task with one connection to each gateway; it has one request under way at a time. Half of the requests
+go to the same group of keys at the same moment, so that they meet. Every other client takes a gateway chosen anew each time
+(what one acknowledged, its next request sees through another); the rest stay with one, so that some go on while others
+wait for a gateway that does not answer.
 
     recorder = Recorder(addresses, seed=7)
     await recorder.run(seconds=60)
@@ -171,7 +172,8 @@ class Client:
             while not recorder.stopping.is_set():
                 group = recorder.favoured() if choose.random() < FAVOURED else choose.choice(recorder.groups)
                 key = f"{group}/k{choose.randrange(KEYS_A_GROUP)}"
-                if not await self.once(choose.choices(kinds, weights)[0], key, choose.randrange(len(self._connections))):
+                gateway = choose.randrange(len(self._connections)) if self._number % 2 else self._number // 2
+                if not await self.once(choose.choices(kinds, weights)[0], key, gateway % len(self._connections)):
                     await asyncio.sleep(PAUSE_S)
         finally:
             self.close()

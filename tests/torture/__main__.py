@@ -9,7 +9,7 @@ import random
 import sys
 from collections.abc import Callable
 
-from tests.torture import controls, damage, fsyncfail, kill, model, power, variants
+from tests.torture import cluster, controls, damage, fsyncfail, kill, model, power, variants
 
 
 def main() -> int:
@@ -20,6 +20,7 @@ def main() -> int:
     _model(runs.add_parser("model", help=model.__doc__))
     _power(runs.add_parser("power", help=power.__doc__))
     _failed_syncs(runs.add_parser("failed-syncs", help=fsyncfail.__doc__))
+    _cluster(runs.add_parser("cluster", help=cluster.__doc__))
     _controls(runs.add_parser("controls", help=controls.__doc__))
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)                 # what runs in this process says a lot about damage
@@ -96,6 +97,19 @@ def _failed_syncs(parser: argparse.ArgumentParser) -> None:
     def start(given: argparse.Namespace) -> int:
         report = fsyncfail.run(given.rounds, given.seed, variant=given.variant, until_caught=given.until_caught,
                                collect=not given.variant)
+        return report.end(f"{given.rounds} rounds")
+
+    parser.set_defaults(start=start)
+
+
+def _cluster(parser: argparse.ArgumentParser) -> None:
+    _seed(parser)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--kind", default=cluster.NODE, choices=cluster.KINDS)
+    parser.add_argument("--until-caught", action="store_true", help="end at the first violation")
+
+    def start(given: argparse.Namespace) -> int:
+        report = cluster.run(given.rounds, given.seed, kind=given.kind, until_caught=given.until_caught)
         return report.end(f"{given.rounds} rounds")
 
     parser.set_defaults(start=start)

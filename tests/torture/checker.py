@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
+from tests.servers import StaddleProcess
 from tests.talker import NotSent, Talker, Unanswered
 from tests.torture.workload import (
     BUCKET,
@@ -34,11 +35,15 @@ UNTOUCHED_CHECKED = 8
 """Of the keys that a client has not written since the last check, so many are read again. All are with `everything`."""
 
 
-def check(workload: Workload, *, everything: bool = False) -> list[str]:
-    """While no client runs. Never raises because of what the server answers."""
+def check(workload: Workload, *, everything: bool = False, shift: int = 0) -> list[str]:
+    """While no client runs. Never raises because of what the server answers. With several servers, what a client wrote is
+    read through its own, or with `shift` through one so many further on."""
+    def look(number: int) -> list[str]:
+        client, server = workload.clients[number], workload.servers[(number + shift) % len(workload.servers)]
+        return _guarded(client.name, lambda: _Check(client, everything, server).run())
+
     with ThreadPoolExecutor(len(workload.clients)) as pool:
-        found = list(pool.map(lambda client: _guarded(client.name, lambda: _Check(client, everything).run()),
-                              workload.clients))
+        found = list(pool.map(look, range(len(workload.clients))))
     return [sentence for sentences in found for sentence in sentences] + _guarded("races", lambda: _races(workload))
 
 
@@ -52,9 +57,9 @@ def _guarded(name: str, run: Callable[[], list[str]]) -> list[str]:
 class _Check:
     """Of one client's keys and uploads."""
 
-    def __init__(self, client: Client, everything: bool) -> None:
+    def __init__(self, client: Client, everything: bool, server: StaddleProcess) -> None:
         self._client, self._everything = client, everything
-        self._talker = Talker(client.workload.server)
+        self._talker = Talker(server)
         self._wrong: list[str] = []
 
     def run(self) -> list[str]:

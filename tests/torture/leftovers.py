@@ -7,6 +7,7 @@ metadata does not list there; there are some until collection has been round.
 
 import sqlite3
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -42,11 +43,13 @@ class Found(NamedTuple):
         return sorted(self.held.keys() - self.listed)
 
 
-def look(server: StaddleProcess) -> Found:
-    """At a running server (whose state changes meanwhile) or one that has stopped."""
+def look(server: StaddleProcess, others: Sequence[StaddleProcess] = ()) -> Found:
+    """At a running server (whose state changes meanwhile) or one that has stopped. In a cluster its metadata is compared
+    with what its nodes and those of the `others` hold."""
     root = server.data[0]
     # Held first: what is stored and listed in between would else be missing.
-    held = {name: segment for data in server.data for name, segment in _held(data)}
+    held = {name: segment for machine in (server, *others) for data in machine.data
+            for name, segment in _held(data)}
     generation = int((root / "meta" / "CURRENT").read_text().strip())
     with closing(_open(root / "meta" / f"meta.{generation}.sqlite")) as db:
         db.execute("BEGIN")
@@ -71,9 +74,9 @@ def _open(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
 
 
-def check_listed(server: StaddleProcess) -> list[str]:
+def check_listed(server: StaddleProcess, others: Sequence[StaddleProcess] = ()) -> list[str]:
     """While no client runs, before anything is collected: counts are right, and every listed copy is held."""
-    found = look(server)
+    found = look(server, others)
     return [*found.wrong, *(f"chunk {digest.hex()[:12]} is listed at {node}, which does not hold it"
                             for node, digest, _ in found.missing)]
 

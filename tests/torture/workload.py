@@ -23,7 +23,7 @@ import threading
 import time
 import xml.etree.ElementTree as Xml
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
@@ -129,14 +129,16 @@ class Races:
 
 
 class Workload:
-    """Several clients in threads of their own."""
+    """Several clients in threads of their own. With several `servers`, all of one store, each client has one of them."""
 
-    def __init__(self, server: StaddleProcess, clients: int, seed: int | str, largest: int = SIZES[-1][2]) -> None:
+    def __init__(self, server: StaddleProcess, clients: int, seed: int | str, largest: int = SIZES[-1][2],
+                 servers: Sequence[StaddleProcess] = ()) -> None:
         self.server, self.seed = server, seed
+        self.servers = servers or [server]
         self.pool = Pool(seed, largest=largest)
         self.races = Races()
         self.stopping = threading.Event()
-        self.clients = [Client(self, f"c{number}") for number in range(clients)]
+        self.clients = [Client(self, f"c{number}", self.servers[number % len(self.servers)]) for number in range(clients)]
         self._threads: list[threading.Thread] = []
 
     def make_bucket(self) -> None:
@@ -188,7 +190,7 @@ class Client:
     OPERATIONS = (("put", 34), ("put_if", 8), ("race", 4), ("delete", 11), ("delete_many", 2), ("copy", 9), ("upload", 14),
                   ("get", 12), ("get_range", 4), ("list", 2))
 
-    def __init__(self, workload: Workload, name: str) -> None:
+    def __init__(self, workload: Workload, name: str, server: StaddleProcess) -> None:
         self.name, self.workload = name, workload
         self.possible: dict[str, frozenset[Value | None]] = {}
         self.touched: set[str] = set()
@@ -203,7 +205,7 @@ class Client:
         self.last_acknowledged = (0.0, 0.0)
         self._choose = random.Random(f"{workload.seed} {name}")
         self._marks = 0
-        self.talker = Talker(workload.server)
+        self.talker = Talker(server)
 
     def run(self) -> None:
         names, weights = zip(*self.OPERATIONS, strict=True)
