@@ -5,11 +5,13 @@ import logging
 
 import msgspec
 
+from consensus import queries
 from consensus.core.clock import SystemClock
 from consensus.core.errors import ClusterError, Refused
 from gateway.admin.api import mount as mount_admin
 from gateway.admin.context import AdminServices
 from gateway.auth import Settings as AuthSettings
+from gateway.cluster.machine import beside
 from gateway.cluster.reaching import metadata_client, tls_of
 from gateway.config import DOOR_PORT, Config, parse_listen
 from gateway.folders import Folders, chunks_of, node_id
@@ -64,16 +66,17 @@ class GatewayRole:
         limits = Limits(connections_max=config.connections_max, requests_max=config.requests_max,
                         shutdown_s=float(config.shutdown_seconds))
         auth = AuthSettings(region=config.region, any_region=config.any_region, signature_v2=config.signature_v2)
-        self._restarted = launch.restarted
+        self._restarted, self._machine = launch.restarted, machine
         self._expected = frozenset(own)
         """This machine's storage nodes, until they have come: a write before would have fewer copies than wanted."""
         self._expect_until = 0.0
         self._counters = Counters()
         self._server_log = None if config.access_log is None else ServerLog(config.access_log, self._bucket_owner)
         workers = [f"gateway-{number}" for number in range(1, config.gateway_workers + 1)]
-        peers = Peers(folders.run, secret, workers)
+        peers = Peers(folders.run, secret, workers, tls=tls, elsewhere=None if machine is None else self._gateways_elsewhere)
         self._peer = PeerServer(
-            folders.gateway_address(launch.number), secret, figures=self._figures, reload=self.reload, tls=tls,
+            folders.gateway_address(launch.number), secret, figures=self._figures, reload=self.reload,
+            reload_all=peers.reload_here, tls=tls,
             also=() if machine is None else (machine.listens(DOOR_PORT + launch.number),))
         self._page = MetricsPage(Gatherer(
             self._metadata, self._replicas, peers, local=local_processes(folders.run, len(config.data)),
@@ -116,6 +119,12 @@ class GatewayRole:
         await self._identities.stop()
         await self._replicas.stop()
         await self._metadata.stop()
+
+    async def _gateways_elsewhere(self) -> list[str]:
+        """The first worker of each other machine that is known: those with a metadata member. Raises ClusterError."""
+        assert self._machine is not None
+        members = await self._metadata.read(queries.members)
+        return [beside(member.address, DOOR_PORT + 1) for member in members if member.address != self._machine.address()]
 
     async def reload(self) -> None:
         """Read the identities again: another worker has changed them. Raises ClusterError."""

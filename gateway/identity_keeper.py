@@ -96,11 +96,11 @@ class IdentityKeeper:
         """A key that isn't in the store may have been made within the last second. Asks for two rows, and only if
         anything has changed: nobody can make us busy by making up keys."""
         with contextlib.suppress(ClusterError):
-            if self._metadata.read_now(accounts.identities_version) in (self._version, None):
+            if self._metadata.glance(accounts.identities_version) in (self._version, None):
                 return None
             self._stale.set()
-            key = self._metadata.read_now(accounts.access_key, access_key)
-            user = None if key is None else self._metadata.read_now(accounts.user, key.user)
+            key = self._metadata.glance(accounts.access_key, access_key)
+            user = None if key is None else self._metadata.glance(accounts.user, key.user)
             return None if key is None else self._identity(user, key)
         return None
 

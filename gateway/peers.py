@@ -1,8 +1,10 @@
 """The gateway workers of one machine, for each other: whichever a request reaches can speak for all of them.
 
 PeerServer   each worker listens on DIR/run/gateway-<n>.sock (consensus.core.wire, so only who knows the cluster's secret
-             is answered) and does two things: METRICS answers what it has counted, RELOAD reads identities again.
-Peers        asks all workers of this machine, itself included: one way for all, and no worker is special.
+             is answered) and does two things: METRICS answers what it has counted, RELOAD reads identities again. In a
+             cluster it listens for other machines too: RELOAD_ALL has all workers of its machine read them again.
+Peers        asks all workers of this machine, itself included: one way for all, and no worker is special. Of each other
+             machine it asks the first worker for RELOAD_ALL.
 
 A socket that nobody listens on is a worker that died or ended; it is passed over. What it would have been told, it reads
 when it starts: so a worker must listen here *before* it reads identities, or a change between the two would pass it by.
@@ -16,14 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from consensus.core.errors import ClusterError, Refused, Unavailable
-from consensus.core.wire import OK, Handler, Link, LinkLost, WireClient, WireServer, short_path
+from consensus.core.wire import OK, Handler, Link, LinkLost, WireClient, WireServer, short_path, split_address
 
 if TYPE_CHECKING:
     from consensus.core.tls import Tls
 
 log = logging.getLogger("staddle.peers")
 
-METRICS, RELOAD = 1, 2
+METRICS, RELOAD, RELOAD_ALL = 1, 2, 3
 FAILED = 1
 """The status of an answer that is a sentence saying what went wrong."""
 
@@ -33,6 +35,10 @@ METRICS_TIMEOUT_S = 2.0
 RELOAD_TIMEOUT_S = 10.0
 """A worker that reads identities waits for the metadata."""
 
+ELSEWHERE_TIMEOUT_S = 3.0
+"""For another machine. One that does not answer looks by itself once a second, as far as it reaches the metadata; and one that
+doesn't, can serve nobody."""
+
 PATTERN = "gateway-*.sock"
 
 
@@ -41,11 +47,12 @@ class PeerServer:
 
     def __init__(
         self, address: str, secret: bytes, *, figures: Callable[[], bytes], reload: Callable[[], Awaitable[None]],
+        reload_all: Callable[[], Awaitable[None]] | None = None,
         tls: "Tls | None" = None, also: Iterable[str] = (),
     ) -> None:
         """`also`: where it listens besides; addresses of the network need `tls`."""
         self._wire = WireServer(address, secret, lambda: _Connection(self), also=also, tls=tls)
-        self._figures, self._reload = figures, reload
+        self._figures, self._reload, self._reload_all = figures, reload, reload_all or reload
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -61,20 +68,20 @@ class PeerServer:
     def answer(self, link: Link, operation: int, request_id: int) -> None:
         if operation == METRICS:
             link.send(operation, OK, request_id, self._figures())
-        elif operation == RELOAD:
-            task = asyncio.get_running_loop().create_task(self._do_reload(link, request_id))
+        elif operation in (RELOAD, RELOAD_ALL):
+            task = asyncio.get_running_loop().create_task(self._do_reload(link, operation, request_id))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         else:
             link.send(operation, FAILED, request_id, f"there is no operation {operation}".encode())
 
-    async def _do_reload(self, link: Link, request_id: int) -> None:
+    async def _do_reload(self, link: Link, operation: int, request_id: int) -> None:
         try:
-            await self._reload()
+            await (self._reload() if operation == RELOAD else self._reload_all())
         except ClusterError as error:
-            link.send(RELOAD, FAILED, request_id, str(error).encode())
+            link.send(operation, FAILED, request_id, str(error).encode())
         else:
-            link.send(RELOAD, OK, request_id)
+            link.send(operation, OK, request_id)
 
 
 class _Connection(Handler):
@@ -92,8 +99,11 @@ class Peers:
     """All workers whose sockets lie in `run` (DIR/run), and those called `expected`, which may listen without a file there
     (on a disk that takes none). Keeps no connection: it is asked once in seconds."""
 
-    def __init__(self, run: Path, secret: bytes, expected: Iterable[str] = ()) -> None:
+    def __init__(self, run: Path, secret: bytes, expected: Iterable[str] = (), *, tls: "Tls | None" = None,
+                 elsewhere: Callable[[], Awaitable[Iterable[str]]] | None = None) -> None:
+        """`elsewhere` tells where the first workers of other machines are, with `tls`."""
         self._run, self._secret, self._expected = run, secret, frozenset(expected)
+        self._elsewhere, self._tls = elsewhere, tls
 
     async def figures(self) -> dict[str, bytes]:
         """Of each worker that answers in time, by its name (`gateway-1`): what it gave PeerServer as `figures`."""
@@ -104,10 +114,23 @@ class Peers:
         return {name: answer for name, answer in answers.items() if isinstance(answer, bytes)}
 
     async def reload(self) -> None:
-        """Returns when every living worker has read the identities again.
+        """Returns when every living worker has read the identities again, on other machines as far as they answer.
 
         Raises Unavailable, naming those that live and have not: what was revoked may still be valid there.
         """
+        await asyncio.gather(self.reload_here(), self._reload_elsewhere())
+
+    async def _reload_elsewhere(self) -> None:
+        if self._elsewhere is None:
+            return
+        addresses = list(await self._elsewhere())
+        answers = await asyncio.gather(*[self._ask(address, RELOAD_ALL, ELSEWHERE_TIMEOUT_S) for address in addresses])
+        for address, answer in zip(addresses, answers, strict=True):
+            if not isinstance(answer, bytes):
+                log.info("the gateways at %s were not told of changed identities: %s", address, answer)
+
+    async def reload_here(self) -> None:
+        """As `reload`, on this machine only."""
         answers = await self._ask_all(RELOAD, RELOAD_TIMEOUT_S)
         failed = [f"{name} ({answer})" for name, answer in answers.items() if isinstance(answer, ClusterError)]
         if failed:
@@ -115,13 +138,13 @@ class Peers:
 
     async def _ask_all(self, operation: int, timeout_s: float) -> dict[str, bytes | ClusterError]:
         names = sorted(self._expected | {path.stem for path in self._run.glob(PATTERN)})
-        answers = await asyncio.gather(*[self._ask(name, operation, timeout_s) for name in names])
+        answers = await asyncio.gather(*[
+            self._ask(f"unix:{self._run / f'{name}.sock'}", operation, timeout_s) for name in names])
         return {name: answer for name, answer in zip(names, answers, strict=True) if answer is not None}
 
-    async def _ask(self, name: str, operation: int, timeout_s: float) -> bytes | ClusterError | None:
+    async def _ask(self, address: str, operation: int, timeout_s: float) -> bytes | ClusterError | None:
         """None for a worker that is gone."""
-        path = str(self._run / f"{name}.sock")
-        client = WireClient(f"unix:{path}", self._secret)
+        client = WireClient(address, self._secret, tls=self._tls)
         try:
             async with asyncio.timeout(timeout_s):
                 await client.connect(timeout_s)
@@ -131,7 +154,7 @@ class Peers:
         except LinkLost:
             return None                   # it died or ended while it was asked
         except Unavailable as error:
-            return None if _nobody_listens(path) else error
+            return None if _nobody_listens(address) else error
         except Refused as error:
             return error
         finally:
@@ -139,8 +162,11 @@ class Peers:
         return payload if status == OK else Unavailable(payload.decode(errors="replace"))
 
 
-def _nobody_listens(path: str) -> bool:
-    """Asked of the kernel: a worker that is stuck still listens, one that is dead does not."""
+def _nobody_listens(address: str) -> bool:
+    """Asked of the kernel: a worker that is stuck still listens, one that is dead does not. Unknown on other machines."""
+    kind, path = split_address(address)
+    if kind != "unix":
+        return False
     try:
         with short_path(path) as short, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.setblocking(False)              # a full backlog is an error here, and no sign of death

@@ -48,8 +48,13 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
 def door_of(address: str) -> str:
     """The door of the machine whose cluster address this is."""
+    return beside(address, DOOR_PORT)
+
+
+def beside(address: str, offset: int) -> str:
+    """Another process of the machine whose cluster address this is."""
     host, port = parse_listen(address, "peers")
-    return _joined(host, port + DOOR_PORT)
+    return _joined(host, port + offset)
 
 
 def _joined(host: str, port: int) -> str:

@@ -128,13 +128,13 @@ async def test_a_key_is_good_the_moment_it_is_made(kept: Kept) -> None:
 async def test_made_up_keys_cost_one_small_question(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     await kept.keeper.start()
     asked: list[str] = []
-    read_now = kept.client.read_now
+    glance = kept.client.glance
 
     def counted(query: Any, *arguments: Any) -> Any:
         asked.append(query.__name__)
-        return read_now(query, *arguments)
+        return glance(query, *arguments)
 
-    monkeypatch.setattr(kept.client, "read_now", counted)
+    monkeypatch.setattr(kept.client, "glance", counted)
     for number in range(10):
         assert kept.store.by_access_key(f"made-up-{number}") is None
     assert asked == ["identities_version"] * 10
