@@ -182,7 +182,7 @@ class Housekeeper:
             if silent_s > self._config.down_after_s and info.state not in (DOWN, LOST):
                 log.warning("storage node %s has been silent for %.0f s: it is down", node, silent_s)
                 await self._log.propose(SetNodeState(node=node, state=DOWN))
-            elif silent_s > self._config.lost_after_s and info.state == DOWN:
+            elif silent_s > self._config.lost_after_s and info.state == DOWN and info.counts:
                 log.warning("storage node %s has been down for long: its copies are made anew on others", node)
                 await self._log.propose(SetNodeState(node=node, state=LOST))
             elif heard.get(node, 0.0) > now - NODES_LOOK_S * 2 and info.state in (DOWN, LOST):

@@ -106,7 +106,7 @@ def node_info(row: tuple[Any, ...]) -> NodeInfo:
     _, id, incarnation, address, zone, capacity, state, since, asked = row
     shown = "down" if state in ("down", "lost") else asked or state
     return NodeInfo(node=id, incarnation=incarnation, address=address, zone=zone, capacity_bytes=capacity, state=shown,
-                    since_ms=since, asked=asked, counts=asked != "draining" and state != "lost")
+                    since_ms=since, asked=asked, counts=asked != "draining" and state != "lost", said=state)
 
 
 UNCOUNTED = "SELECT number FROM node WHERE asked = 'draining' OR state = 'lost'"

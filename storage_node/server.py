@@ -10,7 +10,7 @@ import logging
 import os
 import struct
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,11 +20,13 @@ from consensus.core.errors import ClusterError, Refused, Unavailable
 from consensus.core.ids import Digest, Generation, NodeId
 from consensus.core.wire import OK, Link, WireServer
 from storage_node import protocol
-from storage_node.care import care
+from storage_node.care import care, upkeep
 from storage_node.care.care import Care
 from storage_node.care.compaction import DEAD_PERCENT
 from storage_node.care.settle import NodeMetadata, Settler
+from storage_node.care.upkeep import Upkeep
 from storage_node.chunk import BLOCK_BYTES, SMALL_BYTES_MAX, block_count
+from storage_node.client import NodeClient
 from storage_node.disk_store import DiskStore
 from storage_node.errors import NotHere
 from storage_node.index import Copy
@@ -52,7 +54,8 @@ class NodeServer:
                  store: ChunkStore | None = None, settle_interval_s: float = 2.0, read_grace_s: float = 3600.0,
                  scrub_bytes_per_second: int = care.SCRUB_BYTES_PER_SECOND,
                  scrub_interval_s: float = care.SCRUB_INTERVAL_S,
-                 compact_dead_percent: int = DEAD_PERCENT, tls: "Tls | None" = None, listen: Sequence[str] = ()) -> None:
+                 compact_dead_percent: int = DEAD_PERCENT, repair_bytes_per_second: int = upkeep.REPAIR_BYTES_PER_SECOND,
+                 tls: "Tls | None" = None, listen: Sequence[str] = ()) -> None:
         """`address` is registered: where others find it. `listen`: where it listens, if not just there; addresses of the
         network need `tls`."""
         self.node, self.address, self.zone = node, address, zone
@@ -64,22 +67,27 @@ class NodeServer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._scrub_bytes_per_second, self._scrub_interval_s = scrub_bytes_per_second, scrub_interval_s
         self.care: Care | None = None
-        self._puts_seen = 0
         self.settler = Settler(self.store, metadata, node, register=self._register, interval_s=settle_interval_s,
                                read_grace_s=read_grace_s)
+        folder, disk = (self.store.folder, self.store.disk) if isinstance(self.store, DiskStore) else (None, None)
+        self.upkeep = Upkeep(node, self.store, metadata, self.settler, dial=lambda address: NodeClient(address, secret, tls=tls),
+                             busy=self._busy(), bytes_per_second=repair_bytes_per_second,
+                             folder=folder, disk=disk)
 
     async def start(self) -> None:
         """Raises Refused (the folder is taken or was tampered with), OSError, ClusterError."""
         await self.store.start()
         try:
+            await self.upkeep.prepare()
             await self._register()
             await self._wire.start()
         except BaseException:
             await self.store.stop()
             raise
         self.settler.start()
+        self.upkeep.start()
         if isinstance(self.store, DiskStore):
-            self.care = Care(self.node, self.store, self._metadata, self.settler, busy=self._busy,
+            self.care = Care(self.node, self.store, self._metadata, self.settler, self.upkeep, busy=self._busy(),
                              scrub_bytes_per_second=self._scrub_bytes_per_second, scrub_interval_s=self._scrub_interval_s)
             self.care.start()
         log.info("storage node %s serves %s on %s", self.node, self.data, self.address)
@@ -93,6 +101,7 @@ class NodeServer:
         """What has been received is written first; who waits gets his answer or loses the link."""
         if self.care is not None:
             await self.care.stop()
+        await self.upkeep.stop()
         await self.settler.stop()
         await self._wire.stop()
         if self._tasks:
@@ -101,11 +110,16 @@ class NodeServer:
                 task.cancel()
         await self.store.stop()
 
-    def _busy(self) -> bool:
-        """Whether clients are being served, or have been since the last look."""
-        puts, before = self.store.puts if isinstance(self.store, DiskStore) else 0, self._puts_seen
-        self._puts_seen = puts
-        return bool(self._tasks) or puts != before
+    def _busy(self) -> Callable[[], bool]:
+        """Tells whether clients are being served, or have been since its last look."""
+        seen = 0
+
+        def busy() -> bool:
+            nonlocal seen
+            before, seen = seen, self.store.puts if isinstance(self.store, DiskStore) else 0
+            return bool(self._tasks) or seen != before
+
+        return busy
 
     def _handler(self) -> "NodeLink":
         return NodeLink(self)

@@ -18,6 +18,7 @@ from storage_node.care.scrub import Scrub, ScrubStatus
 from storage_node.care.settle import Settler
 from storage_node.care.status import DamageNote, DamageReport, NodeStatus, SettleStatus
 from storage_node.care.telling import NodeMetadata
+from storage_node.care.upkeep import Upkeep
 from storage_node.care.waiting import waiting_page
 from storage_node.disk_store import DiskStore
 
@@ -37,11 +38,11 @@ OPERATIONS = frozenset({protocol.SCRUB, protocol.DAMAGE, protocol.GC_REPORT, pro
 class Care:
     """One per node, made when its store has started. `busy`: whether clients are being served."""
 
-    def __init__(self, node: NodeId, store: DiskStore, metadata: NodeMetadata, settler: Settler, *,
+    def __init__(self, node: NodeId, store: DiskStore, metadata: NodeMetadata, settler: Settler, upkeep: Upkeep, *,
                  busy: Callable[[], bool], scrub_bytes_per_second: int = SCRUB_BYTES_PER_SECOND,
                  scrub_interval_s: float = SCRUB_INTERVAL_S, clock: Clock | None = None) -> None:
         clock = clock or SteadyClock()
-        self._node, self._store, self._metadata, self._settler = node, store, metadata, settler
+        self._node, self._store, self._metadata, self._settler, self._upkeep = node, store, metadata, settler, upkeep
         self.scrub = Scrub(store, clock, bytes_per_second=scrub_bytes_per_second, interval_s=scrub_interval_s,
                            busy=busy, on_damage=settler.kick)
         self.comparison = Comparison(store, metadata, node, clock, folder=store.folder, disk=store.disk,
@@ -111,7 +112,8 @@ class Care:
                                 repaired=mender.repaired, withdrawn=mender.withdrawn, damaged_removed=mender.removed,
                                 unanswered=len(settler.teller.unanswered)),
             compared=self.comparison.last, comparing=self.comparison.running, quarantined=quarantined,
-            quarantined_bytes=kept, compaction=self._store.compaction, disk=self._store.disk_state)
+            quarantined_bytes=kept, compaction=self._store.compaction, disk=self._store.disk_state,
+            upkeep=self._upkeep.status)
 
 
 _scrub = msgspec.msgpack.Decoder(tuple[str, bool, bool])

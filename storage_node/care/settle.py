@@ -24,15 +24,15 @@ Rules (an exhaustive model has a counterexample for each one left out):
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from consensus.core import tasks
 from consensus.core.clock import Clock, SteadyClock
 from consensus.core.errors import ClusterError, Unavailable
 from consensus.core.ids import Generation, NodeId
-from storage_node.care.mend import LISTED, PASSED, PENDING, SHORT, Mender, store_again
-from storage_node.care.telling import Live, NodeMetadata, Released, Teller
+from storage_node.care.mend import LISTED, MENDED_AT_ONCE_MAX, PASSED, PENDING, SHORT, Mender, store_again
+from storage_node.care.telling import Live, Name, NodeMetadata, Released, Teller
 from storage_node.index import CONDEMNED, NEW, SETTLED, Copy
 from storage_node.store import ChunkStore
 
@@ -83,6 +83,10 @@ class Settler:
         self._kicked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.removed = self.removed_bytes = self.announced = 0
+        self.coming: set[Name] = set()
+        """Copies that are being fetched because they should be here: they don't go before they are announced."""
+        self.on_loss: Callable[[], None] = lambda: None
+        """Told when copies were withdrawn as lost, so that they can be fetched at once."""
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -133,7 +137,11 @@ class Settler:
     async def mend(self) -> None:
         """Deal with damage that was noted. Raises ClusterError."""
         await self.teller.settle()
-        await self.mender.round()
+        withdrawn = self.mender.withdrawn
+        if await self.mender.round() >= MENDED_AT_ONCE_MAX:
+            self.kick()                               # there is more
+        if self.mender.withdrawn > withdrawn:
+            self.on_loss()
 
     async def round(self) -> int:
         """Ask about one page of copies and act on the answers. Returns how many. Raises ClusterError: later, then."""
@@ -165,7 +173,7 @@ class Settler:
         now = self._clock.now_ms()
         by_state: dict[str, list[Copy]] = {LISTED: [], SHORT: [], PASSED: [], PENDING: []}
         for copy, state in zip(copies, states, strict=True):
-            by_state[state].append(copy)
+            by_state[PENDING if state == PASSED and copy[:2] in self.coming else state].append(copy)
         marks = [(copy, SETTLED, 0) for copy in by_state[LISTED]]
         marks += [(copy, copy.state, now + PENDING_MS) for copy in by_state[PENDING]]
         if marks:
@@ -185,6 +193,26 @@ class Settler:
         self.announced += await self.teller.announce(self._store.incarnation, [copy[:2] for copy in copies])
         later = self._clock.now_ms() + ANNOUNCED_MS
         await self._store.mark([(copy, copy.state, later) for copy in copies])
+
+    async def announce_now(self, names: Sequence[Name]) -> int:
+        """Say that we hold these (at most PAGE), which were stored because this is where they should be: listed they may be
+        enough already, then another gives one back. How many counted. Raises ClusterError."""
+        async with self.one:
+            await self.teller.settle()
+            copies = await self._store.find_all([(digest, Generation.unpack(generation)) for digest, generation in names])
+            before = self.announced
+            await self._announce([copy._replace(state=NEW) for copy in copies], self._clock.now_ms())
+            return self.announced - before
+
+    async def give_back(self, names: Sequence[Name]) -> int:
+        """Ask to be listed no more for these (at most PAGE), and let go of those that aren't, once readers have had their time.
+        How many. Raises ClusterError."""
+        async with self.one:
+            await self.teller.settle()
+            given = await self.teller.give_back(names)
+            copies = await self._store.find_all([(digest, Generation.unpack(generation)) for digest, generation in given])
+            await self._store.mark([(copy, NEW, 0) for copy in copies])
+            return len(given)
 
     async def _let_go(self, copies: list[Copy], now: int, grace_ms: int) -> None:
         """Remove what may go now; for the rest, note from when on it may."""

@@ -11,6 +11,7 @@ from typing import Protocol
 from consensus.core.commands import CHUNKS_PER_COMMAND_MAX, Announce, AnyCommand, RegisterNode, Withdraw
 from consensus.core.errors import Unavailable, UnknownOutcome
 from consensus.core.ids import Digest, Generation, NodeId
+from consensus.core.model import NodeInfo
 from consensus.core.results import Announced, AnyResult, SessionOpened, Withdrawn
 
 Name = tuple[Digest, bytes]
@@ -48,8 +49,61 @@ class Listed(Protocol):
     def after(self) -> bytes | None: ...
 
 
+class Unequal(Protocol):
+    """A chunk that lacks copies, or has too many. `nodes`: all that may be read; `place`: where a listing goes on after it."""
+
+    @property
+    def digest(self) -> Digest: ...
+
+    @property
+    def generation(self) -> Generation: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def nodes(self) -> tuple[NodeId, ...]: ...
+
+    @property
+    def wanted(self) -> int: ...
+
+    @property
+    def place(self) -> tuple[int, bytes]: ...
+
+
+class Place(Protocol):
+    """A chunk's row."""
+
+    @property
+    def digest(self) -> Digest: ...
+
+    @property
+    def generation(self) -> Generation: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def nodes(self) -> tuple[NodeId, ...]: ...
+
+    @property
+    def wanted(self) -> int: ...
+
+
 class NodeMetadata(Protocol):
     """What a storage node needs of consensus.client.MetadataClient."""
+
+    async def nodes(self) -> Sequence[NodeInfo]:
+        """All storage nodes."""
+
+    async def under_replicated(self, limit: int = 1000, after: tuple[int, bytes] = (0, b"")) -> Sequence[Unequal]:
+        """Chunks that lack copies, the fewest left first."""
+
+    async def over_replicated(self, limit: int = 1000, after: tuple[int, bytes] = (-1 << 31, b"")) -> Sequence[Unequal]:
+        """Chunks that have more copies than are wanted, those included that don't count."""
+
+    async def chunk_places(self, after: bytes = b"", limit: int = 1000) -> Sequence[Place]:
+        """All chunks' rows, in order of digest."""
 
     async def register(self, command: RegisterNode) -> SessionOpened: ...
 
@@ -95,7 +149,15 @@ class Teller:
     async def withdraw_lost(self, names: Sequence[Name]) -> list[Name]:
         """Say that these (at most 300) are lost. Those that were listed and now aren't. Raises Unavailable,
         UnknownOutcome."""
-        result = await self._say(Withdraw(node=self._node, copies=_copies(names), damaged=True), names)
+        return await self._withdraw(names, True)
+
+    async def give_back(self, names: Sequence[Name]) -> list[Name]:
+        """Ask to be listed no more for these (at most 300). Those for which it was granted: enough others are listed. Raises
+        Unavailable, UnknownOutcome."""
+        return await self._withdraw(names, False)
+
+    async def _withdraw(self, names: Sequence[Name], damaged: bool) -> list[Name]:
+        result = await self._say(Withdraw(node=self._node, copies=_copies(names), damaged=damaged), names)
         if not isinstance(result, Withdrawn):
             raise Unavailable(f"withdrawal refused: {result}")
         self.unanswered.difference_update(names)

@@ -1,0 +1,123 @@
+"""Copies that are too many, given back by those that rank last: after a rebalance, when a node has come back, when a bucket
+wants fewer. And a node that an admin is taking out gives back whatever others have made meanwhile, until it holds nothing.
+
+Only the node itself gives a copy up, and apply refuses where too few would be left. Before that, one of the copies that stay
+is read whole and verified by its holder: what is listed might be rotten, and this one might be the last good one.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+
+import msgspec
+
+from consensus.core import tasks
+from consensus.core.errors import ClusterError
+from consensus.core.ids import NodeId
+from consensus.core.model import NodeInfo
+from consensus.core.placement import ranked
+from storage_node.care.fellows import Fellows
+from storage_node.care.fetching import Pace
+from storage_node.care.settle import Settler
+from storage_node.care.status import GivingStatus
+from storage_node.care.telling import NodeMetadata, Unequal
+
+log = logging.getLogger("staddle.node")
+
+PAGE = 300
+AT_ONCE = 8
+LOOK_S = 3.0
+
+
+class GivingBack:
+    """The loop of one node."""
+
+    def __init__(self, metadata: NodeMetadata, node: NodeId, fellows: Fellows, settler: Settler, pace: Pace, *,
+                 look_s: float = LOOK_S) -> None:
+        self._metadata, self._node, self._fellows, self._settler = metadata, node, fellows, settler
+        self._pace, self._look_s = pace, look_s
+        self._task: asyncio.Task[None] | None = None
+        self.status = GivingStatus()
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="giving back")
+
+    async def stop(self) -> None:
+        await tasks.end(self._task)
+        self._task = None
+
+    async def _run(self) -> None:
+        while True:
+            given = 0
+            try:
+                given = await self.round()
+                self._say("")
+            except ClusterError as error:
+                self._say(str(error))
+            except Exception:
+                log.exception("node %s: giving back has failed; it will be tried again", self._node)
+            await asyncio.sleep(0.05 if given else self._look_s)
+
+    def _say(self, trouble: str) -> None:
+        if trouble and trouble != self.status.trouble:
+            log.warning("node %s: giving back waits: %s", self._node, trouble)
+        self.status = msgspec.structs.replace(self.status, trouble=trouble)
+
+    async def round(self) -> int:
+        """Once through the chunks that have too many copies. How many were given back. Raises ClusterError."""
+        after, given, waiting = (-1 << 31, b""), 0, 0
+        while page := await self._metadata.over_replicated(PAGE, after):
+            nodes = await self._fellows.look()
+            own = [row for row in page if gives_back(self._node, row, nodes)]
+            waiting += len(own)
+            if own:
+                given += await self._give(own, nodes)
+            if len(page) < PAGE:
+                break
+            after = page[-1].place
+        info = self._fellows.nodes.get(self._node)
+        self.status = msgspec.structs.replace(self.status, leaving=info is not None and info.asked == "draining",
+                                              waiting=waiting - given)
+        return given
+
+    async def _give(self, rows: Sequence[Unequal], nodes: dict[NodeId, NodeInfo]) -> int:
+        room = asyncio.Semaphore(AT_ONCE)
+
+        async def one(row: Unequal) -> Unequal | None:
+            async with room:
+                return row if await self._another_is_good(row, nodes) else None
+
+        sure = [row for row in await asyncio.gather(*[one(row) for row in rows]) if row is not None]
+        given = await self._settler.give_back([(row.digest, row.generation.pack()) for row in sure]) if sure else 0
+        self.status = msgspec.structs.replace(
+            self.status, given=self.status.given + given, kept=self.status.kept + len(rows) - len(sure),
+            given_bytes=self.status.given_bytes + (sum(row.size for row in sure) if given == len(sure) else 0))
+        return given
+
+    async def _another_is_good(self, row: Unequal, nodes: dict[NodeId, NodeInfo]) -> bool:
+        """Whether the holder of a copy that stays has read it whole just now, and found it good."""
+        staying = [name for name in row.nodes if name in nodes and nodes[name].counts and not gives_back(name, row, nodes)]
+        for info in self._fellows.sources(staying):
+            with contextlib.suppress(ClusterError):
+                began = asyncio.get_running_loop().time()
+                good = await self._fellows.client(info).report(row.digest, row.generation)
+                await self._pace.took(0, asyncio.get_running_loop().time() - began)
+                if good:
+                    return True
+        return False
+
+
+def gives_back(node: NodeId, row: Unequal, nodes: dict[NodeId, NodeInfo]) -> bool:
+    """Whether it is this node that gives its copy back: one whose copies don't count, if as many as wanted do; else those that
+    come last in the order of placement, as many as there are too many."""
+    if node not in row.nodes or node not in nodes:
+        return False
+    holders = [nodes[name] for name in row.nodes if name in nodes]
+    counted = [info for info in holders if info.counts]
+    surplus = len(counted) - row.wanted
+    if surplus < 0:
+        return False
+    if not nodes[node].counts:
+        return True
+    return any(info.node == node for info in ranked(row.digest, counted)[row.wanted:])
