@@ -62,11 +62,12 @@ class _Connection:
 
 
 class Load:
-    """Connections to one server. Kept between runs, so that a second run measures no connecting."""
+    """Connections to one server, or to several in turn. Kept between runs, so that a second run measures no connecting."""
 
-    def __init__(self, address: tuple[str, int], connections: int) -> None:
+    def __init__(self, address: tuple[str, int], connections: int, *others: tuple[str, int]) -> None:
         self._poll = select.epoll()
-        self._connections = [_Connection(address) for _ in range(connections)]
+        addresses = [address, *others]
+        self._connections = [_Connection(addresses[number % len(addresses)]) for number in range(connections)]
         self._by_descriptor = {connection.sock.fileno(): connection for connection in self._connections}
         for descriptor in self._by_descriptor:
             self._poll.register(descriptor, select.EPOLLIN)
