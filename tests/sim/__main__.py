@@ -6,7 +6,11 @@ import subprocess
 import sys
 import time
 
-from tests.sim.simulation import SECONDS, simulate
+from tests.sim.controls import CONTROLS, caught
+from tests.sim.simulation import SECONDS, simulated
+
+SHOWN = 6
+"""Violations of one seed: the first say most."""
 
 
 def main() -> int:
@@ -16,29 +20,41 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of simulated time under faults")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--events", type=int, default=80, help="how many of the last events are shown")
+    parser.add_argument("--events", type=int, default=80, help="how many events before the first violation are shown")
+    parser.add_argument("--controls", action="store_true", help="broken products, each to be caught")
     options = parser.parse_args()
+    if options.controls:
+        return controls()
     if options.seed is not None:
         return 0 if one(options.seed, options.seconds, options.events) else 1
     return many(options)
 
 
 def one(seed: int, seconds: float, events: int) -> bool:
-    began = time.perf_counter()
-    world = simulate(seed, seconds)
-    took = time.perf_counter() - began
-    told = ", ".join(f"{count} {what}" for what, count in sorted(world.counts.items()))
-    print(f"seed {seed}: {'FAILED' if world.violations else 'ok'} hash {world.hash} {took:.1f} s "
-          f"{world.loop.calls} calls, {world.network.bytes >> 10} KiB: {told}", flush=True)
-    if world.violations:
+    outcome = simulated(seed, seconds)
+    violations = outcome.violations
+    told = ", ".join(f"{count} {what}" for what, count in sorted(outcome.counts.items()))
+    print(f"seed {seed}: {'FAILED' if violations else 'ok'} hash {outcome.hash} {outcome.took_s:.1f} s: {told}", flush=True)
+    if violations:
         if events:
-            print(f"  the last {events} events:")
-            for event in list(world.events)[-events:]:
+            print("  before the first violation:")
+            for event in outcome.events[-events:]:
                 print(f"    {event}")
-        for violation in world.violations:
-            print(f"  {violation}")
+        for violation in violations[:SHOWN]:
+            print(f"  {violation if events else violation.partition(chr(10))[0][:200]}")
+        if len(violations) > SHOWN:
+            print(f"  and {len(violations) - SHOWN} more")
         print(f"  run it again: make sim SEED={seed}" + (f" SECONDS={seconds:g}" if seconds != SECONDS else ""), flush=True)
-    return not world.violations
+    return not violations
+
+
+def controls() -> int:
+    missed = 0
+    for control in CONTROLS:
+        found = caught(control)
+        missed += found is None
+        print(f"{control.name}: " + ("NOT CAUGHT" if found is None else f"seed {found[0]}: {found[1][:150]}"), flush=True)
+    return 1 if missed else 0
 
 
 def many(options: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable
 
+from consensus.core.clock import SteadyClock
 from consensus.core.errors import Corrupt, NoSpace, Unavailable
 from consensus.core.ids import Digest, Generation
 from storage_node.chunk import block_table
@@ -17,7 +18,7 @@ class VirtualStore(MemoryStore):
     """One per disk; it outlives the node's processes. `on_remove` hears of every copy that goes."""
 
     def __init__(self, chance: random.Random, on_remove: Callable[[list[Copy]], None]) -> None:
-        super().__init__()
+        super().__init__(SteadyClock())
         self._chance, self._on_remove = chance, on_remove
         self.sync_s = SYNC_S
         self.read_only = self.lies = False

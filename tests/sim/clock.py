@@ -11,6 +11,7 @@ import collections
 import contextvars
 import heapq
 import itertools
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -40,7 +41,7 @@ class Process:
         self.context.run(CURRENT.set, self)
         self.on_end: list[Callable[[], None]] = []
         """What the kernel does when it ends, in order."""
-        self.remains: list[object] = []
+        self.remains: list[asyncio.Task[Any]] = []
         """Tasks are kept when it is dead, so that the collector does not run what is left of them."""
 
     def spawn(self, coroutine: Any, name: str = "") -> "asyncio.Task[Any]":
@@ -120,7 +121,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             remains = process.remains
             remains.append(task)
             if len(remains) > 2000:
-                process.remains = [kept for kept in remains if not kept.done()]  # type: ignore[attr-defined]
+                process.remains = [left for left in remains if not left.done()]
         return task
 
     def create_future(self) -> VirtualFuture:
@@ -230,7 +231,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
         error = context.get("exception")
         if process is not None and process.dead:
             return
-        self.failures.append(f"{self._now:.3f} {process.name if process else '-'}: {context.get('message')} {error!r}")
+        frames = traceback.extract_tb(error.__traceback__)[-3:] if error is not None else []
+        where = " < ".join(f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in reversed(frames))
+        handle = context.get("handle")
+        if process is None and handle is not None:
+            process = handle._context.get(CURRENT)
+        self.failures.append(f"{self._now:.3f} {process.name if process else '-'}: {error!r} at {where or context.get('message')}")
 
     # Connections
 

@@ -14,7 +14,7 @@ import sqlite3
 
 from consensus.disk import Buffer, Disk
 from tests.sim.clock import CURRENT
-from tests.unit.consensus.crash import FaultyDisk, WalFloor
+from tests.unit.consensus.crash import FaultyDisk, Inode, WalFloor
 
 
 class VirtualDisk(FaultyDisk):
@@ -66,6 +66,14 @@ class VirtualDisk(FaultyDisk):
             if flags & os.O_CREAT and not os.path.exists(path):
                 self._refuse()
         return super().open(path, flags, mode)
+
+    def rename(self, old: str, new: str, step: str) -> None:
+        old = os.path.abspath(old)
+        if old not in self._live:                            # SQLite has written it
+            with open(old, "rb") as file:
+                data = file.read()
+            self._adopt(old, Inode(data, bytearray(data)))
+        super().rename(old, new, step)
 
     def fdatasync(self, fd: int, step: str) -> None:
         process = CURRENT.get()

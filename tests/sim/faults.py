@@ -169,7 +169,7 @@ class Faults:
         if self.rotten_on not in ("", machine.name):
             return
         self.rotten_on = machine.name
-        self._say(f"bit-rot on {machine.name}: {machine.store.rot(self._chance.randint(1, 6))} copies")
+        self._say(f"bit-rot on {machine.name}: {machine.store.rot(self._chance.choice((1, 5, 1000)))} copies")
 
     async def _wipe(self) -> None:
         machine = self._one()

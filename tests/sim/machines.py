@@ -3,7 +3,6 @@ the supervisor that starts again what has ended.
 """
 
 import asyncio
-import os
 import sqlite3
 from typing import Any
 
@@ -11,6 +10,8 @@ from consensus.client import MetadataClient
 from consensus.config import MetaConfig
 from consensus.core.errors import ClusterError, Corrupt, Refused
 from consensus.core.ids import NodeId
+from consensus.disk import make_folder
+from consensus.joining import ClusterSettings
 from consensus.server import MetaServer
 from storage_node.index import Copy
 from storage_node.replicas import Policy, Replicas
@@ -24,23 +25,27 @@ from tests.sim.world import World
 SECRET = b"simulated secret" * 2
 META_PORT, NODE_PORT = 9400, 9401
 
+READ_GRACE_S = 0.5
+
 CONFIG = MetaConfig(segment_bytes=64 << 10, snapshot_journal_bytes=128 << 10, housekeeping_s=1.0, session_silence_s=20.0,
-                    read_grace_s=2.0, check_interval_s=0.0)
+                    read_grace_s=READ_GRACE_S, check_interval_s=0.0)
 """Small and quick, so that what takes days elsewhere happens within a minute."""
 
 START_AGAIN_S = 0.3
 SETTLE_S = 1.0
-DEADLINE_S = 8.0
+DEADLINE_S = 4.0
 POLICY = Policy(3, "sync")
 
 ROLES = ("meta", "node", "gateway")
 
 
 class Machine:
-    """One per host. `roles` are those that it runs; without "meta", members are found on `others`."""
+    """One per host. `roles` are those that it runs; other members are found on the machines `others`, and without any it
+    is alone."""
 
     def __init__(self, world: World, name: str, roles: tuple[str, ...], others: tuple[str, ...]) -> None:
-        self.world, self.name, self.roles, self.others = world, name, roles, others
+        self.world, self.name, self.roles = world, name, roles
+        self.others = tuple(f"{other}:{META_PORT}" for other in others)
         self.disk = VirtualDisk(f"{world.folder}/{name}", world.chance(f"disk {name}"))
         self.store = VirtualStore(world.chance(f"store {name}"), self._copies_go)
         self.skew_s = 0.0
@@ -70,6 +75,7 @@ class Machine:
         if not self.powered or role in self.processes or self.broken:
             return
         process = self.processes[role] = Process(f"{self.name}/{role}", self.world.loop, self)
+        self.world.processes.append(process)
         process.on_end.append(lambda: self._ended(process))
         self.world.note(f"{process.name} starts")
         task = process.spawn(getattr(self, f"_run_{role}")(process))
@@ -172,28 +178,28 @@ class Machine:
         process.kill()
 
     async def _run_meta(self, process: Process) -> None:
-        os.makedirs(self.meta_folder, exist_ok=True)
-        self.disk.fsync_dir(self.disk.root, "start")
+        make_folder(self.disk, self.meta_folder, "start")
+        cluster = ClusterSettings(address=f"{self.name}:{META_PORT}", peers=self.others, begins=True)
         self.meta = MetaServer(
             self.meta_folder, self._socket("meta"), SECRET, name=self.name, config=CONFIG, disk=self.disk,
             copies=POLICY.copies, on_failure=self.failed, tls=Identity(f"{self.name}/meta"),  # type: ignore[arg-type]
-            also=(f"{self.name}:{META_PORT}",))
+            also=(f"{self.name}:{META_PORT}",), cluster=cluster if self.others else None)
         await self.meta.start()
         await asyncio.get_running_loop().create_future()
 
     def _client(self, role: str) -> MetadataClient:
         local = "meta" in self.roles
-        address = self._socket("meta") if local else f"{self.others[0]}:{META_PORT}"
         return MetadataClient(
-            address, SECRET, self.meta_folder if local else None, owner=f"{self.name}/{role}", deadline_s=DEADLINE_S,
-            serving_wait_s=3.0, tls=Identity(f"{self.name}/{role}"))  # type: ignore[arg-type]
+            self._socket("meta") if local else None, SECRET, self.meta_folder if local else None,
+            owner=f"{self.name}/{role}", deadline_s=DEADLINE_S, serving_wait_s=3.0, others=self.others,
+            tls=Identity(f"{self.name}/{role}"))  # type: ignore[arg-type]
 
     async def _run_node(self, process: Process) -> None:
         metadata = self._client("node")
         await metadata.start()
         self.node = NodeServer(
             data=self.disk.root, node=NodeId(self.name), address=f"{self.name}:{NODE_PORT}", secret=SECRET, zone=self.name,
-            metadata=metadata, store=self.store, settle_interval_s=SETTLE_S, read_grace_s=2.0,
+            metadata=metadata, store=self.store, settle_interval_s=SETTLE_S, read_grace_s=READ_GRACE_S,
             tls=Identity(f"{self.name}/node-1"))  # type: ignore[arg-type]
         await self.node.start()
         await asyncio.get_running_loop().create_future()

@@ -19,7 +19,7 @@ REST_S = 60.0
 SERVES_S = 15.0
 """And serve within this."""
 
-LOOK_S = 0.5
+LOOK_S = 1.0
 
 SEARCH_BUDGET = 200_000
 
@@ -96,19 +96,17 @@ def _unrest(machines: list[Machine], watch: Watch) -> list[str]:
     if db is None:
         return ["availability: no member has applied everything"]
     why = []
-    hashes = {}
+    databases: dict[str, sqlite3.Connection] = {}
     for machine in machines:
         if "meta" in machine.roles:
             state = getattr(machine.meta, "_machine", None)
             if state is None or state.applied != watch.last_index:
                 why.append(f"availability: {machine.name} has applied {getattr(state, 'applied', None)} of {watch.last_index}")
             else:
-                hashes[machine.name] = row_hash(state.db)
-    if len(set(hashes.values())) > 1:
-        why.append(f"promise 5: equal logs, different metadata: {hashes}")
+                databases[machine.name] = state.db
     short = queries.under_replicated(db, 10)
     if short:
-        why.append(f"promise 1: {len(short)} chunks stay short of copies, the first {short[0]}")
+        why.append(f"repair: {len(short)} chunks stay short of copies, the first {short[0]}")
     for machine in machines:
         store = machine.store
         names, expected = set(store._copies), listed(db, NodeId(machine.name))
@@ -119,6 +117,11 @@ def _unrest(machines: list[Machine], watch: Watch) -> list[str]:
         rotten = [name for name in sorted(expected & names) if not store.whole(*name)]
         if rotten and not store.damaged_by_faults.issuperset(rotten):
             why.append(f"promise 2: {machine.name} holds {len(rotten)} rotten copies")
+    if not why and len({row_hash(each) for each in databases.values()}) > 1:        # dear, so last
+        (one, first), *rest = databases.items()
+        for name, each in rest:
+            if row_hash(each) != row_hash(first):
+                why.append(f"promise 5: equal logs, different metadata: {one} and {name}: {_differences(first, each)}")
     return why
 
 
@@ -132,13 +135,25 @@ def _row_hash_of(machines: list[Machine]) -> str:
 def row_hash(db: sqlite3.Connection) -> str:
     """Over all rows but those that are about the file itself."""
     digest = hashlib.sha256()
+    for row in rows(db):
+        digest.update(row.encode())
+    return digest.hexdigest()[:12]
+
+
+def rows(db: sqlite3.Connection) -> list[str]:
     tables = [name for name, in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
               if not name.startswith("sqlite_")]
+    found = []
     for table in tables:
         where = " WHERE k NOT IN ('generation')" if table == "meta" else ""
-        for row in sorted(map(repr, db.execute(f"SELECT * FROM {table}{where}"))):
-            digest.update(f"{table} {row}\n".encode())
-    return digest.hexdigest()[:12]
+        found += sorted(f"{table} {row!r}\n" for row in db.execute(f"SELECT * FROM {table}{where}"))
+    return found
+
+
+def _differences(one: sqlite3.Connection, other: sqlite3.Connection) -> str:
+    left, right = set(rows(one)), set(rows(other))
+    return "; ".join([f"only here: {row.strip()[:150]}" for row in sorted(left - right)[:3]]
+                     + [f"only there: {row.strip()[:150]}" for row in sorted(right - left)[:3]])
 
 
 async def _recount(world: World, machine: Machine) -> None:

@@ -39,6 +39,8 @@ PLAIN, VERSIONED = "plain", "versioned"
 ANSWER_S_MAX = 40.0
 """A request that takes longer has lost its way: everything inside has shorter limits."""
 
+SLOW_SHARE = 0.06
+
 
 class Refusal(NamedTuple):
     """Not done, and said so: it is in no history."""
@@ -143,7 +145,8 @@ class Workload:
             self._world.counts["refused"] = self._world.counts.get("refused", 0) + 1
         told: dict[str, Any]
         try:
-            told = await self._ask(gateway, op)
+            with gateway.metadata.one_moment():        # as the gateway does
+                told = await self._ask(gateway, op)
         except UnknownOutcome:
             told = {"outcome": Outcome.UNKNOWN}
         except ClusterError as error:
@@ -201,6 +204,8 @@ class Workload:
         ticket = await metadata.reserve()
         try:
             holders = await gateway.replicas.write(body, name, ticket)
+            if self._chance.random() < SLOW_SHARE:        # a long upload: its first chunks wait for its last
+                await asyncio.sleep(self._chance.uniform(0.5, 4))
         except BaseException:
             metadata.release(ticket)
             raise

@@ -25,7 +25,7 @@ import pysyncobj.syncobj
 
 from consensus import commits
 from consensus.core import clock as product_clock
-from tests.sim.clock import CURRENT, VirtualLoop
+from tests.sim.clock import CURRENT, Process, VirtualLoop
 from tests.sim.disk import Files
 from tests.sim.network import Network
 
@@ -38,6 +38,10 @@ EVENTS_KEPT = 400
 
 class Violation(AssertionError):
     """A promise is broken."""
+
+
+class Exited(BaseException):
+    """In a process that has ended itself: nothing of it goes on."""
 
 
 class World:
@@ -53,8 +57,12 @@ class World:
         self.loop.network = self.network
         self.events: deque[str] = deque(maxlen=EVENTS_KEPT)
         self.violations: list[str] = []
+        self.before_first: list[str] = []
+        """The events before the first violation, and it."""
         self.machines: dict[str, Any] = {}
         self.counts: dict[str, int] = {}
+        self.processes: list[Process] = []
+        """All that ever were: what is left of a dead one must not be collected while others run."""
 
     def chance(self, what: str) -> random.Random:
         """A source of its own for each purpose, so that one more question in one place changes nothing elsewhere."""
@@ -81,7 +89,17 @@ class World:
     def violation(self, what: str) -> None:
         if what not in self.violations:
             self.note(f"VIOLATION {what}")
+            if not self.violations:
+                self.before_first = list(self.events)
             self.violations.append(what)
+
+    def exit(self, status: int) -> None:
+        """A process ends itself at once."""
+        process = CURRENT.get()
+        assert process is not None
+        self.note(f"{process.name} exits with status {status}")
+        process.kill()
+        raise Exited
 
     def machine_at(self, address: str) -> Any:
         return self.machines[address.rsplit(":", 1)[0]]
@@ -93,6 +111,7 @@ class _Log(logging.Handler):
     def __init__(self, world: World) -> None:
         super().__init__(logging.INFO)
         self._world = world
+        self._said: deque[str] = deque(maxlen=12)
 
     def emit(self, record: logging.LogRecord) -> None:
         process = CURRENT.get()
@@ -100,7 +119,10 @@ class _Log(logging.Handler):
             text = record.getMessage()
             if record.exc_info and record.exc_info[1] is not None:
                 text += f" [{record.exc_info[1]!r}]"
-            self._world.events.append(f"{self._world.loop._now:9.4f} {process.name if process else '-'}: {text}")
+            said = f"{process.name if process else '-'}: {text}"
+            if said not in self._said:                     # again and again: once in a while is enough
+                self._world.events.append(f"{self._world.loop._now:9.4f} {said}")
+            self._said.append(said)
             if record.levelno >= logging.ERROR and record.exc_info and record.name != "asyncio":
                 self._world.violation(f"{process.name if process else '-'} logged a traceback: {text}")
 
@@ -152,7 +174,7 @@ def _in_place(world: World) -> Iterator[None]:
         (pysyncobj.node.Node, "__hash__", lambda node: zlib.crc32(str(node.id).encode())),
         (commits._Pending, "__hash__", lambda pending: hash((pending.session.id, pending.sequence))),
         (os, "urandom", chance.randbytes), (random, "_urandom", chance.randbytes),
-        (os, "open", files.open), (os, "close", files.close), (sqlite3, "connect", files.connect),
+        (os, "_exit", world.exit), (os, "open", files.open), (os, "close", files.close), (sqlite3, "connect", files.connect),
         (asyncio, "to_thread", _at_once), (secrets, "token_bytes", lambda count=32: chance.randbytes(count)),
     ]
     kept = [(where, name, getattr(where, name)) for where, name, _ in places]
