@@ -42,6 +42,8 @@ if TYPE_CHECKING:                                 # a machine that is alone load
     from consensus.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
+logging.getLogger(pysyncobj.syncobj.__name__).addFilter(lambda record: not str(record.msg).startswith("truncating already"))
+"""The library says so of entries that the journal only hides from it. One that a committed entry contradicts is Corrupt."""
 
 AUDITED_VERSION = "0.3.17"
 PRIVATE_METHODS = ("_checkCommandsToApply", "_onTick", "_isLeader", "_getLeader", "_SyncObj__sendAppendEntries",

@@ -83,6 +83,11 @@ class Core:
         self._node._SyncObj__raftLeader = leader
         self.election_deadline = until
 
+    def forget(self, node: Node) -> None:
+        """Nothing that it has acknowledged counts any more."""
+        for table in (self.next_index, self.match_index, self.responded):
+            table.pop(node, None)
+
     def election_timeout(self) -> float:
         timeout: float = self._node._SyncObj__generateRaftTimeout()
         return timeout

@@ -171,9 +171,14 @@ class Group:
         last = entries[-1][1] if entries else None
         if last is self._in_force or last == self._in_force:
             return False
-        self._in_force = last
+        self._in_force, before = last, self.members
         self.members = self.elections.members = self.probes.members = members.decode(last) if last is not None else self._base
         others = [member for member in self.members if member.name != self.name]
+        for member in before:                            # what it had acknowledged is gone with it
+            known = members.find(self.members, member.name)
+            if known is None or known.incarnation != member.incarnation:
+                self._core.forget(self._peer(member.name))
+                self.replication.forget(member.name)
         self._core.set_others([self._peer(member.name) for member in others if member.voter],
                               [self._peer(member.name) for member in others if not member.voter],
                               self._linked, self._journal.last_index, self.now())
@@ -394,6 +399,9 @@ class Group:
             following = last + 1
         if answer.reset:
             following = max(following, core.match_index[sender] + 1)
+            if not self.replication.goes_back(sender, following):
+                core.responded[sender] = self.now()
+                return
         core.give(sender, {"type": "next_node_idx", "next_node_idx": following, "reset": answer.reset,
                            "success": answer.success})
         if answer.success or answer.reset:

@@ -24,13 +24,13 @@ WINDOW_BYTES = 8 << 20
 class Progress:
     """What is under way to one member."""
 
-    __slots__ = ("flights", "flying", "sent_at", "told_commit")
+    __slots__ = ("back_at", "back_to", "flights", "flying", "told_commit")
 
     def __init__(self) -> None:
         self.flights: deque[tuple[int, int]] = deque()          # (last entry of a message, its bytes)
         self.flying = 0
-        self.sent_at = -1.0
         self.told_commit = 0
+        self.back_to, self.back_at = 0, -1.0                    # where we have gone back to lately, as it has asked
 
     def clear(self) -> None:
         self.flights.clear()
@@ -49,6 +49,7 @@ class Replication:
                  send: Callable[[str, Message], None]) -> None:
         self._core, self._journal, self._now, self._beat_s, self._send = core, journal, now, beat_s, send
         self._progress: dict[str, Progress] = {}
+        self._term = -1
         self.sent_to = 0
         """Up to this entry, the log has been offered to the others."""
 
@@ -58,10 +59,9 @@ class Replication:
             progress = self._progress[name] = Progress()
         return progress
 
-    def begin(self) -> None:
-        """We lead from now on."""
-        for progress in self._progress.values():
-            progress.clear()
+    def forget(self, name: str) -> None:
+        """It is another member from now on, or none."""
+        self._progress.pop(name, None)
 
     def connected(self, node: Node) -> None:
         """A new link: what was under way on the old one may be lost."""
@@ -75,6 +75,10 @@ class Replication:
     def send_all(self) -> None:
         """New entries to everybody; and heartbeats, if they are due."""
         core, now = self._core, self._now()
+        if core.term != self._term:                             # we lead from now on
+            self._term = core.term
+            self._progress.clear()
+            core.beat_at = now
         beat = now >= core.beat_at
         if beat:
             core.beat_at = now + self._beat_s
@@ -111,14 +115,24 @@ class Replication:
 
     def tell_commit(self, node: Node) -> None:
         """Somebody there waits for what is committed here."""
-        if self.of(node.id).told_commit < self._core.commit and node in self._core.connected:
+        core = self._core
+        if core.leads and node in core.connected and self.of(node.id).told_commit < core.commit:
             self.send_to(node, beat=True)
 
     def _append(self, name: str, previous: int, first: int, entries: list[tuple[int, bytes]]) -> None:
         core, place = self._core, previous - first
         progress = self.of(name)
-        progress.sent_at, progress.told_commit = self._now(), core.commit
+        progress.told_commit = core.commit
         self._send(name, Append(core.term, core.commit, previous, self._journal[place][2], entries))
+
+    def goes_back(self, node: Node, following: int) -> bool:
+        """The member lacks what comes before what it was sent. Each message that was under way brings the same answer, so
+        only one that goes further back counts at once: else every answer would bring another message, without end."""
+        progress, now = self.of(node.id), self._now()
+        if now - progress.back_at < self._beat_s and following >= progress.back_to:
+            return False
+        progress.back_to, progress.back_at = following, now
+        return True
 
     def acknowledged(self, node: Node, answer: Appended) -> None:
         """Already told to the library, for whom this is an acknowledgement of the present term."""
