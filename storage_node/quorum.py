@@ -4,6 +4,9 @@ A node that fails is replaced by the next one in the order of placement, and whe
 than its nodes usually take, the next one is asked as well. Nodes that answer after the quorum are not waited for: they
 announce their copies themselves. What is on its way to a node that takes nothing is bounded: it is not sent more
 (`NodeClient.has_room`).
+
+The quorum itself waits a little for the others, if they are usually as quick: a copy that the commit lists need not be
+announced by a command of its own, and nobody takes it for lacking meanwhile.
 """
 
 import asyncio
@@ -12,6 +15,7 @@ from functools import partial
 from typing import NamedTuple
 
 from consensus.core.errors import ClusterError, Unavailable
+from consensus.core.ids import NodeId
 from consensus.core.model import Holder, NodeInfo
 from consensus.core.wire import OK
 from storage_node import protocol
@@ -32,6 +36,10 @@ is a disk, a process or a network that stands still."""
 
 GIVE_UP_TIMES = 100
 """Where everything takes long, by the usual time."""
+
+
+OTHERS_SHARE, OTHERS_S_MAX = 0.5, 0.02
+"""How much longer than the quorum took the other copies are waited for."""
 
 
 class Plan(NamedTuple):
@@ -82,18 +90,20 @@ class Quorum:
         self._places = iter(plan.places)
         self._holders: list[Holder] = []
         self._failures: list[ClusterError] = []
-        self._open = 0
+        self._open: dict[NodeId, NodeClient] = {}
         self._loop = asyncio.get_running_loop()
         self._enough: asyncio.Future[None] = self._loop.create_future()
-        self._patience_s = 0.0
+        self._began_at = self._patience_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._for_others: asyncio.TimerHandle | None = None
 
     async def run(self) -> tuple[Holder, ...]:
         """The holders once there are enough. Raises NoSpace, Unavailable."""
         plan = self._plan
         usual = usual_s([self._client_of(node) for node in plan.places[:plan.copies]], plan.quorum)
         self._patience_s = max(PATIENCE_S_MIN, PATIENCE_TIMES * usual)
-        until = self._loop.time() + min(DEADLINE_S, max(GIVE_UP_S_MIN, GIVE_UP_TIMES * usual))
+        self._began_at = self._loop.time()
+        until = self._began_at + min(DEADLINE_S, max(GIVE_UP_S_MIN, GIVE_UP_TIMES * usual))
         for _ in range(plan.copies):
             self._send()
         self._check()
@@ -102,6 +112,8 @@ class Quorum:
             await self._enough
         finally:
             self._timer.cancel()
+            if self._for_others is not None:
+                self._for_others.cancel()
             self._places = iter(())
             self._request = b""                       # late nodes may hold up this object, but not the chunk
         return tuple(self._holders)
@@ -125,7 +137,7 @@ class Quorum:
             if not client.has_room:
                 self._failures.append(Unavailable(f"storage node {node.node} has not taken what it was sent before"))
                 continue
-            self._open += 1
+            self._open[node.node] = client
             now = self._loop.time()
             client.standing.writes.asked(now)
             answer: asyncio.Future[tuple[int, bytes]] | None = client.put_now(self._request)
@@ -136,7 +148,7 @@ class Quorum:
 
     def _answered(self, node: NodeInfo, client: NodeClient, asked_at: float,
                   answer: "asyncio.Future[tuple[int, bytes]]") -> None:
-        self._open -= 1
+        del self._open[node.node]
         pace, now = client.standing.writes, self._loop.time()
         try:
             incarnation = checked(*answer.result())
@@ -158,6 +170,21 @@ class Quorum:
         if self._enough.done():
             return
         if len(self._holders) >= self._plan.quorum:
-            self._enough.set_result(None)
-        elif len(self._holders) + self._open < self._plan.quorum:
+            if not self._open or len(self._holders) >= self._plan.copies:
+                self._enough.set_result(None)
+            elif self._for_others is None:
+                self._wait_for_others()
+        elif len(self._holders) + len(self._open) < self._plan.quorum:
             self._enough.set_exception(combined(self._failures or [Unavailable("too few storage nodes take this chunk")]))
+
+    def _wait_for_others(self) -> None:
+        now = self._loop.time()
+        took = now - self._began_at
+        if any(client.standing.writes.median_s < 2 * took and client.standing.may_write(now) for client in self._open.values()):
+            self._for_others = self._loop.call_later(min(OTHERS_SHARE * took, OTHERS_S_MAX), self._waited_for_others)
+        else:
+            self._enough.set_result(None)
+
+    def _waited_for_others(self) -> None:
+        if not self._enough.done():
+            self._enough.set_result(None)
