@@ -40,7 +40,9 @@ def configuration() -> str:
     lines += [f"| `{setting.name}` | {setting.kind} | {setting.default} | {setting.about} |" for setting in described()]
     lines += [
         "", "The root key is no setting: it is made at the first start and kept in `DIR/root-key` (mode 0600), or given by",
-        "`STADDLE_ROOT_ACCESS_KEY` and `STADDLE_ROOT_SECRET_KEY`.", "", "## Example", "", "```toml", EXAMPLE.strip(), "```", "",
+        "`STADDLE_ROOT_ACCESS_KEY` and `STADDLE_ROOT_SECRET_KEY`. Nor is the secret of a cluster: it is made with the first",
+        "machine, or `STADDLE_CLUSTER_SECRET` gives the same to all machines (64 hex digits, or another text of at least 32",
+        "characters).", "", "## Example", "", "```toml", EXAMPLE.strip(), "```", "",
     ]
     return "\n".join(lines)
 

@@ -38,7 +38,7 @@ def run(in_force: Config) -> None:
     """Serve until a signal. Ends the command with a sentence and status 78 when it can never work as it is set up."""
     try:
         machine, folders, missing = prepared(in_force)
-        secret = cluster_secret(folders.root, os.environ.get("STADDLE_CLUSTER_SECRET"))
+        secret = cluster_secret(folders.root, os.environ.get("STADDLE_CLUSTER_SECRET") or None)
         keys = os.environ.get("STADDLE_ROOT_ACCESS_KEY"), os.environ.get("STADDLE_ROOT_SECRET_KEY")
         root, made = known_root(folders.root, *keys), False
         if root is None and (machine is None or not machine.peers):
