@@ -187,8 +187,8 @@ def _unused_net() -> str:
 class Machine(StaddleProcess):
     """One of them. `number` counts from 0, its name is n1 and so on."""
 
-    def __init__(self, trio: "Trio", number: int, *, settings: Mapping[str, str] | None = None) -> None:
-        self.trio, self.number, self.name = trio, number, f"n{number + 1}"
+    def __init__(self, trio: "Trio", number: int, *, settings: Mapping[str, str] | None = None, token: str = "") -> None:
+        self.trio, self.number, self.name, self._token = trio, number, f"n{number + 1}", token
         self.host = trio.network.address(number)
         self.clock: Clock | None = None
         self._stopped: list[int] = []
@@ -210,11 +210,14 @@ class Machine(StaddleProcess):
     def command(self) -> list[str]:
         command = super().command()
         command[command.index("--listen") + 1] = f"{self.host}:{self.port}"
+        if self._token and not (self.data[0] / "secret").exists():
+            at = command.index("serve")
+            command[at:at + 1] = ["join", self._token]
         return command
 
     def environment(self) -> dict[str, str]:
         told = {"STADDLE_CLUSTER_SECRET": self.trio.secret} if self.trio.secret else {}
-        if peers := [peer.cluster_address for peer in self.trio.peers_of(self)]:
+        if not self._token and (peers := [peer.cluster_address for peer in self.trio.peers_of(self)]):
             told["STADDLE_PEERS"] = ",".join(peers)
         return super().environment() | told | (self.clock.variables if self.clock else {})
 
@@ -270,9 +273,11 @@ class Trio:
     def __iter__(self) -> Iterator[Machine]:
         return iter(self.machines)
 
-    def add(self, *, initial: bool = False, settings: Mapping[str, str] | None = None) -> Machine:
-        """One more machine, not started. With `initial` it may begin the cluster."""
-        machine = Machine(self, len(self.machines), settings={**({"initial": "true"} if initial else {}), **(settings or {})})
+    def add(self, *, initial: bool = False, settings: Mapping[str, str] | None = None, token: str = "") -> Machine:
+        """One more machine, not started. With `initial` it may begin the cluster; with a `token` its first start is `staddle
+        join`, and it is told neither peers nor the secret."""
+        machine = Machine(self, len(self.machines), token=token,
+                          settings={**({"initial": "true"} if initial else {}), **(settings or {})})
         self.machines.append(machine)
         return machine
 

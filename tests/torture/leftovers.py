@@ -7,6 +7,7 @@ metadata does not list there; there are some until collection has been round.
 
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -37,6 +38,10 @@ class Found(NamedTuple):
     @property
     def missing(self) -> list[Name]:
         return sorted(self.listed - self.held.keys())
+
+    def copies(self) -> Counter[bytes]:
+        """How many nodes are listed for each digest."""
+        return Counter(digest for _, digest, _ in self.listed)
 
     @property
     def orphans(self) -> list[Name]:
