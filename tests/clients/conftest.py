@@ -1,7 +1,8 @@
 """One server over http and one over https for all clients of a pytest process, and a fresh bucket name for each test.
 
 STADDLE_TEST_ENDPOINT (with STADDLE_TEST_ACCESS_KEY, STADDLE_TEST_SECRET_KEY) points the tests at a server that runs
-already, for a second opinion about a test; STADDLE_BIG=1 makes the big file 1 GiB.
+already, for a second opinion about a test; STADDLE_BIG=1 makes the big file 1 GiB. STADDLE_TEST_THREE=1 (`make three`)
+makes the server three machines, of which each connection reaches the next.
 """
 
 import os
@@ -13,6 +14,7 @@ import pytest
 
 from tests.clients.shell import Shell, Target, random_file, small_files
 from tests.servers import ACCESS_KEY, REGION, SECRET_KEY, serving
+from tests.spread import three
 
 BIG_BYTES = (1 << 30) if os.environ.get("STADDLE_BIG") else (64 << 20)
 SMALL_COUNT = 1000
@@ -33,6 +35,11 @@ def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             pytest.skip("the server under test speaks the other scheme")
         yield Target(url=elsewhere, access_key=os.environ.get("STADDLE_TEST_ACCESS_KEY", ACCESS_KEY),
                      secret_key=os.environ.get("STADDLE_TEST_SECRET_KEY", SECRET_KEY))
+        return
+    if os.environ.get("STADDLE_TEST_THREE"):
+        with three(tmp_path_factory.mktemp(request.param), tls=request.param == "https") as spread:
+            yield Target(url=spread.endpoint, access_key=ACCESS_KEY, secret_key=SECRET_KEY, region=REGION,
+                         ca=spread.certificate)
         return
     with serving(tmp_path_factory.mktemp(request.param), tls=request.param == "https") as server:
         yield Target(url=server.endpoint, access_key=ACCESS_KEY, secret_key=SECRET_KEY, region=REGION,

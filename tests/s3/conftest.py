@@ -4,12 +4,16 @@
 against each kind of server (one thread, `staddle serve` over http and https) and against moto, the second opinion:
 where what matters is that all of them behave alike. Every test gets buckets of its own, so servers live for the whole
 session.
+
+With STADDLE_TEST_THREE=1 (`make three`) the server is three machines, and every request goes to the next one; tests that
+look inside the server are left out.
 """
 
 import contextlib
 import itertools
+import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,7 @@ from gateway.identities import Identity
 from gateway.ops.context import Settings
 from tests.s3.in_process import InProcess
 from tests.servers import ACCESS_KEY, REGION, SECRET_KEY, StaddleProcess
+from tests.spread import Spread, take_turns, three
 
 MIB = 1 << 20
 
@@ -47,7 +52,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "presigned-v2": {"s3": {"addressing_style": "path"}, "signature_version": "s3"},
 }
 
-KINDS = ("in-process", "stock-http", "http", "https", "moto")
+KINDS = ("in-process",) if os.environ.get("STADDLE_TEST_THREE") else ("in-process", "stock-http", "http", "https", "moto")
 
 _bucket_numbers = itertools.count(1)
 
@@ -65,9 +70,16 @@ def _loopback_names() -> Iterator[None]:
         yield
 
 
+THREE = bool(os.environ.get("STADDLE_TEST_THREE"))
+
+
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess | Spread]:
     folder = tmp_path_factory.mktemp("staddle")
+    if THREE:
+        with three(folder, identities=[MAIN, OTHER], settings={"chunk_bytes": str(MIB), "domains": "localhost"}) as spread:
+            yield spread
+        return
     with InProcess(folder, [MAIN, OTHER], settings=SETTINGS, domains=("localhost",)) as running:
         yield running
 
@@ -75,7 +87,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
 class Servers:
     """Starts each kind of server when it is first asked for."""
 
-    def __init__(self, folder: Path, in_process: InProcess) -> None:
+    def __init__(self, folder: Path, in_process: InProcess | Spread) -> None:
         self._folder, self._in_process = folder, in_process
         self._endpoints: dict[str, tuple[str, Path | None]] = {}
         self.stack = contextlib.ExitStack()
@@ -115,7 +127,7 @@ class Servers:
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory, server: InProcess) -> Iterator[Servers]:
+def servers(tmp_path_factory: pytest.TempPathFactory, server: InProcess | Spread) -> Iterator[Servers]:
     running = Servers(tmp_path_factory.mktemp("kinds"), server)
     with running.stack:
         yield running
@@ -123,25 +135,30 @@ def servers(tmp_path_factory: pytest.TempPathFactory, server: InProcess) -> Iter
 
 def client(
     endpoint: str, identity: Identity = MAIN, *, style: str = "default", certificate: Path | None = None,
-    attempts: int = 1,
+    attempts: int = 1, turns: Iterable[tuple[str, int]] = (),
 ) -> BaseClient:
-    """Without retries, so that every error is seen."""
-    return boto3.client(
+    """Without retries, so that every error is seen. `turns`: gateways, of which each request goes to the next."""
+    made = boto3.client(
         "s3", endpoint_url=endpoint, region_name=REGION, aws_access_key_id=identity.access_key,
         aws_secret_access_key=identity.secret_key, verify=str(certificate) if certificate else None,
         config=Config(retries={"total_max_attempts": attempts}, read_timeout=30, **STYLES[style]),
     )
+    return take_turns(made, turns) if turns else made
 
 
 @pytest.fixture(scope="session")
-def s3(server: InProcess) -> BaseClient:
-    return client(server.endpoint)
+def s3(server: InProcess | Spread) -> BaseClient:
+    return client(server.endpoint, turns=_turns(server))
 
 
 @pytest.fixture(scope="session")
-def other_s3(server: InProcess) -> BaseClient:
+def other_s3(server: InProcess | Spread) -> BaseClient:
     """Of another account."""
-    return client(server.endpoint, OTHER)
+    return client(server.endpoint, OTHER, turns=_turns(server))
+
+
+def _turns(server: InProcess | Spread) -> list[tuple[str, int]]:
+    return server.targets if isinstance(server, Spread) else []
 
 
 @pytest.fixture(params=[f"{kind}/{style}" for kind in KINDS for style in STYLES])
