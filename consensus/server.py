@@ -488,8 +488,8 @@ class MetaServer:
             return self.housekeep(bytes(payload))
         if operation in protocol.BESIDE:
             self._check_ready()
-            if operation == protocol.BACKUP_READ and passed_on:
-                return self.beside.read_here(bytes(payload))
+            if operation == protocol.BACKUP_READ and self._cluster is not None:
+                return self._read_backup(bytes(payload), passed_on)
             return self.beside.operations[operation](bytes(payload))
         if self._cluster is None:
             return None
@@ -511,7 +511,14 @@ class MetaServer:
         self._stopping = True
         if self.leads and self._heirs():
             assert self._raft is not None
-            await self._raft.hand_over()
+            voters = [member for member in self._raft.status().members if member.voter]
+            if sum(member.connected for member in voters) > len(voters) // 2:        # else nobody would be elected
+                await self._raft.hand_over()
+
+    async def _read_backup(self, payload: bytes, passed_on: bool) -> bytes:
+        assert self._raft is not None
+        await self._raft.read_index()                 # which backups there are, as of now
+        return await (self.beside.read_here if passed_on else self.beside.operations[protocol.BACKUP_READ])(payload)
 
     def check_recovered(self, operation: int) -> None:
         """In a cluster others may come before there is anything to answer them from. Raises Unavailable."""

@@ -1,0 +1,207 @@
+"""Members of a cluster serve together, lose each other and come back; their clients notice nothing but time."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from consensus.client import MetadataClient
+from consensus.core.commands import CreateBucket
+from consensus.core.errors import Refused
+from consensus.core.ids import BucketId
+from consensus.core.results import BucketExists, Committed
+from consensus.server import MetaServer
+from tests.unit.consensus.members import QUIET, SECRET, put
+from tests.unit.consensus.trio import Trio, bucket
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["asyncio+uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> object:
+    return ("asyncio", {"use_uvloop": True})
+
+
+@pytest.fixture
+async def make_trio(tmp_path: Path) -> AsyncIterator[Callable[..., Trio]]:
+    trios: list[Trio] = []
+
+    def make(**options: object) -> Trio:
+        trios.append(Trio(tmp_path, **options))  # type: ignore[arg-type]
+        return trios[-1]
+
+    yield make
+    for trio in trios:
+        await trio.close()
+
+
+@pytest.fixture
+async def trio(make_trio: Callable[..., Trio]) -> Trio:
+    return make_trio()
+
+
+async def keys(client: MetadataClient, bucket: BucketId) -> list[str]:
+    return [entry.key for entry in (await client.list_objects(bucket, "", "", "", 1000)).objects]
+
+
+async def test_what_one_gateway_has_done_all_others_see_at_once(trio: Trio) -> None:
+    await trio.serve()
+    await trio.led()
+    clients = [await trio.client(name) for name in trio.names] + [await trio.client(None)]
+    made = await bucket(clients[0], "shared")
+    for number in range(12):
+        writer, *readers = (*clients[number % 4:], *clients[:number % 4])
+        assert isinstance(await writer.commit(put(made, f"{number:02}")), Committed)
+        for found in await asyncio.gather(*(keys(reader, made) for reader in readers)):
+            assert found == [f"{place:02}" for place in range(number + 1)]
+    assert isinstance(await clients[2].commit(CreateBucket(name="shared", account="a", owner="o")), BucketExists)
+
+
+async def test_machines_that_start_at_once_begin_one_cluster(make_trio: Callable[..., Trio]) -> None:
+    trio = make_trio(begins=("m1", "m2", "m3"))
+    await trio.serve()
+    await trio.led()
+    assert all(len(server.status().members) == 3 for server in trio.servers.values())
+    assert len({server.status().leader for server in trio.servers.values()}) == 1
+
+
+@pytest.mark.parametrize("how", ["kill", "stop"])
+async def test_the_leader_goes_and_another_one_serves(trio: Trio, how: str) -> None:
+    await trio.serve()
+    leader = await trio.led()
+    others = [name for name in trio.names if name != leader]
+    clients = [await trio.client(name) for name in others]
+    made = await bucket(clients[0], "b")
+    done: list[str] = []
+    slowest, going = 0.0, True
+
+    async def write(number: int) -> None:
+        nonlocal slowest
+        place = 0
+        while going:
+            began = time.monotonic()
+            key = f"{number}/{place:04}"
+            assert isinstance(await clients[number].commit(put(made, key)), Committed)
+            done.append(key)
+            slowest, place = max(slowest, time.monotonic() - began), place + 1
+
+    writers = [asyncio.create_task(write(number)) for number in (0, 1)]
+    await asyncio.sleep(0.2)
+    await (trio.kill(leader) if how == "kill" else trio.stop(leader))
+    await trio.led()
+    await asyncio.sleep(0.2)
+    going = False
+    await asyncio.gather(*writers)
+    assert sorted(done) == await keys(clients[0], made) == await keys(clients[1], made)
+    assert slowest < (3.0 if how == "kill" else 1.0)
+    await trio.serve(leader)
+    late = await trio.client(leader)
+    assert await keys(late, made) == sorted(done)
+
+
+async def test_a_client_whose_member_is_gone_goes_to_another_and_back(trio: Trio) -> None:
+    await trio.serve()
+    leader = await trio.led()
+    home = next(name for name in trio.names if name != leader)
+    client = await trio.client(home)
+    made = await bucket(client, "b")
+    assert client.file is not None
+    await trio.kill(home)
+    assert isinstance(await client.commit(put(made, "elsewhere")), Committed)
+    assert await keys(client, made) == ["elsewhere"]
+    assert client.file is None, "the file here is nobody's to vouch for"
+    await trio.serve(home)
+    while client.file is None:
+        await asyncio.sleep(0.02)
+    assert await keys(client, made) == ["elsewhere"]
+
+
+async def test_a_member_that_lost_its_folder_comes_back_as_another_one(trio: Trio) -> None:
+    await trio.serve()
+    leader = await trio.led()
+    lost = next(name for name in trio.names if name != leader)
+    client = await trio.client(leader)
+    made = await bucket(client, "b")
+    before = next(m for m in trio.servers[leader]._raft.members if m.name == lost)  # type: ignore[union-attr]
+    await trio.kill(lost)
+    trio.wipe(lost)
+    await client.commit(put(made, "meanwhile"))
+    await trio.serve(lost)
+    await trio.led()
+    after = next(m for m in trio.servers[leader]._raft.members if m.name == lost)  # type: ignore[union-attr]
+    assert after.voter
+    assert after.incarnation != before.incarnation
+    assert await keys(await trio.client(lost), made) == ["meanwhile"]
+
+
+@pytest.mark.parametrize("what", ["journal", "rot", "sqlite"])
+async def test_a_member_whose_state_is_damaged_begins_anew_from_the_others(trio: Trio, what: str) -> None:
+    await trio.serve()
+    leader = await trio.led()
+    lost = next(name for name in trio.names if name != leader)
+    client = await trio.client(leader)
+    made = await bucket(client, "b")
+    for number in range(20):
+        await client.commit(put(made, f"{number:02}"))
+    await trio.kill(lost)
+    segments = sorted((trio.meta(lost) / "journal").glob("*.log"))
+    if what == "journal":
+        for segment in segments:
+            segment.unlink()
+    elif what == "rot":
+        raw = bytearray(segments[-1].read_bytes())
+        raw[len(raw) // 2] ^= 0xFF
+        segments[-1].write_bytes(raw)
+    else:
+        for path in trio.meta(lost).glob("meta.*.sqlite*"):
+            path.unlink()
+    await trio.serve(lost)
+    await trio.led()
+    assert len(await keys(await trio.client(lost), made)) == 20
+    assert trio.failures[lost] == []
+
+
+async def test_damage_everywhere_is_no_reason_to_forget_everything(trio: Trio) -> None:
+    """Nobody begins anew before somebody else serves."""
+    await trio.serve()
+    await trio.led()
+    await bucket(await trio.client("m1"), "b")
+    for name in trio.names:
+        await trio.kill(name)
+        segment = sorted((trio.meta(name) / "journal").glob("*.log"))[-1]
+        raw = bytearray(segment.read_bytes())
+        raw[len(raw) // 2] ^= 0xFF
+        segment.write_bytes(raw)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1.5):
+            await trio.serve()
+    trio.servers.clear()
+    for name in trio.names:
+        assert list((trio.meta(name) / "journal").glob("*.log"))
+
+
+async def test_alone_a_member_of_a_cluster_goes_no_way_of_its_own(trio: Trio) -> None:
+    await trio.serve()
+    await trio.led()
+    await trio.stop("m2")
+    alone = MetaServer(str(trio.meta("m2")), trio.address("m2"), SECRET, config=QUIET)
+    with pytest.raises(Refused, match="m1, m2, m3"):
+        await alone.start()
+
+
+async def test_a_backup_is_readable_through_all_members(trio: Trio) -> None:
+    await trio.serve()
+    leader = await trio.led()
+    follower = next(name for name in trio.names if name != leader)
+    clients = {name: await trio.client(name) for name in trio.names}
+    await bucket(clients[follower], "b")
+    made = await clients[follower].take_backup("monday")
+    first = {name: await client.read_backup("monday", 0, 4096) for name, client in clients.items()}
+    assert len(set(first.values())) == 1
+    for client in clients.values():
+        (kept,) = await client.list_backups()
+        assert kept.file == made
+    await clients[follower].drop_backup("monday")
+    assert await clients[leader].list_backups() == []
