@@ -9,7 +9,7 @@ ROUNDS ?= 100
 OPS    ?= 100000
 CHUNKS ?= 1000
 
-.PHONY: run cluster dev test unit check format docs clients bench crash million torture torture-model torture-damage torture-power torture-syncs torture-controls faults walks sim clean help
+.PHONY: run cluster dev test unit check format docs clients bench crash million torture torture-model torture-damage torture-power torture-syncs torture-controls faults walks sim clean help three
 
 help:                       ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -36,6 +36,9 @@ clients: $(VENV)/.test      ## install the real clients that tests use and PyPI 
 
 test: clients               ## all tests, under 10 minutes
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests
+
+three: clients              ## the boto3 and real-client suites against three machines, requests spread over their gateways
+	STADDLE_TEST_THREE=1 $(BIN)/python -m pytest -n 1 tests/s3 tests/clients
 
 unit: $(VENV)/.test         ## the fast tests, under one minute
 	$(BIN)/python -m pytest -n 2 -m "not slow and not clients" tests/unit tests/contract tests/spec

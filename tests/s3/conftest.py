@@ -5,8 +5,8 @@ against each kind of server (one thread, `staddle serve` over http and https) an
 where what matters is that all of them behave alike. Every test gets buckets of its own, so servers live for the whole
 session.
 
-With STADDLE_TEST_THREE=1 (`make three`) the server is three machines, and every request goes to the next one; tests that
-look inside the server are left out.
+With STADDLE_TEST_THREE=1 (`make three`) the server is three machines, and every request goes to the next one; a test
+that looks inside the server is left out.
 """
 
 import contextlib
