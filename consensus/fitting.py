@@ -80,6 +80,7 @@ class Fitting:
         db.execute("PRAGMA synchronous = FULL")
         db.execute("BEGIN IMMEDIATE")
         self._end_sessions()
+        self._leave_the_cluster()
         self._keep_backups({made.name: made for made in files})
         self._number_nodes()
         chunks, moved, lost = self._locate()
@@ -98,6 +99,11 @@ class Fitting:
         self._db.execute("INSERT INTO queue (kind, a) SELECT ?, id FROM session", (queue.SESSION,))
         self._db.execute("DELETE FROM session")
         self._db.execute("DELETE FROM released")     # nodes compare their inventories after a restore
+
+    def _leave_the_cluster(self) -> None:
+        """The members of the lost life have a log that this one is no part of: it begins as one member, and they join anew."""
+        self._db.execute("DELETE FROM member")
+        self._db.execute("DELETE FROM join_token")
 
     def _keep_backups(self, files: dict[str, Descriptor]) -> None:
         """A backup stays if its copy is still there: what it refers to is in this one too. That holds for this one itself."""

@@ -177,8 +177,9 @@ class MetaServer:
             self._reader.close()
             self._journal.close()
             self._machine.close()
-        os.close(self._lock)
-        self._lock = -1
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     async def _keep_defaults(self) -> None:
         """Let the log say what this leader's settings say: all members count copies by that."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from consensus import backup, restore
 from consensus.client import MetadataClient
 from consensus.core.commands import CreateBucket
 from consensus.core.errors import Refused
@@ -205,3 +206,45 @@ async def test_a_backup_is_readable_through_all_members(trio: Trio) -> None:
         assert kept.file == made
     await clients[follower].drop_backup("monday")
     assert await clients[leader].list_backups() == []
+
+
+async def test_a_backup_of_a_cluster_begins_a_new_one_that_the_others_join(trio: Trio, tmp_path: Path) -> None:
+    await trio.serve()
+    await trio.led()
+    client = await trio.client("m2")
+    made = await bucket(client, "b")
+    await client.commit(put(made, "kept"))
+    await client.take_backup("b1")
+    (tmp_path / "saved").write_bytes(await client.read_backup("b1", 0))
+    await client.commit(put(made, "lost"))
+    for client in trio.clients:
+        await client.stop()
+    for name in trio.names:
+        await trio.kill(name)
+        if name != "m1":
+            trio.wipe(name)
+    restore.restore(str(tmp_path / "saved"), str(trio.meta("m1")), [], cluster=backup.fingerprint(SECRET), replace=True,
+                    now_ms=1)
+    await trio.serve()
+    await trio.led()
+    for name in trio.names:
+        assert await keys(await trio.client(name), made) == ["kept"]
+
+
+async def test_a_machine_that_was_alone_becomes_the_first_of_a_cluster(make_trio: Callable[..., Trio]) -> None:
+    trio = make_trio(begins=())
+    trio.meta("m1").mkdir(parents=True)
+    alone = MetaServer(str(trio.meta("m1")), trio.address("m1"), SECRET, config=QUIET, copies=1)
+    await alone.start()
+    client = MetadataClient(trio.address("m1"), SECRET, str(trio.meta("m1")))
+    await client.start()
+    made = await bucket(client, "old")
+    await client.commit(put(made, "first"))
+    await client.stop()
+    await alone.stop()
+    await trio.serve()
+    await trio.led()
+    clients = [await trio.client(name) for name in trio.names]
+    await clients[2].commit(put(made, "second"))
+    for client in clients:
+        assert await keys(client, made) == ["first", "second"]

@@ -40,6 +40,8 @@ class Trio:
         self.failures: dict[str, list[BaseException]] = {name: [] for name in names}
         self.restarts: list[str] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._starting: dict[str, asyncio.Task[None]] = {}
+        self._again: set[str] = set()
 
     def meta(self, name: str) -> Path:
         return self.folder / name / "meta"
@@ -59,14 +61,29 @@ class Trio:
     async def serve(self, *names: str) -> None:
         """All named (or all) at once. They serve on return."""
         async def one(name: str) -> None:
-            self.servers[name] = self.make(name)
-            await self.servers[name].start()
+            while True:
+                self.servers[name] = self.make(name)
+                self._starting[name] = starting = asyncio.create_task(self.servers[name].start())
+                try:
+                    await starting
+                    return
+                except asyncio.CancelledError:
+                    if name not in self._again:
+                        starting.cancel()
+                        raise
+                self._again.discard(name)                # it has fetched a snapshot before it served
+                self.restarts.append(name)
 
         async with asyncio.timeout(PATIENCE_S):
             await asyncio.gather(*(one(name) for name in names or self.names))
 
     def _restart_soon(self, name: str) -> None:
         """As the supervisor does when a member has fetched a snapshot."""
+        if not self._starting[name].done():
+            self._again.add(name)
+            self._starting[name].cancel()
+            return
+
         async def restart() -> None:
             await self.kill(name)
             await self.serve(name)
