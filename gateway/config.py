@@ -103,6 +103,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     scrub_bytes_per_second: Annotated[Size, _about(
         "A scrub reads at most so much of each data folder a second, and gives way to clients. At 20MiB, 1 TB takes 14 "
         "hours. 0: no limit.")] = Size(20 << 20)
+    repair_bytes_per_second: Annotated[Size, _about(
+        "Each storage node fetches at most so much a second to make copies that are lacking, or that belong there since nodes "
+        "have come or gone; while clients are served, in half of the time. At 64MiB, 1 TB takes 4.5 hours. 0: no limit."
+    )] = Size(64 << 20)
     compact_dead_percent: Annotated[int, _about(
         "The space of deleted small objects comes back by copying what lives beside them: once so many per cent of a segment "
         "are dead (any, when space is short). Less gives back more and copies more. 5 to 95.")] = 40

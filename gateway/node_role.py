@@ -1,6 +1,7 @@
 """A storage node as a role."""
 
 from gateway.cluster.reaching import metadata_client, tls_of
+from gateway.cluster.remembering import peers_keeper
 from gateway.config import Config
 from gateway.folders import Folders, node_id
 from gateway.launch import Launch
@@ -18,16 +19,21 @@ class StorageRole:
         address, zone = socket, ""
         if machine is not None:
             listen, address, zone = (socket, machine.listens(number)), machine.address(number), machine.zone
+        self._peers_keeper = peers_keeper(launch, self._metadata, folders)
         self._node = NodeServer(
             data=str(data.absolute()), node=node, address=address, listen=listen, zone=zone,
             secret=secret, tls=tls, metadata=self._metadata, read_grace_s=config.read_grace_seconds,
             compact_dead_percent=config.compact_dead_percent, scrub_bytes_per_second=config.scrub_bytes_per_second,
-            scrub_interval_s=config.scrub_interval_hours * 3600.0)
+            scrub_interval_s=config.scrub_interval_hours * 3600.0, repair_bytes_per_second=config.repair_bytes_per_second)
 
     async def start(self) -> None:
         await self._metadata.start()
         await self._node.start()
+        if self._peers_keeper is not None:
+            self._peers_keeper.start()
 
     async def stop(self) -> None:
+        if self._peers_keeper is not None:
+            await self._peers_keeper.stop()
         await self._node.stop()
         await self._metadata.stop()

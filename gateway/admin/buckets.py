@@ -15,6 +15,7 @@ from gateway.admin.values import (
     ListBuckets,
     Nothing,
     OneBucket,
+    SetBucket,
     Usage,
 )
 from gateway.s3 import names
@@ -35,10 +36,23 @@ async def create_bucket(ctx: AdminContext, asked: CreateBucket) -> BucketInfo:
     """Create a bucket, for a user or for whoever asks."""
     names.check_bucket_name(asked.name)
     owner = await owner_of(ctx, asked.user) if asked.user else Owner(ctx.principal.account, ctx.principal.user_id)
-    outcome = await ctx.commit(commands.CreateBucket(name=asked.name, account=owner.account, owner=owner.user_id))
+    outcome = await ctx.commit(commands.CreateBucket(
+        name=asked.name, account=owner.account, owner=owner.user_id, copies=asked.copies or None,
+        replication=asked.replication or None))
     if isinstance(outcome, BucketExists):
         raise S3Error("BucketAlreadyExists", f"There is a bucket {asked.name!r} already, of account {outcome.account}.")
     assert isinstance(outcome, BucketCreated), outcome
+    return _info(await ctx.bucket(asked.name))
+
+
+async def set_bucket(ctx: AdminContext, asked: SetBucket) -> BucketInfo:
+    """Set how many copies a bucket wants, and when a write to it is acknowledged. What is in it follows by itself."""
+    bucket = await ctx.bucket(asked.name)
+    outcome = await ctx.commit(commands.SetBucketCopies(
+        bucket=bucket.id, copies=bucket.copies if asked.copies is None else asked.copies or None,
+        replication=bucket.replication if asked.replication is None else asked.replication or None))
+    if isinstance(outcome, NoBucket):
+        raise S3Error("NoSuchBucket", BucketName=asked.name)
     return _info(await ctx.bucket(asked.name))
 
 
@@ -81,4 +95,5 @@ def _info(bucket: Bucket) -> BucketInfo:
     return BucketInfo(
         name=bucket.name, account=bucket.account, owner=bucket.owner, created=iso8601(bucket.created_ms),
         region=bucket.region, versioning=bucket.versioning, objects=bucket.object_count, bytes=bucket.byte_count,
+        copies=bucket.copies, replication=bucket.replication,
     )

@@ -133,8 +133,16 @@ class ChangeKey(Request, frozen=True, kw_only=True):
 
 # Buckets
 
+Copies = Annotated[Annotated[int, msgspec.Meta(ge=0, le=9)] | None, _about(
+    "Copies wanted of each chunk, 1 to 9; 0 for the setting of the cluster. Absent: stays.")]
+Replication = Annotated[str | None, _about(
+    "When a write is acknowledged: \"sync\" with a majority of the copies, \"async\" with one, \"all\" with every one; \"\" for "
+    "the setting of the cluster. Absent: stays.")]
+
+
 class BucketInfo(Answer, frozen=True, kw_only=True):
-    """`objects` and `bytes` count current objects and older versions."""
+    """`objects` and `bytes` count current objects and older versions. `copies` and `replication`: null for the settings of the
+    cluster."""
 
     name: str
     account: str
@@ -144,6 +152,8 @@ class BucketInfo(Answer, frozen=True, kw_only=True):
     versioning: str
     objects: int
     bytes: int
+    copies: int | None = None
+    replication: str | None = None
 
 
 class BucketList(Answer, frozen=True, kw_only=True):
@@ -165,6 +175,14 @@ class OneBucket(Request, frozen=True, kw_only=True):
 class CreateBucket(Request, frozen=True, kw_only=True):
     name: Annotated[str, _about("Name of the bucket, by S3's rules.")]
     user: Annotated[str, _about("The user who will own it; empty for whoever asks.")] = ""
+    copies: Copies = None
+    replication: Replication = None
+
+
+class SetBucket(Request, frozen=True, kw_only=True):
+    name: Annotated[str, _about("Name of the bucket.")]
+    copies: Copies = None
+    replication: Replication = None
 
 
 class BucketStat(Answer, frozen=True, kw_only=True):
@@ -305,8 +323,12 @@ class OneNode(Request, frozen=True, kw_only=True):
 
 
 class NodeStat(Answer, frozen=True, kw_only=True):
-    """`statistics` and `care` (scrub, settling, comparison, compaction) as the node tells them, in bytes, seconds and ms
-    since 1970, counters since its start. Empty while it does not answer: `error` says why."""
+    """`statistics` and `care` (scrub, settling, comparison, compaction, upkeep) as the node tells them, in bytes, seconds and ms
+    since 1970, counters since its start. Empty while it does not answer: `error` says why. `state`: up, read-only, full,
+    draining or down, `since` when; `asked`: what an admin wants of it; `counts`: whether its copies are counted on.
+
+    `to_fetch` copies of `to_fetch_bytes` it has still to make, as far as it knows, in about `seconds_left` (0: not known);
+    `to_give_back`: copies that it has too many. `share`: how much of a rebalancing is done, 1 when none is under way."""
 
     node: str
     state: str
@@ -316,17 +338,47 @@ class NodeStat(Answer, frozen=True, kw_only=True):
     error: str
     statistics: dict[str, int | float | bool | str]
     care: dict[str, object]
+    since: str = ""
+    asked: str = ""
+    counts: bool = True
+    to_fetch: int = 0
+    to_fetch_bytes: int = 0
+    to_give_back: int = 0
+    share: float = 1.0
+    seconds_left: float = 0.0
 
 
 class NodeList(Answer, frozen=True, kw_only=True):
     """`logical_bytes`: what the objects add up to; `stored_bytes`: what the nodes hold, copies included. `saved_bytes`:
-    what deduplication and copying by reference spare, counted with as many copies as are kept."""
+    what deduplication and copying by reference spare, counted with as many copies as are kept.
+
+    `short`: chunks that lack copies, by how many they have left; `short_bytes` in them. `oldest_seconds`: how long the nodes know
+    of the one that has waited longest: the lag of asynchronous replication. `over`: chunks with copies that will be given back.
+    Counted to 100,000."""
 
     nodes: list[NodeStat]
     copies: int
     logical_bytes: int
     stored_bytes: int
     saved_bytes: int
+    short: dict[str, int] = {}
+    short_bytes: int = 0
+    oldest_seconds: float = 0.0
+    over: int = 0
+
+
+class AskNode(Request, frozen=True, kw_only=True):
+    node: Annotated[str, _about("Name of the storage node.")]
+
+
+class ReadOnlyNode(Request, frozen=True, kw_only=True):
+    node: Annotated[str, _about("Name of the storage node.")]
+    on: Annotated[bool, _about("False: it takes chunks again.")] = True
+
+
+class RemoveNode(Request, frozen=True, kw_only=True):
+    node: Annotated[str, _about("Name of the storage node.")]
+    force: Annotated[bool, _about("Remove a node that is down, and give up what only it holds.")] = False
 
 
 class DamageList(Answer, frozen=True, kw_only=True):

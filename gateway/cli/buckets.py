@@ -12,18 +12,43 @@ bucket_app = typer.Typer(no_args_is_help=True, help="Buckets, of all accounts.")
 
 Name = Annotated[str, typer.Argument(metavar="BUCKET", help="Name of the bucket.")]
 
+CopiesOption = Annotated[int | None, typer.Option(
+    "--copies", metavar="N", min=0, max=9, help="Copies of each chunk, 1 to 9; 0: as the cluster keeps.", show_default=False)]
+ReplicationOption = Annotated[str | None, typer.Option(
+    "--replication", metavar="MODE", show_default=False,
+    help="Acknowledge a write with a majority of the copies (sync), with one (async), or with every one (all); default: as "
+         "the cluster does.")]
+
 
 @remote(bucket_app, "create", "mb")
 def create(
     server: Server, bucket: Name,
     user: Annotated[str, typer.Option("--user", metavar="NAME", help="Owner. (default: whose key signs)")] = "",
+    copies: CopiesOption = None, replication: ReplicationOption = None,
 ) -> None:
     """Create a bucket.
 
     Example: staddle bucket create photos --user alice
     """
-    made = server.post("bucket/create", values.BucketInfo, name=_name(bucket), user=user)
+    made = server.post("bucket/create", values.BucketInfo, name=_name(bucket), user=user, copies=copies,
+                       replication=_replication(replication))
     server.show(made, lambda: printing.say(f"Bucket {made.name} is there, owned by account {made.account}."))
+
+
+@remote(bucket_app, "set")
+def set_copies(
+    server: Server, bucket: Name, copies: CopiesOption = None, replication: ReplicationOption = None,
+) -> None:
+    """Set how many copies a bucket wants, and when a write to it is acknowledged. What is in it follows by itself.
+
+    Example: staddle bucket set photos --copies 2 --replication async
+    """
+    if copies is None and replication is None:
+        raise typer.BadParameter("give --copies, --replication or both")
+    info = server.post("bucket/set", values.BucketInfo, name=_name(bucket), copies=copies,
+                       replication=_replication(replication))
+    server.show(info, lambda: printing.say(f"Bucket {info.name}: {_durability(info)}. `staddle node list` shows what is still to "
+                                           "be done."))
 
 
 @remote(bucket_app, "list", "ls")
@@ -61,7 +86,8 @@ def stat(server: Server, bucket: Name) -> None:
     info = found.bucket
     server.show(found, lambda: printing.print_fields([
         ("Bucket", info.name), ("Account", info.account), ("Owner", info.owner), ("Created", printing.moment(info.created)),
-        ("Region", info.region), ("Versions", info.versioning or "not kept"), ("Objects", info.objects),
+        ("Region", info.region), ("Copies", _durability(info)), ("Versions", info.versioning or "not kept"),
+        ("Objects", info.objects),
         ("Size", f"{printing.size(info.bytes)} ({info.bytes:,} bytes)"), ("Uploads under way", found.uploads)]))
 
 
@@ -86,6 +112,16 @@ def delete(server: Server, bucket: Name) -> None:
     """
     name = _name(bucket)
     server.show(server.post("bucket/delete", values.Done, name=name), lambda: printing.say(f"Bucket {name} is deleted."))
+
+
+def _replication(text: str | None) -> str | None:
+    return "" if text == "default" else text
+
+
+def _durability(info: values.BucketInfo) -> str:
+    copies = "as many copies as the cluster keeps" if info.copies is None else (
+        f"{info.copies} cop{'y' if info.copies == 1 else 'ies'}")
+    return f"{copies}, replication {info.replication or 'as the cluster does'}"
 
 
 def _name(text: str) -> str:

@@ -10,6 +10,8 @@ from gateway.cli.commands import FOUND_SOMETHING, Server, remote
 
 node_app = typer.Typer(no_args_is_help=True, help="Storage nodes, one for each data folder, and the metadata.")
 
+Node = Annotated[str, typer.Argument(metavar="NODE", help="Name of the storage node.")]
+
 
 @remote(node_app, "list", "ls")
 def list_nodes(server: Server) -> None:
@@ -21,11 +23,17 @@ def list_nodes(server: Server) -> None:
 
     def people() -> None:
         printing.print_table(
-            ("node", "state", "capacity>", "free>", "chunks>", "stored>", "waiting>", "damaged>", "disk errors>"),
+            ("node", "zone", "state", "capacity>", "free>", "chunks>", "stored>", "to fetch>", "damaged>", "disk errors>"),
             (_row(node) for node in found.nodes), empty="No storage node has registered yet. The server's log may tell why.")
         saved = f"; deduplication and copies by reference save {printing.size(found.saved_bytes)}" if found.saved_bytes else ""
         printing.say(f"Objects: {printing.size(found.logical_bytes)}; stored: {printing.size(found.stored_bytes)} in "
                      f"{found.copies} cop{'y' if found.copies == 1 else 'ies'}{saved}.")
+        if found.short:
+            left = ", ".join(f"{count} with {copies} left" for copies, count in found.short.items())
+            printing.say(f"Chunks that lack copies: {left}; {printing.size(found.short_bytes)}, the oldest for "
+                         f"{found.oldest_seconds:.0f} s.")
+        if found.over:
+            printing.say(f"Chunks with more copies than wanted: {found.over}. They are given back.")
 
     server.show(found, people)
 
@@ -49,6 +57,51 @@ def stat(
                 *((name.replace("_", " "), _figure(name, value)) for name, value in figures.items())])
 
     server.show(found, people)
+
+
+@remote(node_app, "drain")
+def drain(server: Server, node: Node) -> None:
+    """Take a storage node out: others make its copies, it gives its own back. Reads and writes go on.
+
+    Example: staddle node drain disk2-3f9a
+    """
+    server.show(server.post("node/drain", values.Done, node=node), lambda: printing.say(
+        f"{node} is draining. When `staddle node list` shows nothing left on it: staddle node remove {node}"))
+
+
+@remote(node_app, "undrain")
+def undrain(server: Server, node: Node) -> None:
+    """Let a storage node that was draining stay.
+
+    Example: staddle node undrain disk2-3f9a
+    """
+    server.show(server.post("node/undrain", values.Done, node=node), lambda: printing.say(f"{node} stays."))
+
+
+@remote(node_app, "read-only")
+def read_only(
+    server: Server, node: Node,
+    off: Annotated[bool, typer.Option("--off", help="It takes chunks again.")] = False,
+) -> None:
+    """Send no new chunks to a storage node. What it holds stays, and is read.
+
+    Example: staddle node read-only disk2-3f9a
+    """
+    server.show(server.post("node/read-only", values.Done, node=node, on=not off), lambda: printing.say(
+        f"{node} takes chunks again." if off else f"{node} takes no new chunks."))
+
+
+@remote(node_app, "remove", "rm")
+def remove(
+    server: Server, node: Node,
+    force: Annotated[bool, typer.Option("--force", help="One that is down: give up what only it holds.")] = False,
+) -> None:
+    """Forget a storage node that has been drained.
+
+    Example: staddle node remove disk2-3f9a
+    """
+    server.show(server.post("node/remove", values.Done, node=node, force=force), lambda: printing.say(
+        f"{node} is no more. Should it start again, it is a new node."))
 
 
 @remote(node_app, "metadata", "meta")
@@ -106,11 +159,20 @@ def compact(
 def _row(node: values.NodeStat) -> tuple[object, ...]:
     given = node.statistics
     if node.error:
-        return node.node, f"does not answer: {node.error}", "", "", "", "", "", "", ""
-    state = node.state if given.get("writable", True) else "not writable"
-    return (node.node, state, printing.size(_number(given, "capacity_bytes")), printing.size(_number(given, "free_bytes")),
-            given.get("chunks", ""), printing.size(_number(given, "chunk_bytes")), given.get("unsettled", ""),
-            given.get("damaged", ""), given.get("disk_errors", ""))
+        return node.node, node.zone, f"{node.state}, does not answer: {node.error}", "", "", "", "", "", "", ""
+    state = node.state if node.state != "up" or given.get("writable", True) else "not writable"
+    if node.asked and node.asked != node.state:
+        state += f", {node.asked}"
+    if node.state == "draining" or node.to_give_back:
+        state += f", {node.to_give_back} to give back"
+    if node.share < 1:
+        state += f", rebalanced to {100 * node.share:.0f} %"
+    fetching = str(node.to_fetch)
+    if node.to_fetch:
+        fetching += f" ({printing.size(node.to_fetch_bytes)}" + (f", {node.seconds_left:.0f} s)" if node.seconds_left else ")")
+    return (node.node, node.zone, state, printing.size(_number(given, "capacity_bytes")),
+            printing.size(_number(given, "free_bytes")), given.get("chunks", ""),
+            printing.size(_number(given, "chunk_bytes")), fetching, given.get("damaged", ""), given.get("disk_errors", ""))
 
 
 def _number(given: dict[str, int | float | bool | str], name: str) -> float:

@@ -33,6 +33,10 @@ PAGE = 300
 PATIENCE_S = 30.0
 """How long the next in the order is waited for before the one after it does the work; twice as long for the one after that."""
 
+FRESH_S = 5.0
+"""A row that lacks copies for less long is left alone: it was acknowledged at the quorum, and the late ones are on their way
+or about to be announced by those that have them."""
+
 LOOK_S = 2.0
 SHARE = 0.25
 """Of the time, at most, goes into looking through a queue in which nothing is this node's."""
@@ -42,10 +46,11 @@ class Repair:
     """The loop of one node. `takes_chunks`: whether its disk does."""
 
     def __init__(self, metadata: NodeMetadata, node: NodeId, fellows: Fellows, fetcher: Fetcher, settler: Settler, *,
-                 takes_chunks: Callable[[], bool], look_s: float = LOOK_S, patience_s: float = PATIENCE_S) -> None:
+                 takes_chunks: Callable[[], bool], look_s: float = LOOK_S, patience_s: float = PATIENCE_S,
+                 fresh_s: float = FRESH_S) -> None:
         self._metadata, self._node, self._fellows = metadata, node, fellows
         self._fetcher, self._settler, self._takes_chunks = fetcher, settler, takes_chunks
-        self._look_s, self._patience_s = look_s, patience_s
+        self._look_s, self._patience_s, self._fresh_s = look_s, patience_s, fresh_s
         self._seen: dict[Digest, float] = {}
         """Since when the rows of the queue are known to lack copies. Those of the last look only."""
         self._kicked = asyncio.Event()
@@ -102,8 +107,8 @@ class Repair:
         while page := await self._metadata.under_replicated(PAGE, after):
             nodes = list((await self._fellows.look()).values())
             seen.update((row.digest, self._seen.get(row.digest, now)) for row in page if len(seen) < 100 * PAGE)
-            own = [row for row in page if self._takes_chunks()
-                   and is_next(self._node, row, nodes, now - seen.get(row.digest, now), self._patience_s)]
+            due = [row for row in page if now - seen.get(row.digest, now) >= self._fresh_s] if self._takes_chunks() else []
+            own = [row for row in due if is_next(self._node, row, nodes, now - seen.get(row.digest, now), self._patience_s)]
             waiting, waiting_bytes = waiting + len(own), waiting_bytes + sum(row.size for row in own)
             if own:
                 self._status = msgspec.structs.replace(

@@ -43,6 +43,7 @@ KINDS = {
                   "`staddle fsck --repair` with the server stopped takes it into the index"),
     "unreachable": Kind("wrong", "a storage node can't be asked", "start it; what it holds has not been looked at"),
     "short": Kind("note", "chunks have fewer copies than wanted", "add or repair storage nodes"),
+    "over": Kind("note", "chunks have more copies than wanted", "the nodes give them back by themselves"),
 }
 
 

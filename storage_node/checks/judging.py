@@ -47,6 +47,9 @@ def judge(digest: Digest, row: ChunkPlace | None, copies: Mapping[str, Sequence[
                                  generation, ""))
         elif good + unknown < row.wanted:
             found.append(Problem("short", f"chunk {name} has {good + unknown} of {row.wanted} copies", digest, generation, ""))
+        elif good + unknown > row.wanted:
+            found.append(Problem("over", f"chunk {name} has {good + unknown} copies instead of {row.wanted}", digest, generation,
+                                 ""))
     for holder, held in copies.items():
         for copy in held:
             if copy.state == SETTLED and not listed(row, holder, copy):

@@ -51,7 +51,7 @@ def hurry(machine: Machine) -> None:
     for server in machine.nodes.values():
         upkeep = server.upkeep
         upkeep.repair._look_s = upkeep.giving_back._look_s = upkeep.rebalance._look_s = 0.02
-        upkeep.rebalance._settled_s = 0.0
+        upkeep.rebalance._settled_s = upkeep.repair._fresh_s = 0.0
         upkeep.repair.kick()
 
 
