@@ -182,10 +182,12 @@ class MetaServer:
             self._lock = -1
 
     async def _keep_defaults(self) -> None:
-        """Let the log say what this leader's settings say: all members count copies by that."""
+        """Let the log say what this leader's settings say: all members count copies by that, and what is there already follows
+        a change of them. With one storage node there is nothing to follow."""
         state = self._machine.state
         said = state.get_meta("copies"), state.get_meta("replication")
-        if self.leads and said != (self._copies, self._replication) and (self._cluster is not None or said[0] is not None):
+        matters = self._cluster is not None or said[0] is not None or len(state.nodes) > 1
+        if self.leads and said != (self._copies, self._replication) and matters:
             with contextlib.suppress(Unavailable, UnknownOutcome):           # the next leader will
                 await self.propose(SetDefaults(copies=self._copies, replication=self._replication))
 
