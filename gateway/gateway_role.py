@@ -13,6 +13,7 @@ from gateway.admin.context import AdminServices
 from gateway.auth import Settings as AuthSettings
 from gateway.cluster.machine import beside
 from gateway.cluster.reaching import metadata_client, tls_of
+from gateway.cluster.remembering import peers_keeper
 from gateway.config import DOOR_PORT, Config, parse_listen
 from gateway.folders import Folders, chunks_of, node_id
 from gateway.http.app import build as build_application
@@ -67,6 +68,7 @@ class GatewayRole:
                         shutdown_s=float(config.shutdown_seconds))
         auth = AuthSettings(region=config.region, any_region=config.any_region, signature_v2=config.signature_v2)
         self._restarted, self._machine = launch.restarted, machine
+        self._peers_keeper = peers_keeper(launch, self._metadata, folders)
         self._expected = frozenset(own)
         """This machine's storage nodes, until they have come: a write before would have fewer copies than wanted."""
         self._expect_until = 0.0
@@ -102,6 +104,8 @@ class GatewayRole:
         await self._peer.start()              # before identities are read: see gateway/peers.py
         await self._identities.start()
         await self._replicas.start()
+        if self._peers_keeper is not None:
+            self._peers_keeper.start()
         if self._metrics_server is not None:
             try:
                 await self._metrics_server.start()
@@ -115,6 +119,8 @@ class GatewayRole:
             await self._metrics_server.stop()
         if self._server_log is not None:
             await self._server_log.stop()
+        if self._peers_keeper is not None:
+            await self._peers_keeper.stop()
         await self._peer.stop()
         await self._identities.stop()
         await self._replicas.stop()
