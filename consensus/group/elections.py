@@ -22,6 +22,9 @@ from consensus.journal import Journal
 
 NEVER = math.inf
 
+LOST = 0.2
+"""Of the least election timeout: whoever has lost its link to the leader waits only this and the random part."""
+
 LOYAL = 0.9
 """Of the least election timeout: who waits longer for a leader asks for votes itself."""
 
@@ -53,6 +56,15 @@ class Elections:
     def heard_leader(self) -> None:
         self._heard_at = self._now()
         self._trial, self._may_stand, self._handed = None, False, False
+
+    def lost_link(self) -> None:
+        """To the leader. If its process has ended, everybody has lost his, and nobody need wait any longer; else the others
+        are loyal, and our trial comes to nothing."""
+        core, timing = self._core, self._timing
+        self._heard_at = -math.inf
+        if self.is_voter:
+            shorter = self._now() + core.election_timeout() - (1 - LOST) * timing.election_min_s
+            core.election_deadline = min(core.election_deadline, shorter)
 
     def before_tick(self) -> None:
         """Let the library ask for votes in this tick only if it would be elected."""

@@ -299,6 +299,8 @@ class Group:
         self._linked.discard(name)
         self._core.connected.discard(self._peer(name))
         self._asked_at.pop(name, None)
+        if name == self._core.leader and not self._node.failed:
+            self.elections.lost_link()
 
     def receive(self, name: str, operation: int, payload: bytes | memoryview) -> None:
         """Raises Refused for what no member sends. Nothing of it has had an effect then."""

@@ -41,7 +41,7 @@ async def reader(world: World, until: float) -> None:
             except (ClusterError, TimeoutError):
                 pass
             else:
-                if index < known or seat.machine.applied < index and seat.raft is raft:
+                if index < known or (seat.machine.applied < index and seat.raft is raft):
                     raise Broken(f"a read at {seat.name} sees entry {index}, {known} was acknowledged before")
         await asyncio.sleep(world.chance.uniform(0.01, 0.1))
 

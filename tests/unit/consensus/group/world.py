@@ -15,7 +15,7 @@ from consensus.core.model import Member
 from consensus.core.results import AnyResult, Drained
 from consensus.group import members as configurations
 from consensus.group.group import Group
-from consensus.group.messages import ANSWERS, Message, decode, encode
+from consensus.group.messages import ANSWERS, Appended, Message, Voted, decode, encode
 from consensus.group.post import Receive
 from consensus.group.timing import Timing
 from consensus.journal import Journal
@@ -100,6 +100,7 @@ class FakePost:
         self.addresses: Mapping[str, str] = {}
         self.stopped = False
         self.redialled: list[str] = []
+        self.on_answer: Callable[[Message], None] | None = None
 
     def start(self, receive: Receive, connected: Callable[[str], None], lost: Callable[[str], None]) -> None:
         self.receive, self.connected, self.lost = receive, connected, lost
@@ -135,6 +136,8 @@ class FakePost:
 
     def answer(self, name: str, operation: int, payload: bytes) -> None:
         assert operation in ANSWERS
+        if self.on_answer is not None:
+            self.on_answer(decode(operation, payload))
         self.net.carry(self.name, name, operation, payload)
 
     def redial(self, name: str) -> None:
@@ -216,9 +219,17 @@ class Seat:
         self.group = Group(name=self.name, address=f"{self.name}:1", incarnation=self.incarnation, post=self.post,
                            configured=self.machine.members, birth=birth, voters_wanted=wanted, timing=world.timing,
                            now=world.loop.time, chance=world.chance.random)
+        self.post.on_answer = self._is_durable
         self.raft = raft = world.make_node(self)
         raft.on_change(lambda: world.leads(self))
         raft.start()
+
+    def _is_durable(self, answer: Message) -> None:
+        """What others may count must survive a power cut here."""
+        if isinstance(answer, Appended) and answer.success and self.journal.dirty:
+            self.world.failures.append(Broken(f"{self.name} acknowledges what it may yet lose"))
+        if isinstance(answer, Voted) and answer.granted and self.journal.dirty:
+            self.world.failures.append(Broken(f"{self.name} gives a vote that it may yet forget"))
 
     def kill(self) -> None:
         """kill -9: what was not synced is gone."""
