@@ -21,11 +21,7 @@ PUTS_A_ROUND = 6000
 RATE_WANTED = 1000.0
 
 
-def main() -> None:
-    asked = argparse.ArgumentParser(prog="tests.bench.cluster")
-    asked.add_argument("--rounds", type=int, default=ROUNDS)
-    asked.add_argument("--puts", type=int, default=PUTS_A_ROUND)
-    options = asked.parse_args()
+def main(rounds: int = ROUNDS, count: int = PUTS_A_ROUND) -> None:
     report = Report("A cluster of three", f"{OBJECT_BYTES} bytes, {CONCURRENCY} at a time, on disk on a quorum before the answer")
     puts, gets, spent, read = [], [], [], []
     with running.folder() as where, Trio(where) as trio:
@@ -35,15 +31,15 @@ def main() -> None:
         with Load(trio.addresses[0], CONCURRENCY, *trio.addresses[1:]) as load:
             load.run([signer.request("PUT", "/bench")]).all_succeeded()
             load.run(requests(signer, "PUT", "warm", 1000)).all_succeeded()
-            for number in range(options.rounds):
-                outcome, each = measured(trio, load, signer, "PUT", f"r{number}", options.puts)
+            for number in range(rounds):
+                outcome, each = measured(trio, load, signer, "PUT", f"r{number}", count)
                 puts.append(outcome)
                 spent.append(each)
-                outcome, each = measured(trio, load, signer, "GET", f"r{number}", options.puts)
+                outcome, each = measured(trio, load, signer, "GET", f"r{number}", count)
                 gets.append(outcome)
                 read.append(each)
     report.table(["", "median (least to greatest of rounds)"], [
-        *rows("PUT", puts, options.puts), *costs.rows(spent, "PUT"), *rows("GET", gets, options.puts), *costs.rows(read, "GET")])
+        *rows("PUT", puts, count), *costs.rows(spent, "PUT"), *rows("GET", gets, count), *costs.rows(read, "GET")])
     report.target("PUTs a second", median([outcome.rate for outcome in puts]), at_least=RATE_WANTED)
 
 
@@ -78,4 +74,8 @@ def requests(signer: Signer, method: str, name: str, count: int) -> Iterator[byt
 
 
 if __name__ == "__main__":
-    main()
+    asked = argparse.ArgumentParser(prog="tests.bench.cluster")
+    asked.add_argument("--rounds", type=int, default=ROUNDS)
+    asked.add_argument("--puts", type=int, default=PUTS_A_ROUND)
+    options = asked.parse_args()
+    main(options.rounds, options.puts)
