@@ -103,17 +103,17 @@ class MemberLink:
                 pause = min(pause * 2, RECONNECT_S_MAX)
                 continue
             pause = RECONNECT_S_MIN
-            await self._use(*found, home=address == self._home)
-            left = self._loop.time()
+            hangs = await self._use(*found, home=address == self._home)
+            left = self._loop.time() - (HOME_S if hangs else 0.0)
 
     def _candidates(self, absent_s: float) -> list[str]:
-        """Whom to try next. Another member each time, so that a dead one costs one attempt."""
+        """Whom to try next. Another member each time, so that a dead one costs one attempt; home is tried from there too."""
         others = [address for address in dict.fromkeys((*self._known, *self._others)) if address != self._home]
         if self._home is not None and (absent_s < HOME_S or not others):
             return [self._home]
         self._place += 1
         chosen = [others[self._place % len(others)]]
-        return chosen if self._home is None else [self._home, *chosen]
+        return chosen if self._home is None else [*chosen, self._home]
 
     async def _reach(self, address: str) -> tuple[WireClient, protocol.Serving] | None:
         """A link to a member that serves. None, and the reason in `_why_not`, if it doesn't."""
@@ -134,28 +134,29 @@ class MemberLink:
             raise
         return wire, serving
 
-    async def _use(self, wire: WireClient, serving: protocol.Serving, home: bool) -> None:
-        """Serve by this link until it is lost or another one is better."""
+    async def _use(self, wire: WireClient, serving: protocol.Serving, home: bool) -> bool:
+        """Serve by this link until it is lost. True if it was given up, since the member hangs or knows no leader."""
         try:
             self._take(wire, serving, home)
             if serving.alone:
                 await self._lost.wait()
-                return
+                return False
             led_at = self._loop.time()
             while not await self._lost_within(ASK_AGAIN_S):
                 try:
                     async with asyncio.timeout(ANSWER_S):
                         self._hear(await _watch(wire))
                 except (ClusterError, TimeoutError):
-                    return
+                    return wire.connected
                 now = self._loop.time()
                 led_at = now if self.serving is not None and self.serving.led else led_at
                 if now - led_at > HOME_S:
-                    return
+                    return True
                 if not self.at_home and self._home is not None and (better := await self._reach(self._home)) is not None:
                     self._linger(wire)
                     wire, serving = better
                     self._take(wire, serving, True)
+            return False
         finally:
             self.wire = self.serving = None
             self._served.clear()
