@@ -18,7 +18,7 @@ answered from a state in doubt, and applying the entry again would fail again.
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -369,13 +369,14 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
         self.wake()
         return future
 
-    async def hand_over(self) -> bool:
-        """Let the voter that has all of the log be elected at once. True when another leads; soon, or not at all."""
+    async def hand_over(self, fit: Container[str] | None = None) -> bool:
+        """Let the voter that has all of the log be elected at once, one of the `fit` if they are given. True when another
+        leads; soon, or not at all."""
         group, until = self._many, self._now() + HAND_OVER_S
         while self.leader in (None, group.name) and self._now() < until:
             if self.leads:
                 self.wake()
-                group.ask_to_stand()
+                group.ask_to_stand(fit)
             await asyncio.sleep(0.01)
         return self.leader not in (None, group.name)
 

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -222,15 +222,16 @@ class Group:
         if members.find(self.members, name) is not None and not self._caught_up(name, self.now()):
             raise Unavailable(f"member {name} has not caught up yet")
 
-    def most_caught_up(self) -> str | None:
-        """The voter that could be elected at once: it has all of the log."""
+    def most_caught_up(self, fit: Container[str] | None = None) -> str | None:
+        """The voter that could be elected at once: it has all of the log. One of the `fit`, if they are given."""
         core, last = self._core, self._journal.last_index
-        able = [node.id for node in core.voters if node in core.connected and core.match_index[node] == last]
+        able = [node.id for node in core.voters if node in core.connected and core.match_index[node] == last
+                and (fit is None or node.id in fit)]
         return max(able, key=lambda name: core.responded[self._peer(name)], default=None)
 
-    def ask_to_stand(self) -> None:
+    def ask_to_stand(self, fit: Container[str] | None = None) -> None:
         """We stop: who has all of the log may be elected."""
-        able = self.most_caught_up()
+        able = self.most_caught_up(fit)
         if able is not None:
             self.send(able, Campaign(self._core.term))
 
