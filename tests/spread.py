@@ -102,15 +102,15 @@ def three(folder: Path, *, identities: Iterable[Identity] = (), tls: bool = Fals
     """A cluster that serves, behind one address. With `identities`, the root key is another one."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted, variables = dict(settings or {}), {}
-    certificate = make_certificate(folder) if tls else None
-    if certificate is not None:
-        wanted |= {"tls_cert": str(certificate.certificate), "tls_key": str(certificate.key)}
+    if tls:
+        wanted |= {"tls_cert": str(folder / "tls.crt"), "tls_key": str(folder / "tls.key")}
     tables = "".join(_table(identity) for identity in identities)
     if tables:
         (folder / "identities.toml").write_text(tables)
         variables = {"STADDLE_CONFIG": str(folder / "identities.toml"),
                      "STADDLE_ROOT_ACCESS_KEY": "ROOTOFTHREEMACHINES1", "STADDLE_ROOT_SECRET_KEY": "root/of+three/" + "x" * 26}
     with Trio(folder, settings=wanted) as trio:
+        certificate = make_certificate(folder, *(machine.host for machine in trio)) if tls else None
         for machine in trio:
             machine.variables |= variables
             machine.certificate = certificate            # so that it is asked over TLS whether it is ready

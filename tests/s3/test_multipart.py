@@ -298,9 +298,9 @@ def test_conditions_have_no_place_in_parts(s3: BaseClient, bucket: str, server: 
 
 @pytest.mark.slow
 def test_ten_thousand_parts(s3: BaseClient, bucket: str, server: InProcess) -> None:
+    """Complete goes in pages. Parts by reference, so that it does not take 50 GB."""
     if not isinstance(server, InProcess):
         pytest.skip("fills an upload from inside the server")
-    """Complete goes in pages. Parts by reference, so that it does not take 50 GB."""
     from consensus.core.commands import NewContent, PutPart
     from consensus.core.ids import UploadId
     from consensus.core.model import Checksum, Slice
