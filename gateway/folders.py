@@ -76,6 +76,10 @@ def chunks_of(folder: Path) -> Path:
     return folder / "chunks"
 
 
+NAME_OF_MACHINE_MAX = 29
+"""Characters of a machine's name in those of its nodes, which have 32."""
+
+
 def node_id(folder: Path) -> NodeId:
     """The storage node that this data folder is, wherever the folder is moved. Raises FolderError."""
     path = folder / "node-id"
@@ -85,11 +89,12 @@ def node_id(folder: Path) -> NodeId:
         raise FolderError(f"the node id {path} cannot be read: {error}") from None
 
 
-def name_nodes(root: Path, data: tuple[Path, ...]) -> list[str]:
+def name_nodes(root: Path, data: tuple[Path, ...], machine: str | None = None) -> list[str]:
     """Give each data folder its node id, and answer what the operator should know about those that are missing.
 
     The file `nodes` of the first folder remembers which node lay where. So an empty folder in the place of a lost disk
-    is the same node with another disk, rather than a new node beside one that never comes back and is waited for.
+    is the same node with another disk, rather than a new node beside one that never comes back and is waited for. The nodes
+    of a machine of a cluster are called after it, so that the same holds when all that the machine had is lost.
     Raises FolderError.
     """
     path = root / "nodes"
@@ -99,10 +104,13 @@ def name_nodes(root: Path, data: tuple[Path, ...]) -> list[str]:
         raise FolderError(f"the list of nodes {path} cannot be read: {error}") from None
     lay = {place: node for node, place in known.items()}
     now: dict[str, str] = {}
-    for folder in data:
+    for number, folder in enumerate(data, 1):
         place = str(folder.absolute())
         if not (folder / "node-id").exists():
-            write_private_file(folder / "node-id", f"{lay.get(place) or f'n{secrets.token_hex(4)}'}\n")
+            called = f"{machine[:NAME_OF_MACHINE_MAX]}-{number}" if machine else ""
+            if not called or called in known or called in now:
+                called = f"n{secrets.token_hex(4)}"
+            write_private_file(folder / "node-id", f"{lay.get(place) or called}\n")
         node = node_id(folder)
         if node in now:
             raise FolderError(f"the data folders {now[node]} and {place} are both node {node}: one is a copy of the other")

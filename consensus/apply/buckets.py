@@ -152,7 +152,7 @@ def set_defaults(state: State, command: SetDefaults) -> AnyResult:
     wrong = bad_copies(command.copies, command.replication)
     if wrong:
         return wrong
-    changed = command.copies != state.copies
+    changed = state.get_meta("copies") != command.copies       # the first time too: nobody knows what held before
     state.set_meta("copies", command.copies)
     state.set_meta("replication", command.replication)
     state.copies, state.replication = command.copies, command.replication

@@ -103,8 +103,8 @@ def prepared(config: Config) -> tuple[Machine | None, Folders, list[str]]:
     alone = config.cluster_listen is None
     elsewhere = not alone and bool(config.peers or remembered_peers(folders))
     prepare(config.data, elsewhere=elsewhere or "meta" not in config.roles)
-    missing = name_nodes(folders.root, config.data)
     machine = machine_of(config, folders)
+    missing = name_nodes(folders.root, config.data, machine.name if machine is not None else None)
     if machine is None:
         return None, folders, missing
     if machine.peers and not (folders.root / "secret").exists() and not os.environ.get("STADDLE_CLUSTER_SECRET"):
