@@ -20,6 +20,7 @@ from gateway.s3.credentials import V2, V4, Claims, Credential, Scheme, V2Query, 
 from gateway.s3.errors import S3Error
 from gateway.s3.hoisting import effective_headers, signed_by_v2
 from gateway.s3.payload import SIGNED_KINDS, UNSIGNED, PayloadCheck, announced, known_kind
+from gateway.s3.policy_context import How
 from gateway.s3.request import S3Request
 from gateway.s3.times import parse_http_date
 
@@ -59,6 +60,21 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def anonymous(self) -> bool:
         return self.identity is None
+
+    @property
+    def how(self) -> How:
+        """As policies call it."""
+        kind, version = _HOW[self.mechanism]
+        return How(kind, version, self.age_ms)
+
+
+_HOW = {
+    Mechanism.ANONYMOUS: ("", ""),
+    Mechanism.V4_HEADER: ("REST-HEADER", "AWS4-HMAC-SHA256"), Mechanism.V4_QUERY: ("REST-QUERY-STRING", "AWS4-HMAC-SHA256"),
+    Mechanism.V4_FORM: ("POST", "AWS4-HMAC-SHA256"),
+    Mechanism.V2_HEADER: ("REST-HEADER", "AWS"), Mechanism.V2_QUERY: ("REST-QUERY-STRING", "AWS"),
+    Mechanism.V2_FORM: ("POST", "AWS"),
+}
 
 
 ANONYMOUS = Principal()

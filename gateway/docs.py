@@ -90,8 +90,7 @@ def _answer(operation: Operation) -> str:
         return "implemented"
     if operation.never is None:
         return "`501 NotImplemented`"
-    what = operation.never.code or ("the owner has full control" if operation.never.owner_acl else "as never configured")
-    return f"{operation.never.status} {what}"
+    return f"{operation.never.status} {operation.never.code or 'as never configured'}"
 
 
 def command_line() -> str:

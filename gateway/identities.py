@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """`user_id` is the canonical id shown as ``<Owner><ID>``; `policies` are names of policies, not yet evaluated."""
+    """`user_id` is the canonical id shown as ``<Owner><ID>``. `policies` limit it to what they allow, without any it has all
+    rights of its account; each is the name of a managed policy, or JSON, after ``name:`` if it has a name."""
 
     name: str
     account: str

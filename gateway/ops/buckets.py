@@ -5,7 +5,8 @@ import re
 from consensus.core.commands import CreateBucket, DeleteBucket
 from consensus.core.model import Bucket
 from consensus.core.results import BucketCreated, BucketExists, Done
-from gateway.ops import tokens
+from gateway.ops import acls, settings, tokens
+from gateway.ops import ownership as own
 from gateway.ops.context import Context
 from gateway.ops.listing import whole_number
 from gateway.ops.refusals import refusal
@@ -14,6 +15,7 @@ from gateway.ops.upload import read_body
 from gateway.s3 import headers, names, xml_listings, xml_read, xml_write
 from gateway.s3.errors import S3Error
 from gateway.s3.hoisting import effective_headers
+from gateway.s3.policy_actions import needed
 from gateway.s3.reply import XML, Reply
 from gateway.s3.request import S3Request
 
@@ -37,6 +39,9 @@ async def create_bucket(ctx: Context, request: S3Request) -> Reply:
     headers.refuse_unsupported_bucket(given)
     body = await read_body(ctx, request, xml_read.SMALL_BYTES_MAX)
     constraint = xml_read.create_bucket(body) if body else ""
+    await ctx.may(request, needed(ctx.operation, request.query, given),
+                  {"s3:locationconstraint": (constraint,)} if constraint else None)
+    ownership, acl = acls.of_new_bucket(ctx, given)
     if constraint and constraint != ctx.settings.region:
         if not _REGION.fullmatch(constraint):
             raise S3Error("InvalidLocationConstraint", LocationConstraint=constraint)
@@ -48,6 +53,7 @@ async def create_bucket(ctx: Context, request: S3Request) -> Reply:
     command = CreateBucket(
         name=request.bucket, account=ctx.principal.account, owner=ctx.principal.user_id, region=constraint,
         object_lock=given.get("x-amz-bucket-object-lock-enabled", "false").lower() == "true",
+        settings=tuple(settings.documents((own.KIND, ownership), (acls.KIND, acl))),
     )
     outcome = await ctx.metadata.commit(command)
     match outcome:
@@ -90,8 +96,7 @@ async def get_bucket_location(ctx: Context, request: S3Request) -> Reply:
 
 async def list_buckets(ctx: Context, request: S3Request) -> Reply:
     """The account's buckets in the order of their names."""
-    if ctx.principal.anonymous:
-        raise S3Error("AccessDenied")
+    await ctx.may(request, ("s3:ListAllMyBuckets",))
     query = request.query
     limit = whole_number(query, "max-buckets", default=BUCKETS_MAX, least=1, most=BUCKETS_MAX)
     prefix = query.get("prefix", "")

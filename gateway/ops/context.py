@@ -4,19 +4,32 @@ Services live as long as the process. A Context lives for one request: the same 
 principal and the check that the body must pass. Operations get everything from it and reach for nothing else, so a
 test builds one from fakes.
 
-Until policies exist, the rule of access is one line, in `admit`: an account reaches its own buckets.
+Whoever asks passes `admit` before an operation goes on: that is where access is decided (gateway/authorization.py). An
+identity with all rights of its account, in a bucket of it where nothing was ever set, passes without a look at anything.
 """
 
 import dataclasses
+import logging
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from consensus.core.clock import Clock
-from consensus.core.model import Bucket
+from consensus.core.ids import VersionId
+from consensus.core.model import Bucket, ObjectVersion
+from gateway import authorization
+from gateway.authorization import Case
+from gateway.bucket_access import PREFERRED, RuleBook, Rules, defaults
+from gateway.s3 import policy_context
+from gateway.s3.acl import People
 from gateway.s3.errors import S3Error
 from gateway.s3.hoisting import effective_headers
 from gateway.s3.names import check_key
+from gateway.s3.policy import Caller
+from gateway.s3.policy import Context as Keys
+from gateway.s3.policy_actions import OF_EXISTING_OBJECTS, needed
+from gateway.s3.policy_read import of_identity
 from gateway.s3.request import S3Request
 from gateway.s3.xml_pieces import Owner
 
@@ -26,6 +39,16 @@ if TYPE_CHECKING:
     from gateway.identities import IdentityStore
     from gateway.s3.operations import Operation
     from storage_node.replicas import Policy, Replicas
+
+log = logging.getLogger("staddle.access")
+
+ANONYMOUS_ID = "65a011a29cdf8ec533ec3d1ccaae921c"
+"""The canonical id that AWS gives to nobody in particular: the owner of what strangers write."""
+
+DECIDED_LATER = frozenset({"DeleteObjects", "PutObjectTagging", "PutObjectRetention", "PutObjectLegalHold"})
+"""Operations whose body says what they need: their handlers call `require` when they have read it."""
+
+_CREATES = frozenset({"PutObject", "CopyObject", "CreateMultipartUpload", "PostObject"})
 
 ACCOUNT_DIGITS = 12
 """The length of AWS's account ids. Ours are any text; only the error for a malformed one follows AWS's form."""
@@ -60,11 +83,12 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     settings: Settings
     identities: "IdentityStore"
+    rules: RuleBook = msgspec.field(default_factory=RuleBook)
 
     def context(self, operation: "Operation", principal: "Principal", payload: "PayloadCheck") -> "Context":
         return Context(
             metadata=self.metadata, replicas=self.replicas, clock=self.clock, settings=self.settings,
-            identities=self.identities, operation=operation, principal=principal, payload=payload,
+            identities=self.identities, rules=self.rules, operation=operation, principal=principal, payload=payload,
         )
 
 
@@ -79,6 +103,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     operation: "Operation"
     principal: "Principal"
     payload: "PayloadCheck"
+    rules: RuleBook = msgspec.field(default_factory=RuleBook)
 
     def owner(self, user_id: str) -> Owner:
         """How an owner is shown: the canonical id, and the display name while the identity exists."""
@@ -94,30 +119,186 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         common = self.replicas.policy
         return common._replace(copies=bucket.copies or common.copies, replication=bucket.replication or common.replication)
 
+    @property
+    def people(self) -> People:
+        def by_email(email: str) -> str | None:
+            found = self.identities.by_email(email)
+            return None if found is None else found.user_id
+
+        return People(lambda user_id: self.identities.by_user_id(user_id) is not None, by_email)
+
+    @property
+    def default_rules(self) -> Rules:
+        return defaults(self.settings.object_ownership, self.settings.block_public_access)
+
+    async def rules_of(self, bucket: Bucket) -> Rules:
+        """What is set for the bucket, and the defaults. Raises ClusterError."""
+        return await self.rules.of(self.metadata, bucket, self.default_rules)
+
     async def bucket(self, request: S3Request) -> Bucket:
         """The bucket of the request. Raises S3Error NoSuchBucket, AccessDenied."""
-        return self.admit(await self.metadata.bucket(request.bucket), request)
+        return await self.admit(await self.metadata.bucket(request.bucket), request)
 
-    async def source_bucket(self, name: str, request: S3Request) -> Bucket:
-        """The bucket that a copy reads from. Raises S3Error NoSuchBucket, AccessDenied."""
-        bucket = await self.metadata.bucket(name)
-        return self._admit(bucket, name, effective_headers(request).get("x-amz-source-expected-bucket-owner"))
-
-    def admit(self, bucket: Bucket | None, request: S3Request) -> Bucket:
-        """The same for a caller that has looked the bucket up already (`opened` reads all of a small GET at once).
+    async def admit(
+        self, bucket: Bucket | None, request: S3Request, version: ObjectVersion | None = None, *, looked: bool = False,
+    ) -> Bucket:
+        """The same for a caller that has looked the bucket up already, and, with `looked`, the version that the request
+        names (`opened` reads all of a small GET at once): who may see the one it found is decided for that very one.
 
         Every operation on a bucket or an object passes here, so here keys are checked: S3Error KeyTooLongError.
         """
         check_key(request.key)
-        return self._admit(bucket, request.bucket, effective_headers(request).get("x-amz-expected-bucket-owner"))
+        found = _found(bucket, request.bucket)
+        if not self.unlimited_in(found) and self.operation.name not in DECIDED_LATER:
+            await self._decide(found, request, version, looked)
+        return self._expected(found, effective_headers(request).get("x-amz-expected-bucket-owner"))
 
-    def _admit(self, bucket: Bucket | None, name: str, expected_owner: str | None) -> Bucket:
-        if bucket is None:
-            raise S3Error("NoSuchBucket", BucketName=name)
-        if self.principal.anonymous or bucket.account != self.principal.account:
-            raise S3Error("AccessDenied", headers=(("x-amz-bucket-region", bucket.region or self.settings.region),))
+    async def owner_of_new(self, bucket: Bucket, given: Mapping[str, str]) -> str:
+        """Canonical id of who will own what the caller writes there. `given` are the headers that say so."""
+        identity = self.principal.identity
+        if identity is not None and identity.account == bucket.account:
+            return identity.user_id
+        rules = await self.rules_of(bucket)
+        if rules.acls_off or (rules.ownership == PREFERRED and given.get("x-amz-acl") == "bucket-owner-full-control"):
+            return bucket.owner
+        return self.principal.user_id or ANONYMOUS_ID
+
+    async def source_bucket(self, name: str, request: S3Request) -> Bucket:
+        """The bucket that a copy reads from: whether it may is decided by `require_source`. Raises S3Error NoSuchBucket."""
+        found = _found(await self.metadata.bucket(name), name)
+        return self._expected(found, effective_headers(request).get("x-amz-source-expected-bucket-owner"))
+
+    def unlimited_in(self, bucket: Bucket) -> bool:
+        """Whether nothing has to be looked up to know that the caller may do everything there."""
+        identity = self.principal.identity
+        return identity is not None and not bucket.access and identity.account == bucket.account and not identity.policies
+
+    async def _decide(self, bucket: Bucket, request: S3Request, version: ObjectVersion | None, looked: bool) -> None:
+        actions = needed(self.operation, request.query, effective_headers(request))
+        await self._judge(await self.case(bucket, request), request, actions, version, looked)
+
+    async def _judge(
+        self, case: Case, request: S3Request, actions: tuple[str, ...], version: ObjectVersion | None, looked: bool,
+    ) -> None:
+        """What is asked of an object that is there depends on it; what an operation makes isn't there yet."""
+        of_existing = tuple(
+            action for action in actions if action in OF_EXISTING_OBJECTS and (not case.creates or action == "s3:GetObject"))
+        self._enforce(case, [action for action in actions if action not in of_existing])
+        if of_existing:
+            if not looked:
+                version = await self._version(case, request)
+            case = self.about(case, version)
+            if version is not None or not self._may_know_absence(case):
+                self._enforce(case, of_existing)
+
+    async def require(
+        self, bucket: Bucket, request: S3Request, actions: tuple[str, ...], *, key: str | None = None, keys: Keys | None = None,
+    ) -> None:
+        """For what only the operation knows: further actions, another key than the request's (DeleteObjects), condition keys
+        that the body says. Raises S3Error AccessDenied."""
+        if self.unlimited_in(bucket):
+            return
+        case = await self.case(bucket, request, key)
+        if keys:
+            case = case._replace(context={**case.context, **keys})
+        await self._judge(case, request, actions, None, False)
+
+    async def require_source(
+        self, bucket: Bucket, request: S3Request, key: str, version: ObjectVersion | None, actions: tuple[str, ...],
+    ) -> None:
+        """For what a copy reads. Raises S3Error AccessDenied."""
+        if not self.unlimited_in(bucket):
+            case = self.about(await self.case(bucket, request, key), version)
+            if version is not None or not self._may_know_absence(case):
+                self._enforce(case, actions)
+
+    async def absent(self, bucket: Bucket, request: S3Request, error: S3Error) -> S3Error:
+        """What is said of a key or version that isn't there: only those who may list learn that."""
+        if self.unlimited_in(bucket):
+            return error
+        decision = authorization.decide(await self.case(bucket, request), "s3:ListBucket")
+        return error if decision.allowed else self._denied(bucket)
+
+    async def may(self, request: S3Request, actions: tuple[str, ...], keys: Keys | None = None) -> None:
+        """For what is about the account and no bucket of it that exists. Raises S3Error AccessDenied."""
+        identity = self.principal.identity
+        if identity is None:
+            raise S3Error("AccessDenied")
+        if identity.policies:
+            case = self._case(None, request, None)
+            refused = authorization.first_refusal(case._replace(context={**case.context, **(keys or {})}), actions)
+            if refused is not None:
+                raise S3Error("AccessDenied")
+
+    async def case(self, bucket: Bucket, request: S3Request, key: str | None = None) -> Case:
+        return self._case(bucket, request, key)._replace(rules=await self.rules_of(bucket))
+
+    def _case(self, bucket: Bucket | None, request: S3Request, key: str | None) -> Case:
+        caller = self.caller
+        identity = self.principal.identity
+        context = policy_context.of_request(
+            request, self.operation.name, effective_headers(request), caller, self.principal.how, region=self.settings.region,
+            resource_account=bucket.account if bucket is not None else caller.account)
+        return Case(
+            caller, () if identity is None else tuple(map(of_identity, identity.policies)), context, bucket,
+            request.bucket if bucket is None else bucket.name, key=request.key if key is None else key,
+            creates=self.operation.name in _CREATES)
+
+    @property
+    def caller(self) -> Caller:
+        identity = self.principal.identity
+        if identity is None:
+            return Caller()
+        return Caller(identity.account, identity.name, identity.user_id, bool(identity.policies))
+
+    def about(self, case: Case, version: ObjectVersion | None) -> Case:
+        """The same about this very version."""
+        if version is None or version.delete_marker:
+            return case
+        assert case.bucket is not None
+        tags = policy_context.of_object(version.attributes.tags)
+        return case._replace(version=version, owner_account=self._account_of(case.bucket, version.owner),
+                             context={**case.context, **tags} if tags else case.context)
+
+    def _account_of(self, bucket: Bucket, user_id: str) -> str:
+        """Of an owner. "" for one who is nobody (any more): then the bucket's account decides."""
+        if user_id == bucket.owner:
+            return bucket.account
+        identity = self.identities.by_user_id(user_id)
+        return "" if identity is None else identity.account
+
+    async def _version(self, case: Case, request: S3Request) -> ObjectVersion | None:
+        assert case.bucket is not None
+        named = request.query.get("versionId")
+        if named is None or case.key != request.key:
+            return await self.metadata.current(case.bucket.id, case.key)
+        return await self.metadata.version(case.bucket.id, case.key, VersionId(named))
+
+    def _may_know_absence(self, case: Case) -> bool:
+        """Whether "there is no such key" may be said although nobody could allow reading it: its own list would have, where
+        lists count. Whoever may list the bucket sees as much."""
+        assert case.rules is not None
+        return not case.rules.acls_off and authorization.decide(case, "s3:ListBucket").allowed
+
+    def _enforce(self, case: Case, actions: Iterable[str]) -> None:
+        refused = authorization.first_refusal(case, actions)
+        if refused is not None:
+            assert case.bucket is not None
+            log.debug("%s of %s was denied: %s", self.operation.name, case.bucket.name, refused.why)
+            raise self._denied(case.bucket)
+
+    def _denied(self, bucket: Bucket) -> S3Error:
+        return S3Error("AccessDenied", headers=(("x-amz-bucket-region", bucket.region or self.settings.region),))
+
+    def _expected(self, bucket: Bucket, expected_owner: str | None) -> Bucket:
         if expected_owner is not None and expected_owner != bucket.account:
             if len(expected_owner) != ACCOUNT_DIGITS or not expected_owner.isdecimal():
                 raise S3Error("InvalidBucketOwnerAWSAccountID")
             raise S3Error("AccessDenied")
         return bucket
+
+
+def _found(bucket: Bucket | None, name: str) -> Bucket:
+    if bucket is None:
+        raise S3Error("NoSuchBucket", BucketName=name)
+    return bucket

@@ -19,6 +19,7 @@ from consensus.core.errors import ClusterError, Corrupt, Unavailable
 from consensus.core.ids import ContentId, Generation
 from consensus.core.model import Attributes, Bucket, Checksum, LocatedSlice, ObjectVersion, Slice
 from consensus.core.results import AnyResult, ChunkMissing, Committed, ContentMissing, PartStored, Staged, TooFewCopies
+from gateway.ops.acls import of_new_object
 from gateway.ops.context import Context
 from gateway.ops.cutting import Cutter, in_thread
 from gateway.ops.multipart import open_upload
@@ -30,6 +31,8 @@ from gateway.ops.versions import new_version_id, parse_version_id
 from gateway.s3 import checksums, conditions, headers, names, ranges, xml_write
 from gateway.s3.errors import S3Error
 from gateway.s3.hoisting import effective_headers
+from gateway.s3.policy_actions import needed_of_source
+from gateway.s3.policy_context import of_new_tags
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
 
@@ -46,6 +49,9 @@ async def copy_object(ctx: Context, request: S3Request) -> Reply:
     replace_metadata = headers.replaces(given, "metadata")
     replace_tags = headers.replaces(given, "tagging")
     asked = put_attributes(given, request.now_ms)
+    new = await of_new_object(ctx, bucket, given)
+    if new.acl is not None:
+        asked = msgspec.structs.replace(asked, acl=new.acl)
     condition = write_condition(given)
     named = given.get("x-amz-checksum-algorithm")
     algorithm = None if named is None else checksums.parse_algorithm(named)
@@ -56,6 +62,8 @@ async def copy_object(ctx: Context, request: S3Request) -> Reply:
             raise S3Error("InvalidRequest", "The specified copy source is larger than the maximum allowable size for a "
                           f"copy source: {ctx.settings.copy_bytes_max}")
         attributes = _merged(version.attributes, asked, replace_metadata, replace_tags)
+        if not replace_tags and attributes.tags:
+            await ctx.require(bucket, request, ("s3:PutObjectTagging",), keys=of_new_tags(attributes.tags))
         if not replace_metadata and algorithm is None and _changes_nothing(bucket, request, source, attributes):
             raise S3Error(
                 "InvalidRequest",
@@ -65,7 +73,7 @@ async def copy_object(ctx: Context, request: S3Request) -> Reply:
         checksum = await _copied_checksum(ctx, version, algorithm)
         command = PutVersion(
             bucket=bucket.id, key=request.key, version_id=new_version_id(), attributes=attributes,
-            owner=ctx.principal.user_id, content_of=version.content, condition=condition, checksum=checksum,
+            owner=new.owner, content_of=version.content, condition=condition, checksum=checksum,
         )
         outcome = await ctx.metadata.commit(command)
         if isinstance(outcome, TooFewCopies):
@@ -140,12 +148,18 @@ async def find_source(ctx: Context, request: S3Request) -> Source:
     bucket = await ctx.source_bucket(named.bucket, request)
     if named.version_id is None:
         version = await ctx.metadata.current(bucket.id, named.key)
-        if version is None or version.delete_marker:
-            raise S3Error("NoSuchKey", Key=named.key)
     else:
         version = await ctx.metadata.version(bucket.id, named.key, parse_version_id(named.version_id))
+    tags = (ctx.operation.name == "CopyObject" and version is not None and bool(version.attributes.tags)
+            and not headers.replaces(given, "tagging"))
+    actions = needed_of_source(versioned=named.version_id is not None, tags=tags)
+    await ctx.require_source(bucket, request, named.key, version, actions)
+    if named.version_id is None:
+        if version is None or version.delete_marker:
+            raise await ctx.absent(bucket, request, S3Error("NoSuchKey", Key=named.key))
+    else:
         if version is None:
-            raise S3Error("NoSuchVersion", Key=named.key, VersionId=named.version_id)
+            raise await ctx.absent(bucket, request, S3Error("NoSuchVersion", Key=named.key, VersionId=named.version_id))
         if version.delete_marker:
             raise S3Error("InvalidRequest", "The source of a copy request may not specifically refer to a delete "
                           "marker by version id.")
@@ -171,7 +185,7 @@ def _merged(source: Attributes, asked: Attributes, replace_metadata: bool, repla
     redirect = tuple(pair for pair in asked.headers if pair[0] == _REDIRECT)
     return Attributes(
         content_type=base.content_type, headers=kept + redirect, metadata=base.metadata,
-        tags=asked.tags if replace_tags else source.tags, storage_class=asked.storage_class, lock=asked.lock,
+        tags=asked.tags if replace_tags else source.tags, storage_class=asked.storage_class, lock=asked.lock, acl=asked.acl,
     )
 
 
@@ -179,7 +193,7 @@ def _changes_nothing(bucket: Bucket, request: S3Request, source: Source, attribu
     """Whether the copy would leave the object as it is: S3 takes that for a mistake."""
     version = source.version
     same = source.bucket.id == bucket.id and version.key == request.key
-    return same and version.latest and attributes == version.attributes
+    return same and version.latest and attributes == msgspec.structs.replace(version.attributes, acl=attributes.acl)
 
 
 async def _copied_checksum(ctx: Context, version: ObjectVersion, algorithm: str | None) -> Checksum | None:

@@ -15,6 +15,8 @@ from gateway.ops.versions import named_version
 from gateway.s3 import locks
 from gateway.s3.errors import S3Error
 from gateway.s3.hoisting import effective_headers
+from gateway.s3.policy_actions import needed
+from gateway.s3.policy_context import of_lock
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
 from gateway.s3.xml_read import SMALL_BYTES_MAX
@@ -47,6 +49,8 @@ async def get_object_retention(ctx: Context, request: S3Request) -> Reply:
 async def put_object_retention(ctx: Context, request: S3Request) -> Reply:
     bucket, body = await settings.sent(ctx, request, SMALL_BYTES_MAX)
     wanted = locks.read_retention(body, request.now_ms)
+    keys = of_lock(wanted.mode, wanted.until_ms or None, None, request.now_ms)
+    await ctx.require(bucket, request, needed(ctx.operation, request.query, effective_headers(request)), keys=keys)
     return changed(request, await ctx.metadata.commit(SetRetention(
         bucket=bucket.id, key=request.key, mode=wanted.mode, until_ms=wanted.until_ms,
         version_id=named_version(request.query.get("versionId")), bypass=locks.bypass(effective_headers(request)))))
@@ -64,6 +68,8 @@ async def get_object_legal_hold(ctx: Context, request: S3Request) -> Reply:
 async def put_object_legal_hold(ctx: Context, request: S3Request) -> Reply:
     bucket, body = await settings.sent(ctx, request, SMALL_BYTES_MAX)
     on = locks.read_legal_hold(body)
+    keys = of_lock(None, None, "ON" if on else "OFF", request.now_ms)
+    await ctx.require(bucket, request, needed(ctx.operation, request.query, {}), keys=keys)
     return changed(request, await ctx.metadata.commit(SetLegalHold(
         bucket=bucket.id, key=request.key, on=on, version_id=named_version(request.query.get("versionId")))))
 

@@ -13,6 +13,7 @@ from consensus.core.commands import AbortUpload, CreateUpload, PutPart
 from consensus.core.ids import UploadId
 from consensus.core.model import Bucket, Part, Upload, UploadPage
 from consensus.core.results import Done, PartStored
+from gateway.ops.acls import of_new_object
 from gateway.ops.context import Context
 from gateway.ops.listing import url_encoded, whole_number
 from gateway.ops.objects import put_attributes
@@ -40,10 +41,13 @@ async def create_multipart_upload(ctx: Context, request: S3Request) -> Reply:
     given = effective_headers(request)
     conditions.refuse_all(given)
     attributes = put_attributes(given, request.now_ms)
+    new = await of_new_object(ctx, bucket, given)
+    if new.acl is not None:
+        attributes = msgspec.structs.replace(attributes, acl=new.acl)
     algorithm, kind = checksums.for_upload(given)
     upload_id = UploadId(random_name(_UPLOAD_ID_BYTES))
     outcome = await ctx.metadata.commit(CreateUpload(
-        bucket=bucket.id, key=request.key, upload_id=upload_id, attributes=attributes, owner=ctx.principal.user_id,
+        bucket=bucket.id, key=request.key, upload_id=upload_id, attributes=attributes, owner=new.owner,
         checksum_algorithm=algorithm, checksum_kind=kind,
     ))
     if not isinstance(outcome, Done):

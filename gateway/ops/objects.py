@@ -4,11 +4,14 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
+import msgspec
+
 from consensus.core.commands import Condition, DeleteVersion, PutVersion
 from consensus.core.errors import ClusterError, Unavailable
 from consensus.core.model import Attributes, Bucket, Lock
 from consensus.core.results import Committed, ConditionFailed, Deleted, NoKey, NoObjectLock
 from gateway.ops import settings
+from gateway.ops.acls import of_new_object
 from gateway.ops.context import Context
 from gateway.ops.refusals import refusal
 from gateway.ops.replies import checksum_headers, written_version, xml
@@ -28,6 +31,9 @@ async def put_object(ctx: Context, request: S3Request) -> Reply:
     bucket = await ctx.bucket(request)
     given = effective_headers(request)
     attributes = put_attributes(given, request.now_ms)
+    new = await of_new_object(ctx, bucket, given)
+    if new.acl is not None:
+        attributes = msgspec.structs.replace(attributes, acl=new.acl)
     condition = write_condition(request.headers)
     if condition:
         await _refuse_early(ctx, request, bucket, condition)
@@ -38,7 +44,7 @@ async def put_object(ctx: Context, request: S3Request) -> Reply:
     outcome = await ctx.metadata.commit(
         PutVersion(
             bucket=bucket.id, key=request.key, version_id=new_version_id(), attributes=attributes,
-            owner=ctx.principal.user_id, content=stored.content, condition=condition,
+            owner=new.owner, content=stored.content, condition=condition,
         ),
         stored.ticket,
     )
@@ -74,7 +80,7 @@ async def delete_object(ctx: Context, request: S3Request) -> Reply:
     bypass = await _bypass(ctx, request, bucket)
     command = DeleteVersion(
         bucket=bucket.id, key=request.key, version_id=named_version(request.query.get("versionId")),
-        marker_id=new_version_id(), owner=ctx.principal.user_id,
+        marker_id=new_version_id(), owner=await ctx.owner_of_new(bucket, {}),
         condition=Condition(if_match=conditions.for_delete(request.headers)), bypass=bypass,
     )
     outcome = await ctx.metadata.commit(command)
@@ -112,11 +118,17 @@ async def _delete_one(
 ) -> xml_write.Deleted | xml_write.NotDeleted:
     try:
         names.check_key(entry.key)
+        if not ctx.unlimited_in(bucket):
+            actions = ["s3:DeleteObject" if entry.version_id is None else "s3:DeleteObjectVersion"]
+            actions += ["s3:GetObject"] if entry.etag is not None else []
+            actions += ["s3:BypassGovernanceRetention"] if bypass else []
+            await ctx.require(bucket, request, tuple(actions), key=entry.key)
         if entry.size is not None or entry.last_modified is not None:
             raise S3Error("NotImplemented", "Deleting under a condition on size or time is not implemented.")
         outcome = await ctx.metadata.commit(DeleteVersion(
             bucket=bucket.id, key=entry.key, version_id=named_version(entry.version_id),
-            marker_id=new_version_id(), owner=ctx.principal.user_id, condition=Condition(if_match=entry.etag), bypass=bypass,
+            marker_id=new_version_id(), owner=await ctx.owner_of_new(bucket, {}), condition=Condition(if_match=entry.etag),
+            bypass=bypass,
         ))
         if not isinstance(outcome, Deleted):
             raise refusal(outcome, request, key=entry.key)

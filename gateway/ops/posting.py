@@ -14,6 +14,7 @@ from consensus.core.model import Attributes
 from consensus.core.results import Committed
 from gateway.auth import Settings as AuthSettings
 from gateway.form_auth import authenticate_form
+from gateway.ops.acls import of_new_object
 from gateway.ops.context import Context
 from gateway.ops.objects import put_attributes
 from gateway.ops.refusals import refusal
@@ -25,6 +26,7 @@ from gateway.s3.errors import S3Error
 from gateway.s3.form import FIELDS_BYTES_MAX, Form, boundary_of
 from gateway.s3.names import check_key
 from gateway.s3.payload import UNCHECKED
+from gateway.s3.policy_context import of_new_tags
 from gateway.s3.post_policy import Policy
 from gateway.s3.reply import XML, Reply
 from gateway.s3.request import S3Request
@@ -60,7 +62,6 @@ async def post_object(ctx: Context, request: S3Request) -> Reply:
         # The address says the bucket; a field of that name could only lie.
         post_policy.check(policy, {**fields, "bucket": request.bucket}, request.now_ms)
     request = msgspec.structs.replace(request, key=key, body=_Sized(form, policy))
-    bucket = await ctx.bucket(request)
     check_key(key)
     given = {name: _as_header(value) for name, value in fields.items()
              if name in _AS_HEADERS or (name.startswith("x-amz-") and name not in _SIGNATURE)}
@@ -68,16 +69,29 @@ async def post_object(ctx: Context, request: S3Request) -> Reply:
         raise S3Error("InvalidArgument", "A field that becomes a header must be called like one.", ArgumentName=bad[:128])
     if fields.get("acl"):
         given["x-amz-acl"] = fields["acl"]
+    # What is decided are the fields, not the headers of the form; tags come as a document.
     attributes = _tagged(put_attributes(given, request.now_ms), fields.get("tagging"))
+    request = msgspec.structs.replace(request, headers=_for_policies(request, given))
+    bucket = await ctx.bucket(request)
+    if attributes.tags:
+        await ctx.require(bucket, request, ("s3:PutObjectTagging",), keys=of_new_tags(attributes.tags))
+    new = await of_new_object(ctx, bucket, given)
+    if new.acl is not None:
+        attributes = msgspec.structs.replace(attributes, acl=new.acl)
     stored = await store(ctx, request, checksums.Expected.from_headers(given).hasher(), bucket)
     outcome = await ctx.metadata.commit(
         PutVersion(bucket=bucket.id, key=key, version_id=new_version_id(), attributes=attributes,
-                   owner=ctx.principal.user_id, content=stored.content),
+                   owner=new.owner, content=stored.content),
         stored.ticket,
     )
     if not isinstance(outcome, Committed):
         raise refusal(outcome, request)
     return _answer(request, fields, outcome)
+
+
+def _for_policies(request: S3Request, given: dict[str, str]) -> dict[str, str]:
+    """The headers as policies see them: what the fields say, and of the form's own only what is about the sender."""
+    return {**{name: value for name, value in request.headers.items() if not name.startswith("x-amz-")}, **given}
 
 
 _SIGNED = frozenset({"policy", "signature", "x-amz-signature"})

@@ -43,17 +43,21 @@ async def find(ctx: Context, request: S3Request) -> Found:
     wanted = request.query.get("versionId")
     if wanted is None:
         bucket, version, slices = await ctx.metadata.opened(request.bucket, request.key)
-        bucket = ctx.admit(bucket, request)
+        bucket = await ctx.admit(bucket, request, version, looked=True)
     else:
-        bucket = await ctx.bucket(request)
-        version = await ctx.metadata.version(bucket.id, request.key, parse_version_id(wanted))
-        slices = []
+        bucket = await ctx.metadata.bucket(request.bucket)
+        version, slices = None, []
+        if bucket is not None:
+            version = await ctx.metadata.version(bucket.id, request.key, VersionId(wanted))
+        bucket = await ctx.admit(bucket, request, version, looked=True)
         if version is None:
-            raise S3Error("NoSuchVersion", Key=request.key, VersionId=wanted)
+            named = parse_version_id(wanted)
+            raise await ctx.absent(bucket, request, S3Error("NoSuchVersion", Key=request.key, VersionId=named))
     if version is None:
-        raise S3Error("NoSuchKey", Key=request.key)
+        raise await ctx.absent(bucket, request, S3Error("NoSuchKey", Key=request.key))
     if version.delete_marker:
-        raise is_marker(request, version.version_id, version.modified_ms, named=wanted is not None)
+        marker = is_marker(request, version.version_id, version.modified_ms, named=wanted is not None)
+        raise marker if wanted is not None else await ctx.absent(bucket, request, marker)
     return Found(bucket, version, slices)
 
 
@@ -126,7 +130,8 @@ async def describe(ctx: Context, request: S3Request, found: Found) -> tuple[Repl
         return Reply(status=304, headers=tags), None
     span = await _span(ctx, request, version)
     reply = Reply(status=span.status, headers=[
-        ("accept-ranges", "bytes"), *tags, *headers.given_back(version.attributes, request.query), *span.headers,
+        ("accept-ranges", "bytes"), *tags,
+        *headers.given_back(version.attributes, request.query, anonymous=ctx.principal.anonymous), *span.headers,
     ])
     if span.checksum is not None and checksums.mode_enabled(effective_headers(request)):
         reply.headers += checksum_headers(span.checksum)

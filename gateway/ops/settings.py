@@ -3,7 +3,8 @@
 A *kind* says its name in the metadata, the type of its value, and what S3 answers where it was never set.
 """
 
-from typing import Generic, TypeVar
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -45,6 +46,13 @@ TAGS: Kind[Pairs] = Kind("tags", Pairs, "NoSuchTagSet")
 async def find(ctx: Context, bucket: Bucket, kind: Kind[Value]) -> Value | None:
     document = await ctx.metadata.bucket_setting(bucket.id, kind.name)
     return None if document is None else kind.decode(document)
+
+
+def documents(*values: tuple[Kind[Any], Any]) -> Iterator[tuple[str, bytes]]:
+    """Of a bucket that is being made: as metadata keeps them. None is left out."""
+    for kind, value in values:
+        if value is not None:
+            yield kind.name, msgspec.msgpack.encode(value)
 
 
 async def get(ctx: Context, request: S3Request, kind: Kind[Value]) -> Value:

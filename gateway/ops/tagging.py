@@ -8,6 +8,8 @@ from gateway.ops.reading import changed, find
 from gateway.ops.replies import read_version, xml
 from gateway.ops.versions import named_version
 from gateway.s3 import tags, xml_read, xml_write
+from gateway.s3.policy_actions import needed
+from gateway.s3.policy_context import of_new_tags
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
 
@@ -23,6 +25,7 @@ async def put_object_tagging(ctx: Context, request: S3Request) -> Reply:
     bucket, body = await settings.sent(ctx, request, xml_read.SMALL_BYTES_MAX)
     wanted = xml_read.tagging(body)
     tags.check(wanted, tags.OBJECT_TAGS_MAX)
+    await ctx.require(bucket, request, needed(ctx.operation, request.query, {}), keys=of_new_tags(wanted))
     return await _set(ctx, request, bucket, wanted, 200)
 
 

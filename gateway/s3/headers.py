@@ -43,11 +43,14 @@ _HARMLESS_ACLS = frozenset({"private", "bucket-owner-full-control"})
 """Many tools send these blindly, and they ask for what is the case anyhow."""
 
 
-_SUSPECT = (
-    "x-amz-server-side-encryption", "x-amz-copy-source-server-side-encryption", "x-amz-object-lock-", "x-amz-grant-",
-    "x-amz-acl", "x-amz-write-offset-bytes", "x-amz-object-annotation-directive",
+_UNKNOWN_HERE = (
+    "x-amz-server-side-encryption", "x-amz-copy-source-server-side-encryption", "x-amz-object-lock-",
+    "x-amz-write-offset-bytes", "x-amz-object-annotation-directive",
 )
 """Beginnings of headers that ask for what may not be done here."""
+
+_SUSPECT = (*_UNKNOWN_HERE, "x-amz-grant-", "x-amz-acl")
+"""The same where an access list has no place: a part of an upload has none."""
 
 
 class Stored(NamedTuple):
@@ -96,7 +99,7 @@ def stored(headers: Mapping[str, str], now_ms: int = 0) -> Stored:
             size += len(name) - len(_META) + len(value)
         elif name.startswith(_LOCK):
             locked = True
-        elif name.startswith(_SUSPECT):
+        elif name.startswith(_UNKNOWN_HERE):
             _refuse(name, headers)
     if size > METADATA_BYTES_MAX:
         raise S3Error("MetadataTooLarge", Size=size, MaxSizeAllowed=METADATA_BYTES_MAX)
@@ -174,11 +177,11 @@ def refuse_unsupported(headers: Mapping[str, str]) -> None:
 
 def refuse_unsupported_bucket(headers: Mapping[str, str]) -> None:
     """The same for CreateBucket."""
-    refuse_unsupported(headers)
+    for name in headers:
+        if name.startswith(_UNKNOWN_HERE):
+            _refuse(name, headers)
     ownership = headers.get("x-amz-object-ownership", "BucketOwnerEnforced")
-    if ownership in ("BucketOwnerPreferred", "ObjectWriter"):
-        _not_implemented("x-amz-object-ownership")
-    if ownership != "BucketOwnerEnforced":
+    if ownership not in ("BucketOwnerEnforced", "BucketOwnerPreferred", "ObjectWriter"):
         raise S3Error(
             "InvalidArgument",
             f"Invalid x-amz-object-ownership header: {ownership}",

@@ -20,14 +20,12 @@ XMLNS = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Never:
-    """The answer where something was never configured (S3_SEMANTICS §6): an error (`code`), a fixed XML `document`, or,
-    with `owner_acl`, the AccessControlPolicy that gives the owner FULL_CONTROL."""
+    """The answer where something was never configured (S3_SEMANTICS §6): an error (`code`) or a fixed XML `document`."""
 
     status: int
     code: str = ""
     message: str | None = None
     document: bytes = b""
-    owner_acl: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,11 +84,6 @@ _GONE = Never(status=204)
 _NO_CONFIGURATION = _error(404, "NoSuchConfiguration")
 _NONE_LISTED = "<IsTruncated>false</IsTruncated>"
 _COPY = ("x-amz-copy-source",)
-_ALL_BLOCKED = "".join(
-    f"<{name}>true</{name}>"
-    for name in ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
-)
-_ENFORCED = "<Rule><ObjectOwnership>BucketOwnerEnforced</ObjectOwnership></Rule>"
 
 OPERATIONS: tuple[Operation, ...] = (
     # service
@@ -144,23 +137,18 @@ OPERATIONS: tuple[Operation, ...] = (
     _row("PutObjectAnnotation", "PUT", "object", "annotation", "PutObjectAnnotation"),
     _row("DeleteObjectAnnotation", "DELETE", "object", "annotation", "DeleteObjectAnnotation", status=204),
     # access
-    _row("GetBucketAcl", "GET", "bucket", "acl", "GetBucketAcl", never=Never(status=200, owner_acl=True)),
+    _row("GetBucketAcl", "GET", "bucket", "acl", "GetBucketAcl"),
     _row("PutBucketAcl", "PUT", "bucket", "acl", "PutBucketAcl"),
-    _row("GetObjectAcl", "GET", "object", "acl", "GetObjectAcl", version="GetObjectVersionAcl",
-         never=Never(status=200, owner_acl=True)),
+    _row("GetObjectAcl", "GET", "object", "acl", "GetObjectAcl", version="GetObjectVersionAcl"),
     _row("PutObjectAcl", "PUT", "object", "acl", "PutObjectAcl", version="PutObjectVersionAcl"),
-    _row("GetBucketPolicy", "GET", "bucket", "policy", "GetBucketPolicy", never=_error(404, "NoSuchBucketPolicy")),
+    _row("GetBucketPolicy", "GET", "bucket", "policy", "GetBucketPolicy"),
     _row("PutBucketPolicy", "PUT", "bucket", "policy", "PutBucketPolicy", status=204),
-    _row("DeleteBucketPolicy", "DELETE", "bucket", "policy", "DeleteBucketPolicy", status=204, never=_GONE),
-    _row("GetBucketPolicyStatus", "GET", "bucket", "policyStatus", "GetBucketPolicyStatus",
-         never=_error(404, "NoSuchBucketPolicy")),
-    _row("GetPublicAccessBlock", "GET", "bucket", "publicAccessBlock", "GetBucketPublicAccessBlock",
-         never=_document("PublicAccessBlockConfiguration", _ALL_BLOCKED)),
+    _row("DeleteBucketPolicy", "DELETE", "bucket", "policy", "DeleteBucketPolicy", status=204),
+    _row("GetBucketPolicyStatus", "GET", "bucket", "policyStatus", "GetBucketPolicyStatus"),
+    _row("GetPublicAccessBlock", "GET", "bucket", "publicAccessBlock", "GetBucketPublicAccessBlock"),
     _row("PutPublicAccessBlock", "PUT", "bucket", "publicAccessBlock", "PutBucketPublicAccessBlock"),
-    # Not _GONE, as ownership below: their default is not "absent", so a 204 would promise a change.
     _row("DeletePublicAccessBlock", "DELETE", "bucket", "publicAccessBlock", "PutBucketPublicAccessBlock", status=204),
-    _row("GetBucketOwnershipControls", "GET", "bucket", "ownershipControls", "GetBucketOwnershipControls",
-         never=_document("OwnershipControls", _ENFORCED)),
+    _row("GetBucketOwnershipControls", "GET", "bucket", "ownershipControls", "GetBucketOwnershipControls"),
     _row("PutBucketOwnershipControls", "PUT", "bucket", "ownershipControls", "PutBucketOwnershipControls"),
     _row("DeleteBucketOwnershipControls", "DELETE", "bucket", "ownershipControls", "PutBucketOwnershipControls",
          status=204),

@@ -6,6 +6,7 @@ Texts are kept to the byte (keys may end in blanks); only numbers and words are 
 """
 
 import itertools
+from collections.abc import Collection
 from typing import NamedTuple, NoReturn
 from xml.parsers import expat
 
@@ -280,21 +281,21 @@ def _tag(element: Element) -> tuple[str, str]:
     return key, value
 
 
-def grants_owner_alone(body: bytes, owner: str) -> bool:
-    """Whether an AccessControlPolicy says no more than that `owner` (a canonical id) may do everything. S3Error
-    MalformedXML for what is no document."""
-    if not body:
-        return False
-    root = parse(body, "AccessControlPolicy", SMALL_BYTES_MAX)
-    grants = [grant for element in root.children if element.name == "AccessControlList" for grant in element.children]
-    return [_granted(grant) for grant in grants] == [(owner, "FULL_CONTROL")]
+_BLOCK_FIELDS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 
 
-def _granted(grant: Element) -> tuple[str, str]:
-    """(canonical id, permission)."""
-    found = {child.name: child for child in grant.children}
-    if grant.name != "Grant" or found.keys() != {"Grantee", "Permission"}:
+def public_access_block(body: bytes) -> tuple[bool, ...]:
+    """PublicAccessBlockConfiguration: its four switches in this order; one that is left out is off."""
+    fields = fields_of(parse(body, "PublicAccessBlockConfiguration", SMALL_BYTES_MAX), frozenset(_BLOCK_FIELDS))
+    return tuple(_boolean(text_of(fields, name) or "false") for name in _BLOCK_FIELDS)
+
+
+def ownership_controls(body: bytes, modes: Collection[str]) -> str:
+    """OwnershipControls: the mode of its one rule. S3Error MalformedXML."""
+    rules = parse(body, "OwnershipControls", SMALL_BYTES_MAX).children
+    if len(rules) != 1 or rules[0].name != "Rule":
         malformed()
-    names = [child.name for child in found["Grantee"].children if child.name != "DisplayName"]
-    ids = [child.text.strip() for child in found["Grantee"].children if child.name == "ID"]
-    return (ids[0] if names == ["ID"] else "", found["Permission"].text.strip())
+    mode = text_of(fields_of(rules[0], frozenset({"ObjectOwnership"})), "ObjectOwnership")
+    if mode is None or mode not in modes:
+        malformed()
+    return mode

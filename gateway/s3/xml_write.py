@@ -10,20 +10,16 @@ from typing import NamedTuple
 from gateway.s3.times import iso8601
 from gateway.s3.xml_pieces import (
     Checksum,
-    Owner,
     Part,
     checksum_element,
     checksum_type,
     document,
     echoed_key,
     optional,
-    owner_element,
     upload_head,
     word,
 )
 from gateway.s3.xml_text import escape, escape_readable
-
-_XSI = "http://www.w3.org/2001/XMLSchema-instance"
 
 
 class Deleted(NamedTuple):
@@ -60,14 +56,21 @@ def tagging(tags: Iterable[tuple[str, str]]) -> bytes:
     return document("Tagging", f"<TagSet>{inner}</TagSet>")
 
 
-def access_control_policy(owner: Owner) -> bytes:
-    """The one access list there is: the owner may do everything."""
-    return document(
-        "AccessControlPolicy",
-        f'{owner_element(owner)}<AccessControlList><Grant><Grantee xmlns:xsi="{_XSI}" xsi:type="CanonicalUser">'
-        f"<ID>{escape(owner.id)}</ID><DisplayName>{escape_readable(owner.display_name)}</DisplayName></Grantee>"
-        "<Permission>FULL_CONTROL</Permission></Grant></AccessControlList>",
-    )
+def policy_status(public: bool) -> bytes:
+    """PolicyStatus."""
+    return document("PolicyStatus", f"<IsPublic>{word(public)}</IsPublic>")
+
+
+def public_access_block(switches: Iterable[bool]) -> bytes:
+    """PublicAccessBlockConfiguration, the four switches in the order of the schema."""
+    names = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+    inner = "".join(f"<{name}>{word(on)}</{name}>" for name, on in zip(names, switches, strict=True))
+    return document("PublicAccessBlockConfiguration", inner)
+
+
+def ownership_controls(mode: str) -> bytes:
+    """OwnershipControls with its one rule."""
+    return document("OwnershipControls", f"<Rule><ObjectOwnership>{mode}</ObjectOwnership></Rule>")
 
 
 def copy_object(*, etag: str, modified_ms: int, checksum: Checksum | None) -> bytes:

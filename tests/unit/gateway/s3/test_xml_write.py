@@ -171,14 +171,6 @@ def test_versioning(status: str, expected: dict) -> None:
     assert parsed("GetBucketVersioning", xml_write.versioning_configuration(status)) == expected
 
 
-def test_access_control_policy() -> None:
-    answer = parsed("GetBucketAcl", xml_write.access_control_policy(Owner("o&1", "n<")))
-    assert answer["Owner"] == {"ID": "o&1", "DisplayName": "n<"}
-    assert answer["Grants"] == [
-        {"Grantee": {"ID": "o&1", "DisplayName": "n<", "Type": "CanonicalUser"}, "Permission": "FULL_CONTROL"},
-    ]
-
-
 def test_copy_results() -> None:
     answer = parsed("CopyObject", xml_write.copy_object(etag="abc", modified_ms=MS, checksum=CRC))["CopyObjectResult"]
     del answer["LastModified"]

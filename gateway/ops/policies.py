@@ -1,0 +1,57 @@
+"""The policy of a bucket: put, shown, removed, and whether it is public (S3_SEMANTICS §17)."""
+
+from gateway.bucket_access import POLICY
+from gateway.identities import IdentityStore
+from gateway.ops import settings
+from gateway.ops.context import Context
+from gateway.ops.replies import xml
+from gateway.ops.settings import Kind
+from gateway.ops.upload import read_body
+from gateway.s3 import policy_read, xml_write
+from gateway.s3.errors import S3Error
+from gateway.s3.policy import Principals
+from gateway.s3.policy_public import is_public
+from gateway.s3.reply import Reply
+from gateway.s3.request import S3Request
+
+KIND: Kind[bytes] = Kind(POLICY, bytes, "NoSuchBucketPolicy")
+
+_BODY_BYTES_MAX = 1 << 20
+"""What is read of a document, so that one that is somewhat too long is told so in the words for policies."""
+
+
+async def put_bucket_policy(ctx: Context, request: S3Request) -> Reply:
+    """What cannot be understood is refused, and so is a public one where such are blocked."""
+    bucket = await ctx.bucket(request)
+    body = await read_body(ctx, request, _BODY_BYTES_MAX)
+    policy = policy_read.bucket_policy(body, bucket.name, lambda named: exist(ctx.identities, named))
+    if is_public(policy) and (await ctx.rules_of(bucket)).blocked.block_policy:
+        raise S3Error("AccessDenied", "User is not authorized to perform: s3:PutBucketPolicy because public policies are "
+                      "prevented by the BlockPublicPolicy setting in S3 Block Public Access.")
+    return await settings.put(ctx, request, bucket, KIND, body, 204)
+
+
+def exist(identities: IdentityStore, named: Principals) -> bool:
+    """Whether all of them are somebody's."""
+    known = list(identities)
+    return (named.accounts <= {identity.account for identity in known}
+            and named.users <= {(identity.account, identity.name) for identity in known}
+            and named.canonical <= {identity.user_id for identity in known})
+
+
+async def get_bucket_policy(ctx: Context, request: S3Request) -> Reply:
+    """As it was put."""
+    document: bytes = await settings.get(ctx, request, KIND)
+    return Reply(headers=[("content-type", "application/json")], body=document)
+
+
+async def delete_bucket_policy(ctx: Context, request: S3Request) -> Reply:
+    return await settings.put(ctx, request, await ctx.bucket(request), KIND, None, 204)
+
+
+async def get_bucket_policy_status(ctx: Context, request: S3Request) -> Reply:
+    bucket = await ctx.bucket(request)
+    rules = await ctx.rules_of(bucket)
+    if rules.policy is None:
+        raise S3Error(KIND.missing, BucketName=bucket.name)
+    return xml(xml_write.policy_status(rules.public))

@@ -1,0 +1,105 @@
+"""The condition keys of a request: what it says, who sent it, how, and when. Pure.
+
+A key that the request doesn't have is left out, never empty: operators tell the two apart. Headers come as they are in
+force (a presigned URL's query counts). Source: AWS, "Amazon S3 condition keys", "AWS global condition context keys".
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from gateway.s3.locks import HOLD, MODE, UNTIL
+from gateway.s3.policy import Caller
+from gateway.s3.request import S3Request
+from gateway.s3.tags import parse_header
+from gateway.s3.times import iso8601, parse_iso8601
+
+DAY_MS = 86_400_000
+
+_LISTINGS = frozenset({"ListObjects", "ListObjectsV2", "ListObjectVersions", "ListMultipartUploads"})
+_LISTING_PARAMETERS = ("prefix", "delimiter", "max-keys")
+_HEADERS = (
+    "x-amz-acl", "x-amz-grant-read", "x-amz-grant-write", "x-amz-grant-read-acp", "x-amz-grant-write-acp",
+    "x-amz-grant-full-control", "x-amz-metadata-directive", "x-amz-storage-class", "x-amz-website-redirect-location",
+    "x-amz-content-sha256", "x-amz-server-side-encryption", "x-amz-server-side-encryption-aws-kms-key-id",
+    "x-amz-server-side-encryption-customer-algorithm", "x-amz-object-ownership", "if-match", "if-none-match",
+)
+_CREATES = frozenset({"PutObject", "CopyObject", "CompleteMultipartUpload", "PostObject"})
+_BEGINS = frozenset({"CreateMultipartUpload", "UploadPart", "UploadPartCopy"})
+
+TLS_VERSION = "1.2"
+"""The least that is spoken here. Which one a connection speaks is not told further, so it counts as the least."""
+
+
+class How(NamedTuple):
+    """How the request was signed: `kind` REST-HEADER, REST-QUERY-STRING or POST; "" for not at all."""
+
+    kind: str = ""
+    version: str = ""
+    age_ms: int | None = None
+
+
+def of_request(
+    request: S3Request, operation: str, headers: Mapping[str, str], caller: Caller, how: How, *, region: str,
+    resource_account: str,
+) -> dict[str, tuple[str, ...]]:
+    found: dict[str, str | None] = {
+        "aws:currenttime": iso8601(request.now_ms), "aws:epochtime": str(request.now_ms // 1000),
+        "aws:securetransport": "true" if request.secure else "false", "aws:sourceip": request.remote or None,
+        "aws:useragent": request.headers.get("user-agent"), "aws:referer": request.headers.get("referer"),
+        "aws:requestedregion": region, "aws:resourceaccount": resource_account or None,
+        "s3:resourceaccount": resource_account or None, "aws:viaawsservice": "false", "aws:principalisawsservice": "false",
+        "s3:tlsversion": TLS_VERSION if request.secure else None, "s3:authtype": how.kind or None,
+        "s3:signatureversion": how.version or None, "s3:signatureage": None if how.age_ms is None else str(max(0, how.age_ms)),
+        "s3:versionid": request.query.get("versionId"),
+        **of_caller(caller),
+    }
+    for name in _HEADERS:
+        found[f"s3:{name}"] = headers.get(name)
+    if operation in _LISTINGS:
+        for name in _LISTING_PARAMETERS:
+            found[f"s3:{name}"] = request.query.get(name if operation != "ListMultipartUploads" or name != "max-keys"
+                                                    else "max-uploads")
+    if "x-amz-copy-source" in headers:
+        found["s3:x-amz-copy-source"] = headers["x-amz-copy-source"].removeprefix("/")
+    if operation in _CREATES or operation in _BEGINS:
+        found["s3:objectcreationoperation"] = "true" if operation in _CREATES else "false"
+    context: dict[str, tuple[str, ...]] = {key: (value,) for key, value in found.items() if value is not None}
+    context |= of_lock(headers.get(MODE), parse_iso8601(headers.get(UNTIL, "")), headers.get(HOLD), request.now_ms)
+    if headers.get("x-amz-tagging"):
+        context |= of_new_tags(parse_header(headers["x-amz-tagging"]))
+    return context
+
+
+def of_caller(caller: Caller) -> dict[str, str | None]:
+    if caller.anonymous:
+        return {"aws:principaltype": "Anonymous", "aws:userid": "anonymous"}
+    return {
+        "aws:principaltype": "User" if caller.limited else "Account", "aws:userid": caller.user_id,
+        "aws:username": caller.name, "aws:principalarn": caller.arn, "aws:principalaccount": caller.account,
+    }
+
+
+def of_lock(mode: str | None, until_ms: int | None, hold: str | None, now_ms: int) -> dict[str, tuple[str, ...]]:
+    """What a request wants of a version's lock."""
+    found: dict[str, tuple[str, ...]] = {}
+    if mode:
+        found["s3:object-lock-mode"] = (mode,)
+    if until_ms is not None:
+        found["s3:object-lock-retain-until-date"] = (iso8601(until_ms),)
+        found["s3:object-lock-remaining-retention-days"] = (str(-((now_ms - until_ms) // DAY_MS)),)
+    if hold:
+        found["s3:object-lock-legal-hold"] = (hold,)
+    return found
+
+
+def of_new_tags(tags: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    """Tags that a request brings."""
+    found: dict[str, tuple[str, ...]] = {f"s3:requestobjecttag/{name}": (value,) for name, value in tags}
+    if found:
+        found["s3:requestobjecttagkeys"] = tuple(key.partition("/")[2] for key in found)
+    return found
+
+
+def of_object(tags: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    """Tags of the object that is there."""
+    return {f"s3:existingobjecttag/{name}": (value,) for name, value in tags}
