@@ -65,7 +65,8 @@ def make_certificate(folder: Path, *addresses: str) -> Certificate:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Staddle tests")])
     now = datetime.datetime.now(datetime.UTC)
-    names = [x509.DNSName("localhost"), x509.DNSName("*.localhost"), *(x509.IPAddress(ipaddress.ip_address(address)) for address in ("127.0.0.1", *addresses))]
+    names = [x509.DNSName("localhost"), x509.DNSName("*.localhost"),
+             *(x509.IPAddress(ipaddress.ip_address(address)) for address in ("127.0.0.1", *addresses))]
     certificate = (
         x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
         .serial_number(x509.random_serial_number())
