@@ -40,8 +40,9 @@ class Found(NamedTuple):
         return sorted(self.listed - self.held.keys())
 
     def copies(self) -> Counter[bytes]:
-        """How many nodes are listed for each digest."""
-        return Counter(digest for _, digest, _ in self.listed)
+        """How many nodes are listed for each digest and hold it."""
+        return Counter({digest: 0 for _, digest, _ in self.listed}
+                       | Counter(name[1] for name in self.listed if name in self.held))
 
     @property
     def orphans(self) -> list[Name]:

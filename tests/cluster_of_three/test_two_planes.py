@@ -1,0 +1,89 @@
+"""Bytes go between gateways and storage nodes; the metadata members see none of them, however large the object. And who waits
+for whom: a storage node that stands still, or is full, holds nobody up."""
+
+import hashlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests import processes
+from tests.cluster_of_three.conftest import BUCKET, ask
+from tests.servers import role_of
+from tests.talker import Talker
+from tests.trio import Machine, Trio
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+MIB = 1 << 20
+OBJECT_BYTES = int(os.environ.get("STADDLE_PLANES_MIB", "128")) * MIB
+META_BYTES_MAX = MIB
+"""Of each member, for a GiB; the heartbeats of the time that it takes are in it."""
+
+HELD_UP_S = 5.0
+"""Far less than any time-out by which a request could get past a node that it waits for."""
+
+
+def test_metadata_members_see_no_object_bytes(trio: Trio) -> None:
+    body = os.urandom(MIB) * (OBJECT_BYTES // MIB)
+    before = meta_bytes(trio)
+    with Talker(trio.machines[0]) as talker:
+        status, answer, _ = talker.ask("PUT", f"/{BUCKET}/large", body=body, digest=hashlib.sha256(body).hexdigest())
+        assert status == 200, answer
+    spent = {name: count - before[name] for name, count in meta_bytes(trio).items()}
+    assert len(spent) == 3
+    assert all(count < META_BYTES_MAX for count in spent.values()), spent
+    assert any(spent.values()), "nothing was measured"
+    with Talker(trio.machines[1]) as talker:
+        status, found, _ = talker.ask("GET", f"/{BUCKET}/large")
+    assert (status, len(found)) == (200, len(body))
+    assert found == body
+
+
+def meta_bytes(trio: Trio) -> dict[str, int]:
+    """What each member has read and written so far: files, and sockets too, which libuv reads and writes like files."""
+    return {machine.name: read_and_written(pid_of(machine, "meta")) for machine in trio.machines}
+
+
+def read_and_written(pid: int) -> int:
+    fields = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
+    return int(fields["rchar"]) + int(fields["wchar"])
+
+
+def pid_of(machine: Machine, role: str) -> int:
+    [pid] = [process.pid for process in machine.processes() if (role_of(process) or "").startswith(role)]
+    assert processes.read(pid) is not None
+    return pid
+
+
+@contextmanager
+def standing_still(machine: Machine) -> Iterator[None]:
+    pid = pid_of(machine, "node")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_storage_node_that_stands_still_holds_nobody_up(trio: Trio) -> None:
+    bodies = {"small": os.urandom(5000), "middle": os.urandom(300_000), "large": os.urandom(5 * MIB)}
+    for name, body in bodies.items():
+        assert ask(trio.machines[0], "PUT", f"/{BUCKET}/before-{name}", body)[0] == 200
+    with standing_still(trio.machines[1]):
+        for round_ in range(3):
+            for name, body in bodies.items():
+                for machine in (trio.machines[0], trio.machines[2]):
+                    began = time.monotonic()
+                    assert ask(machine, "PUT", f"/{BUCKET}/during-{name}", body)[0] == 200
+                    assert ask(machine, "GET", f"/{BUCKET}/before-{name}") == (200, body)
+                    took = time.monotonic() - began
+                    assert took < HELD_UP_S, f"round {round_}: {name} through {machine.name}"
+        # Reads around this host's own folder need no node at all.
+        assert ask(trio.machines[1], "GET", f"/{BUCKET}/before-small") == (200, bodies["small"])
+    for name, body in bodies.items():
+        assert ask(trio.machines[1], "GET", f"/{BUCKET}/during-{name}") == (200, body)
