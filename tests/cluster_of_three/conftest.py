@@ -1,4 +1,4 @@
-"""Three machines for all tests of a file, which break them and leave them whole; and what the tests share."""
+"""Three machines for all tests of this folder, which break them and leave them whole; and what the tests share."""
 
 import sqlite3
 import time
@@ -16,7 +16,7 @@ BUCKET = "three"
 POLL_S = 0.05
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trio]:
     with Trio(tmp_path_factory.mktemp("three")) as trio:
         trio.start()

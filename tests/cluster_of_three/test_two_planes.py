@@ -20,7 +20,7 @@ from tests.trio import Machine, Trio
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 MIB = 1 << 20
-OBJECT_BYTES = int(os.environ.get("STADDLE_PLANES_MIB", "128")) * MIB
+OBJECT_BYTES = int(os.environ.get("STADDLE_PLANES_MIB", "64")) * MIB
 META_BYTES_MAX = MIB
 """Of each member, for a GiB; the heartbeats of the time that it takes are in it."""
 
