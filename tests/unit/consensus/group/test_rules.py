@@ -67,8 +67,13 @@ def test_an_acknowledgement_waits_for_the_disk(world: World, monkeypatch: pytest
 
     monkeypatch.setattr(transport.GroupTransport, "_hold", at_once)
     with pytest.raises(Broken, match="may yet lose"):
-        world.run(world.write(b"in doubt"))
+        world.run(_wait_for_failure(world))
     world.failures.clear()
+
+
+async def _wait_for_failure(world: World) -> None:
+    await world.write(b"in doubt")
+    await world.until(lambda: False, 1.0)
 
 
 @pytest.mark.parametrize("wrong", ["term", "incarnation", "sender"])

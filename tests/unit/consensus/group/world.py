@@ -228,7 +228,7 @@ class Seat:
         """What others may count must survive a power cut here."""
         if isinstance(answer, Appended) and answer.success and self.journal.dirty:
             self.world.failures.append(Broken(f"{self.name} acknowledges what it may yet lose"))
-        if isinstance(answer, Voted) and answer.granted and self.journal.dirty:
+        if isinstance(answer, Voted) and answer.granted and not answer.trial and self.journal.dirty:
             self.world.failures.append(Broken(f"{self.name} gives a vote that it may yet forget"))
 
     def kill(self) -> None:
