@@ -9,7 +9,7 @@ ROUNDS ?= 100
 OPS    ?= 100000
 CHUNKS ?= 1000
 
-.PHONY: run cluster dev test unit check format docs clients bench crash million torture torture-model torture-damage torture-power torture-syncs torture-controls faults walks sim clean help three
+.PHONY: run cluster dev test unit check format docs clients bench crash million torture torture-model torture-damage torture-power torture-syncs torture-controls faults walks sim clean help three linear torture-cluster
 
 help:                       ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -88,6 +88,16 @@ walks: $(VENV)/.test        ## random interleavings of all that can happen to a 
 faults: ROUNDS = 10
 faults: $(VENV)/.test       ## disks that fill up or turn read-only under load (needs root): make faults ROUNDS=10 SEED=1
 	ROUNDS=$(ROUNDS) $(if $(SEED),SEED=$(SEED)) $(BIN)/python -m tests.faults
+
+linear: RUNS = 10
+linear: SECONDS = 60
+linear: $(VENV)/.test       ## linearizability through three gateways: RUNS=10 SECONDS=60 [PARTITIONS=1] [KILLS=1] [PAUSES=1] [CLOCKS=1]
+	$(BIN)/python -m tests.linear --runs $(RUNS) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) \
+		$(if $(PARTITIONS),--partitions) $(if $(KILLS),--kills) $(if $(PAUSES),--pauses) $(if $(CLOCKS),--clocks)
+
+torture-cluster: KIND = node
+torture-cluster: $(VENV)/.test  ## machines of three killed under load: ROUNDS=100 KIND=node|leader|all|power SEED=1
+	$(BIN)/python -m tests.torture cluster --rounds $(ROUNDS) --kind $(KIND) $(if $(SEED),--seed $(SEED))
 
 torture-controls: $(VENV)/.test  ## products that break a rule on purpose, each to be caught: SEED=1
 	$(BIN)/python -m tests.torture controls $(if $(SEED),--seed $(SEED))

@@ -31,8 +31,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol, Self
 
-import pytest
-
 from consensus.client import MetadataClient
 from consensus.core.errors import ClusterError
 from consensus.protocol import Status
@@ -363,10 +361,3 @@ async def _status(machine: Machine) -> Status | None:
                 await client.stop()
     except (ClusterError, OSError, TimeoutError):
         return None
-
-
-def namespaces_or_skip() -> Namespaces:
-    try:
-        return Namespaces()
-    except NoNamespaces as error:
-        pytest.skip(f"no network namespaces here: {error}")

@@ -216,3 +216,17 @@ def _answer_failures(disk_type: Any, name: str, then: Callable[[Callable[[], Non
             then(lambda: sync(disk, what, step))
 
     setattr(disk_type, name, believed)
+
+
+# What histories of several gateways must show.
+
+
+@broken("reads without an index")
+def _reads_without_an_index() -> None:
+    """A gateway believes its member's file, whatever was acknowledged through others."""
+    from consensus.moments import Moments
+
+    async def index(moments: Moments) -> int:
+        return 0
+
+    Moments.index = index  # type: ignore[method-assign]
