@@ -21,7 +21,7 @@ from consensus import snapshot
 from consensus.apply.nodes import DOWN, LOST, UP
 from consensus.config import MetaConfig
 from consensus.core.clock import Clock
-from consensus.core.commands import AnyCommand, Drain, EndSession, SetNodeState
+from consensus.core.commands import AnyCommand, Drain, EndSession, SetDefaults, SetNodeState
 from consensus.core.errors import Unavailable, UnknownOutcome
 from consensus.core.ids import NodeId, SessionId
 from consensus.core.results import AnyResult, Drained
@@ -80,9 +80,12 @@ class Housekeeper:
     """Works from `start` to `stop`; the steps can be called one by one as well."""
 
     def __init__(self, folder: str, machine: Machine, journal: Journal, log: Log, *, disk: Disk, config: MetaConfig,
-                 clock: Clock, on_failure: Callable[[BaseException], None]) -> None:
+                 clock: Clock, on_failure: Callable[[BaseException], None], defaults: tuple[int, str] | None = None,
+                 alone: bool = True) -> None:
+        """`defaults`: the settings `copies` and `replication` of this member."""
         self._folder, self._machine, self._journal, self._log = folder, machine, journal, log
         self._disk, self._config, self._clock, self._on_failure = disk, config, clock, on_failure
+        self._defaults, self._alone = defaults, alone
         self._grace = Grace(config.read_grace_s)
         self.heard: dict[int, float] = {}
         """When each session was heard of last, monotonic."""
@@ -153,6 +156,7 @@ class Housekeeper:
     async def keep_house(self) -> None:
         if not self.leads:
             return
+        await self.keep_defaults()
         await self.end_silent_sessions()
         await self.expire_uploads()
         await self.drain()
@@ -165,6 +169,16 @@ class Housekeeper:
                 await self._log.propose(EndSession(session=SessionId(session)))
         for session in heard.keys() - sessions.open.keys():
             del heard[session]
+
+    async def keep_defaults(self) -> None:
+        """Let the log say what this leader's settings say: all members count copies by that. A member that is alone counts by
+        its settings as long as the log says nothing."""
+        state = self._machine.state
+        said = state.get_meta("copies"), state.get_meta("replication")
+        if self.leads and self._defaults not in (None, said) and (not self._alone or said[0] is not None):
+            copies, replication = self._defaults
+            with contextlib.suppress(Unavailable, UnknownOutcome):           # the next leader will
+                await self._log.propose(SetDefaults(copies=copies, replication=replication))
 
     async def keep_nodes(self) -> None:
         """A storage node that has been silent for `down_after_s` is down; one that speaks again is up. With one node there
@@ -185,7 +199,7 @@ class Housekeeper:
             elif silent_s > self._config.lost_after_s and info.state == DOWN and info.counts:
                 log.warning("storage node %s has been down for long: its copies are made anew on others", node)
                 await self._log.propose(SetNodeState(node=node, state=LOST))
-            elif heard.get(node, 0.0) > now - NODES_LOOK_S * 2 and info.state in (DOWN, LOST):
+            elif node in heard and now - heard[node] < self._config.down_after_s and info.state in (DOWN, LOST):
                 log.info("storage node %s is back", node)
                 await self._log.propose(SetNodeState(node=node, state=UP))
 

@@ -29,8 +29,8 @@ from consensus.beside import Beside
 from consensus.config import MetaConfig
 from consensus.core.clock import Clock, SystemClock
 from consensus.core.codec import ENTRY_VERSION, UNDECODABLE, FutureEntry, encode_entry, encode_results
-from consensus.core.commands import AnyCommand, Envelope, SetDefaults
-from consensus.core.errors import ClusterError, Corrupt, NoSpace, ReadOnly, Refused, Unavailable, UnknownOutcome
+from consensus.core.commands import AnyCommand, Envelope
+from consensus.core.errors import ClusterError, Corrupt, NoSpace, ReadOnly, Refused, Unavailable
 from consensus.core.ids import SessionId
 from consensus.core.model import Member
 from consensus.core.results import AnyResult
@@ -39,6 +39,7 @@ from consensus.disk import Disk
 from consensus.forwarding import PASSED_ON, Forwarder, Leader, call_member
 from consensus.housekeeping import Housekeeper
 from consensus.joining import ClusterSettings, Joiner
+from consensus.leading import Leading
 from consensus.raft import RaftNode, exit_for_restart, exit_process
 from consensus.reads import Reader, failure, query_named
 from consensus.room import Room
@@ -64,6 +65,7 @@ REMOVED_S = 5.0
 CATCH_UP_S = 0.02
 """Between attempts to get a read index at the start: an election takes longer."""
 
+STATUS_S = 1.0
 OTHERS_S = 5.0
 """For a page of a backup or such from another member."""
 
@@ -113,6 +115,7 @@ class MetaServer:
         self._stopping = False
         self._born = b""
         self._group: Group | None = None
+        self._leading: Leading | None = None
         self._forwarder = Forwarder(secret, tls, self._other_leader)
 
     # Life
@@ -134,12 +137,14 @@ class MetaServer:
             else:
                 await self._catch_up(self._cluster)
             self.housekeeper.lead(self.leads)
-            await self._keep_defaults()
+            await self.housekeeper.keep_defaults()
         except BaseException:
             await self._let_go()
             raise
         self._ready = True
         self.housekeeper.start()
+        if self._leading is not None:
+            self._leading.start()
         self.beside.start()
         log.info("serving", extra={"applied": self._machine.applied, "epoch": self._epoch})
         if self._cluster is not None:
@@ -162,8 +167,10 @@ class MetaServer:
         self.beside = Beside(self._folder, self._machine, disk=self._disk, clock=self._clock, secret=self._secret,
                              ask_others=None if self._cluster is None else self._ask_others)
         self.housekeeper = Housekeeper(self._folder, self._machine, self._journal, self, disk=self._disk,
-                                       config=self._config, clock=self._clock, on_failure=self._raft.fail)
+                                       config=self._config, clock=self._clock, on_failure=self._raft.fail,
+                                       defaults=(self._copies, self._replication), alone=self._cluster is None)
         if self._group is not None:
+            self._leading = Leading(self._name, self._raft, self._journal, lambda: self._room.refusing, self._status_of)
             self._group.serve_snapshots(self._folder, self._disk, self.housekeeper.take_snapshot)
             self._raft.on_change(self._changed)
 
@@ -180,16 +187,6 @@ class MetaServer:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
-
-    async def _keep_defaults(self) -> None:
-        """Let the log say what this leader's settings say: all members count copies by that, and what is there already follows
-        a change of them. With one storage node there is nothing to follow."""
-        state = self._machine.state
-        said = state.get_meta("copies"), state.get_meta("replication")
-        matters = self._cluster is not None or said[0] is not None or len(state.nodes) > 1
-        if self.leads and said != (self._copies, self._replication) and matters:
-            with contextlib.suppress(Unavailable, UnknownOutcome):           # the next leader will
-                await self.propose(SetDefaults(copies=self._copies, replication=self._replication))
 
     async def _catch_up(self, cluster: ClusterSettings) -> None:
         """Until SQLite holds what the leader had committed when it was asked. Raises Refused if we are no member any more."""
@@ -294,6 +291,8 @@ class MetaServer:
                 task.cancel()
             await asyncio.gather(*self._later, return_exceptions=True)
             await self._forwarder.stop()
+            if self._leading is not None:
+                await self._leading.stop()
             await self.housekeeper.stop()
             await self.beside.stop()
             self._raft.stop()
@@ -347,6 +346,11 @@ class MetaServer:
                 with contextlib.suppress(ClusterError):
                     yield await call_member(member.address, self._secret, self._tls, operation | PASSED_ON, payload,
                                             answer_s=OTHERS_S)
+
+    async def _status_of(self, address: str) -> protocol.Status:
+        """Another member's. Raises ClusterError."""
+        return protocol.status.decode(await call_member(address, self._secret, self._tls, protocol.STATUS, b"",
+                                                        answer_s=STATUS_S))
 
     def _other_leader(self) -> Leader | None:
         raft = self._raft
@@ -406,12 +410,13 @@ class MetaServer:
 
     def _check_room(self, command: AnyCommand) -> None:
         """Raises NoSpace or ReadOnly for a command that the disk may not have room for; Unavailable if another member, whose
-        disk may have, is to lead instead (housekeeping.py sees to that)."""
+        disk may have, is to lead instead."""
         try:
             self._room.check(command)
         except (NoSpace, ReadOnly) as error:
-            if not self._heirs():
+            if self._leading is None or self._leading.sole or not self._heirs():
                 raise
+            self._leading.hurry()
             raise Unavailable(f"{error}; another member is to lead") from error
 
     def may_write(self) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from consensus import backup, restore
+from consensus import backup, protocol, restore
 from consensus.client import MetadataClient
-from consensus.core.commands import CreateBucket
-from consensus.core.errors import Refused
-from consensus.core.ids import BucketId
+from consensus.config import MetaConfig
+from consensus.core.commands import CreateBucket, RegisterNode
+from consensus.core.errors import NoSpace, Refused
+from consensus.core.ids import BucketId, NodeId
 from consensus.core.results import BucketExists, Committed
 from consensus.server import MetaServer
 from tests.unit.consensus.members import QUIET, SECRET, put
@@ -248,3 +249,55 @@ async def test_a_machine_that_was_alone_becomes_the_first_of_a_cluster(make_trio
     await clients[2].commit(put(made, "second"))
     for client in clients:
         assert await keys(client, made) == ["first", "second"]
+
+
+class FullRoom:
+    """As consensus.room.Room of a full disk."""
+
+    refusing = "full"
+
+    def check(self, command: object) -> None:
+        raise NoSpace("only 1 MiB is free")
+
+    def check_own(self) -> None:
+        """There is still enough for that."""
+
+
+async def test_a_leader_whose_disk_is_full_lets_another_one_lead(trio: Trio) -> None:
+    await trio.serve()
+    full = await trio.led()
+    client = await trio.client(full)
+    made = await bucket(client, "b")
+    trio.servers[full]._room = FullRoom()  # type: ignore[assignment]
+    began = time.monotonic()
+    assert isinstance(await client.commit(put(made, "k")), Committed), "taken by the next leader, while the client waited"
+    assert time.monotonic() - began < 2.0
+    assert trio.leader != full
+    for server in trio.servers.values():
+        server._room = FullRoom()  # type: ignore[assignment]
+    with pytest.raises(NoSpace):
+        await client.commit(put(made, "k2"))
+
+
+async def test_storage_nodes_that_are_silent_are_down_until_they_speak(make_trio: Callable[..., Trio]) -> None:
+    trio = make_trio(config=MetaConfig(housekeeping_s=0.05, down_after_s=0.4, lost_after_s=1.0, session_silence_s=60.0))
+    await trio.serve()
+    await trio.led()
+    looker, *nodes = [await trio.client(name) for name in trio.names]
+    for number, node in enumerate(nodes):
+        await node.register(RegisterNode(node=NodeId(f"n{number}"), incarnation=b"i" * 16, address="", capacity_bytes=1))
+
+    async def until(*states: str) -> None:
+        async with asyncio.timeout(10):
+            while tuple(info.state for info in await looker.nodes()) != states:
+                await looker.commit(put(made, "k"))
+                await asyncio.sleep(0.02)
+
+    made = await bucket(looker, "b")
+    await until("down", "down")
+    async with asyncio.timeout(10):
+        while (await looker.nodes())[1].state != "up":
+            await nodes[1]._link.ask(protocol.PING, protocol.encode(list(nodes[1]._commits._sessions)))
+    async with asyncio.timeout(10):
+        while any(info.counts for info in await looker.nodes()):
+            await asyncio.sleep(0.02)

@@ -125,6 +125,8 @@ class Trio:
         server = self.servers.pop(name)
         await server._wire.stop()
         await server._forwarder.stop()
+        if server._leading is not None:
+            await server._leading.stop()
         if hasattr(server, "housekeeper"):
             await server.housekeeper.stop()
         raft = server._raft
