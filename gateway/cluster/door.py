@@ -44,8 +44,9 @@ AUTHORITY_BYTES_MAX = 4096
 PATIENCE_S = 15.0
 """Of a whole visit; spending a token takes a commit."""
 
-VISITS_MAX = 64
-"""At once: whoever comes beyond is sent away. They come once in a machine's life, and each costs some memory."""
+STRANGERS_MAX = 64
+"""Without a certificate, at once: whoever comes beyond is sent away. Holders of tokens come once in a machine's life, and each
+visitor costs some memory. Members don't wait for strangers."""
 
 NAME = re.compile(rb"[a-z0-9-]{1,32}")
 
@@ -87,7 +88,7 @@ class Door:
         authority = tls.authority.certificate.public_bytes(Encoding.DER)
         self._hello = HELLO.pack(MAGIC, VERSION, len(authority)) + authority
         self._server: asyncio.Server | None = None
-        self._visits = self.visited = 0
+        self._strangers = self.visited = 0
 
     async def start(self) -> None:
         """Raises OSError when the address is taken or not ours."""
@@ -102,21 +103,22 @@ class Door:
 
     async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._tls.renew_if_due()
-        self._visits += 1
+        certified = name_in(writer.get_extra_info("peercert"))
+        self._strangers += not certified
         self.visited += 1
         try:
-            if self._visits <= VISITS_MAX:
+            if certified or self._strangers <= STRANGERS_MAX:
                 async with asyncio.timeout(PATIENCE_S):
                     writer.write(self._hello)
                     raw = await reader.readexactly(REQUEST.size)
-                    status, answer = await self._answer(raw, name_in(writer.get_extra_info("peercert")))
+                    status, answer = await self._answer(raw, certified)
                     writer.write(ANSWER.pack(status, len(answer)) + answer)
                     await writer.drain()
                     await reader.read(1)                   # it has our answer, and goes
         except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
             log.info("a visitor at the door went away: %r", error)
         finally:
-            self._visits -= 1
+            self._strangers -= not certified
             writer.close()
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(1.0):

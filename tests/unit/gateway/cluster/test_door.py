@@ -185,17 +185,18 @@ def test_a_stranger_gets_a_sentence_and_no_key(run: Run, raw: bytes) -> None:
     run(main())
 
 
-def test_too_many_visitors_are_sent_away_and_leave_room_when_they_go(run: Run) -> None:
-    port = a_port()
+def test_too_many_strangers_are_sent_away_and_keep_no_member_out(run: Run, tmp_path: Path) -> None:
+    port, second = a_port(), a_port()
     log = Log(token := token_for(port))
 
     async def main() -> None:
-        async with opened(port, log) as door:
-            door._visits = doors.VISITS_MAX
+        async with opened(port, log) as door, opened(second, name="n2", root=None) as ours:
+            door._strangers = doors.STRANGERS_MAX
             with pytest.raises(Unavailable):
                 await with_token(token, "n2", patience_s=0.0)
-            assert door._visits == doors.VISITS_MAX
-            door._visits = 0
+            assert (await asked(tmp_path / "n2", ours, machine("n2", port))).access_key == "AK"
+            assert door._strangers == doors.STRANGERS_MAX
+            door._strangers = 0
             assert (await with_token(token, "n2")).secret
 
     run(main())
