@@ -9,7 +9,7 @@ import random
 import sys
 from collections.abc import Callable
 
-from tests.torture import cluster, controls, damage, fsyncfail, kill, model, power, variants
+from tests.torture import cluster, cluster_power, controls, damage, fsyncfail, kill, model, power, variants
 
 
 def main() -> int:
@@ -105,11 +105,16 @@ def _failed_syncs(parser: argparse.ArgumentParser) -> None:
 def _cluster(parser: argparse.ArgumentParser) -> None:
     _seed(parser)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--kind", default=cluster.NODE, choices=cluster.KINDS)
+    parser.add_argument("--kind", default=cluster.NODE, choices=[*cluster.KINDS, "power"])
+    parser.add_argument("--variant", default="", choices=["", *variants.BROKEN], help="a product that breaks a rule")
     parser.add_argument("--until-caught", action="store_true", help="end at the first violation")
 
     def start(given: argparse.Namespace) -> int:
-        report = cluster.run(given.rounds, given.seed, kind=given.kind, until_caught=given.until_caught)
+        if given.kind == "power":
+            report = cluster_power.run(given.rounds, given.seed, variant=given.variant, until_caught=given.until_caught)
+        else:
+            report = cluster.run(given.rounds, given.seed, kind=given.kind, variant=given.variant,
+                                 until_caught=given.until_caught)
         return report.end(f"{given.rounds} rounds")
 
     parser.set_defaults(start=start)

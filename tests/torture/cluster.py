@@ -1,4 +1,4 @@
-"""kill -9 of whole machines of three, under load: any one, the leader, or all at once; and power cuts of all.
+"""kill -9 of whole machines of three, under load: any one, the leader, or all at once.
 
 A round: clients write through all three gateways, each its own keys; the kill; the gateways of the machines that live are
 watched until they serve again; the dead are started as an operating system would; all are ready; the clients stop, and
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from tests.servers import NotReady
 from tests.talker import Talker
-from tests.torture import admin, checker, leftovers, probing
+from tests.torture import admin, checker, leftovers, probing, variants
 from tests.torture.contents import SIZES
 from tests.torture.probing import READ, WRITE, Probes
 from tests.torture.report import Report, scratch
@@ -55,9 +55,12 @@ class Back(NamedTuple):
 
 
 def run(rounds: int, seed: int, *, kind: str = NODE, quiet: bool = False, parent: Path | None = None,
-        largest: int = SIZES[-1][2], until_caught: bool = False) -> Report:
-    report = Report(f"kill -9 of machines ({kind}), {rounds} rounds", seed, quiet=quiet)
-    with scratch(report, parent) as folder, Trio(folder) as trio:
+        largest: int = SIZES[-1][2], until_caught: bool = False, variant: str = "") -> Report:
+    report = Report(f"kill -9 of machines ({kind}), {rounds} rounds" + (f", with the variant {variant!r}" if variant else ""),
+                    seed, quiet=quiet)
+    with scratch(report, parent, keep=not variant) as folder, Trio(folder) as trio:
+        for machine in trio.machines:
+            machine.variables = variants.environment(machine.folder, *filter(None, [variant]))
         try:
             trio.start()
             Rounds(trio, report, kind, largest).run(rounds, until_caught)

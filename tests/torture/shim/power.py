@@ -104,12 +104,16 @@ class Switch:
 
     def on(self, variables: Mapping[str, str] = MappingProxyType({}), *, keep_data: bool = False) -> None:
         """Start the server with these variables for its processes, and wait until it is ready. Raises NotReady."""
+        self.begin(variables, keep_data=keep_data)
+        self.server.start()
+
+    def begin(self, variables: Mapping[str, str] = MappingProxyType({}), *, keep_data: bool = False) -> None:
+        """Follow the server from its next start on, which is the caller's."""
         self.close()
         self.before = found(self.root)
         self._log = ShimLog(self.root, sync_delay_s=self.sync_delay_s, keep_data=keep_data)
         self._cut = Cut(self._log)
         self.server.variables = {**variables, **self._log.environment}
-        self.server.start()
 
     def wire(self, workload: Workload) -> None:
         """The workload's clients hear nothing after the next cut."""
