@@ -18,6 +18,7 @@ answered from a state in doubt, and applying the entry again would fail again.
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -67,6 +68,9 @@ NEVER = 2**62
 
 TAKEN_MAX = 10_000
 """Entries waiting for a tick. The server makes its entries in the tick, so only its housekeeping's wait here."""
+
+SPENT_SHARE = 0.1
+"""Of the last tick in `spent_s`: about the last twenty ticks count."""
 
 HAND_OVER_S = 1.0
 """A leader that stops waits so long for another one."""
@@ -165,6 +169,9 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
         self._on_change: list[Callable[[], None]] = []
         self._seen: tuple[object, ...] = ()
         self._led_in = 0
+        self._pauses = False                                  # hands over: nothing more comes into the log
+        self.spent_s = 0.0
+        """What journal and SQLite take of a tick, about: told to the leader, who may be slower than others."""
         timing = group.timing if group is not None else Timing()
         conf = SyncObjConf(
             autoTick=False, appendEntriesUseBatch=True, appendEntriesBatchSizeBytes=NEVER, commandsWaitLeader=False,
@@ -420,10 +427,16 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
 
     def _finish(self) -> None:
         self._is_half_way = False
-        self._journal.sync()                 # before the library counts these entries
-        if self.group is not None:
-            self.group.elections.before_tick()
-        self._onTick(0.0)                    # count, apply, then _end_of_tick
+        if self.group is None:
+            self._journal.sync()             # before the library counts these entries
+            self._onTick(0.0)                # count, apply, then _end_of_tick
+            return
+        began, applied = time.perf_counter(), self._machine.applied
+        worked = self._journal.sync()
+        self.group.elections.before_tick()
+        self._onTick(0.0)
+        if worked or self._machine.applied > applied:
+            self.spent_s += SPENT_SHARE * (time.perf_counter() - began - self.spent_s)
 
     def fail(self, error: BaseException) -> None:
         """The member's state is in doubt: nothing more is answered."""
@@ -433,7 +446,7 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
     def _take(self) -> bool:
         """Queued entries into the log, and at once to the others, who sync at the same time as we do. True if there were
         any to send."""
-        if self._taken:
+        if self._taken and not self._pauses:
             taken, self._taken = self._taken, []
             if self._isLeader():
                 journal, waiting, term = self._journal, self._SyncObj__commandsWaitingCommit, self.raftCurrentTerm
@@ -509,7 +522,7 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
             self.noticed()
             self.group.probes.moved()
         self._resolve()
-        self._transport.flush()
+        self._transport.flush(self.spent_s)
 
     def noticed(self) -> None:
         """Whoever wants to know learns that another leads, or other members are in force."""

@@ -1,18 +1,5 @@
-"""What stands between PySyncObj's core and the other members. A group of one has none: LocalTransport carries nothing.
-
-A transport for more members must keep these rules, which the library's own does not (it also unpickles what strangers
-send, so it is never used):
-* frames are authenticated before they are decoded, bounded, and never pickled; the sender's id comes from its proof;
-* an acknowledgement (`next_node_idx`) is held until the end of the tick (`flush`), when the journal is durable; it
-  carries the term, and one of another term than the receiver's is dropped: it describes another log;
-* AppendEntries of a lower term is answered with the newer term, and its sender steps down;
-* votes are refused while a leader has been heard within 0.9 of the least election timeout, and for one such time after
-  start: a member that comes back must not depose a healthy leader;
-* `journal.end_message()` follows each AppendEntries;
-* a follower that loads a snapshot answers meanwhile, so that the leader does not take it for dead;
-* membership and version messages, read-only peers and TimeoutNow are not accepted from the wire;
-* a link whose unsent bytes pass a limit is dropped; the follower recovers by reset or snapshot;
-* `probe{term, seq}` is answered only to the leader of the same term (the read index).
+"""What stands between PySyncObj's core and the other members. A group of one has none: LocalTransport
+carries nothing. That of several is in consensus/group.
 """
 
 from typing import Any
@@ -47,5 +34,5 @@ class LocalTransport(Transport):  # type: ignore[misc]  # the library has no typ
     def destroy(self) -> None:
         pass
 
-    def flush(self) -> None:
+    def flush(self, spent_s: float) -> None:
         """Release the acknowledgements held in this tick: everything that they claim is durable now."""

@@ -2,6 +2,7 @@
 left out."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from consensus.group.messages import (
 )
 from consensus.group.replication import MESSAGE_BYTES, WINDOW_BYTES
 from consensus.journal import CONFIGURATION
+from tests.unit.consensus.crash import Unsynced
 from tests.unit.consensus.group.world import Broken, Seat, World
 
 
@@ -573,3 +575,27 @@ def test_a_silent_link_is_dialled_anew(world: World) -> None:
     assert one.name in leader.post.redialled
     world.net.cut = set()
     world.run(world.settle())
+
+
+# A slow disk
+
+def test_a_leader_with_a_slow_disk_lets_a_quicker_one_lead(world: World) -> None:
+    """Every write waits for the leader's disk, and only for the quickest of the others'."""
+    leader, _ = leading(world)
+
+    class Slow(Unsynced):
+        def fdatasync(self, fd: int, step: str) -> None:
+            time.sleep(0.03)
+
+    leader.journal._disk = Slow()
+
+    async def busy() -> None:
+        while leader.leads:
+            await world.write(b"entry")
+            await asyncio.sleep(0.1)
+
+    world.run(asyncio.wait_for(busy(), 20))
+    world.run(world.settle())
+    term = raft_of(leader).term
+    later(world, 5.0)
+    assert raft_of(leader).term == term, "and it stays so"
