@@ -51,11 +51,13 @@ def run(in_force: Config) -> None:
         fail(f"setting 'identity': {error}", EX_CONFIG)
     _check_certificate(in_force)
     host, port = parse_listen(in_force.listen)
-    try:
-        reserved = reserve_port(host, port)
-    except OSError as error:
-        fail(f"cannot listen on {in_force.listen}: {error.strerror}. Another server there? Choose with --listen.", EX_CONFIG)
-    port = reserved.getsockname()[1]
+    reserved = None
+    if "gateway" in in_force.roles:
+        try:
+            reserved = reserve_port(host, port)
+        except OSError as error:
+            fail(f"cannot listen on {in_force.listen}: {error.strerror}. Another server there? Choose with --listen.", EX_CONFIG)
+        port = reserved.getsockname()[1]
     logs.set_up(in_force.log_level, "supervisor")
     for sentence in missing:
         logging.getLogger("staddle.supervisor").warning(sentence)
@@ -93,7 +95,8 @@ def run(in_force: Config) -> None:
     except* ValueError as failures:
         fail(f"setting 'identity': {_first(failures)}", EX_CONFIG)
     finally:
-        reserved.close()
+        if reserved is not None:
+            reserved.close()
 
 
 def prepared(config: Config) -> tuple[Machine | None, Folders, list[str]]:
@@ -147,10 +150,11 @@ def _welcome(config: Config, folders: Folders, root: Identity, host: str, port: 
     endpoint = f"{scheme}://{reachable}:{port}"
     text = Text()
     text.append("\nStaddle is ready.\n\n", style="bold green")
-    rows = [("S3 endpoint", endpoint), ("Region", config.region),
+    serves = "gateway" in config.roles
+    rows = [("S3 endpoint", endpoint if serves else "on other machines"), ("Region", config.region),
             ("Data", ", ".join(str(folder.absolute()) for folder in config.data))]
     if machine is not None:
-        rows.append(("Cluster", f"machine {machine.name} at {machine.address()}"))
+        rows.append(("Cluster", f"machine {machine.name} at {machine.address()}, {' and '.join(config.roles)}"))
     if made:
         rows += [("Access key", root.access_key), ("Secret key", root.secret_key),
                  ("", f"shown this once, kept in {folders.root / 'root-key'}")]
@@ -162,11 +166,11 @@ def _welcome(config: Config, folders: Folders, root: Identity, host: str, port: 
         text.append(f"  {name:<12}", style="cyan")
         text.append(f"{value}\n")
     secret = root.secret_key if made else "..."
-    text.append(f"""
+    if serves:
+        text.append(f"""
   Try it:
     export AWS_ACCESS_KEY_ID={root.access_key} AWS_SECRET_ACCESS_KEY={secret} AWS_DEFAULT_REGION={config.region}
     aws --endpoint-url {endpoint} s3 mb s3://first-bucket
-
-  Ctrl-C stops it; what was acknowledged is on disk.
 """)
+    text.append("\n  Ctrl-C stops it; what was acknowledged is on disk.\n")
     Console(soft_wrap=True, highlight=False).print(text)
