@@ -88,7 +88,7 @@ class MetadataClient:
         """`address` is the socket of the member on this host and `meta_dir` its folder; None without one, or `meta_dir` alone
         None to read over the wire. `others`: where members may be found on other machines (HOST:PORT), with `tls`; as soon
         as one has answered, those that it knows."""
-        self._link = MemberLink(address, secret, on_up=lambda: self._commits.flush(), tls=tls, others=others)
+        self._link = MemberLink(address, secret, on_up=self._up, tls=tls, others=others)
         self._moments = Moments(self._link)
         self._commits = Commits(self._link, clock or SystemClock(), owner, deadline_s)
         self._reader = None if meta_dir is None else Reader(meta_dir, queries.header, queries.ALONE)
@@ -98,6 +98,13 @@ class MetadataClient:
         """Commits that were refused because their chunks were on too few nodes."""
         self._may_tell_at = 0.0
         self._telling: set[asyncio.Task[bytes]] = set()
+
+    def _up(self) -> None:
+        """A member serves: the same as before, another one, or the same in another life."""
+        if self._reader is not None:
+            self._reader.close()                         # a file of the same name may be another one now
+        self._moments.moved()
+        self._commits.flush()
 
     async def start(self) -> None:
         """Raises Unavailable if the member does not serve within the deadline of a commit, Refused if it isn't ours."""

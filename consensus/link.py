@@ -6,7 +6,7 @@ A member *serves* from its answer to WATCH until the link is lost. Whoever reads
 *Home* is the member on this host, if there is one. In a group, when home has not served for a second (it is starting, its
 disk hangs, it knows no leader), the link goes to the next of the others and back as soon as home serves again. A member
 that hangs is noticed because each is asked again, twice a second, whether it serves; a member that is alone is not: its
-clients die with it anyway.
+clients die with it anyway. One that is far slower than another (its disk is) is passed over for some seconds, too.
 """
 
 import asyncio
@@ -35,6 +35,15 @@ ANSWER_S = 1.0
 """A member of a group that does not answer that for so long hangs. Its commands are sent to another one, where they have
 their effect once, so a wrong guess costs only time."""
 
+SLOW_S = 0.3
+"""A read index that takes longer raises doubts about the member: usually it takes a millisecond."""
+
+SLOWER = 3.0
+"""How many times as long as another's it may take. Often the others have the same reason: an election, a busy machine."""
+
+AVOID_S = 5.0
+"""How long a slow home is left alone."""
+
 LINGER_S = 5.0
 """A link that we have left for home may still answer what was asked over it."""
 
@@ -54,7 +63,11 @@ class MemberLink:
         self.wire: WireClient | None = None
         self.serving: protocol.Serving | None = None
         self.at_home = False
-        self._served, self._lost = asyncio.Event(), asyncio.Event()
+        self._home_is = ""
+        """Where other machines reach our own member: no way round it."""
+        self._home_from = 0.0
+        self._doubted = False
+        self._served, self._stirred = asyncio.Event(), asyncio.Event()
         self._why_not: ClusterError = Unavailable(f"no metadata member has answered yet ({address or 'on other machines'})")
         self._keeper: asyncio.Task[None] | None = None
         self._lingering: set[asyncio.Task[None]] = set()
@@ -80,6 +93,12 @@ class MemberLink:
             except TimeoutError:
                 raise self._why_not from None
         return self.serving
+
+    def doubt(self) -> None:
+        """The member here takes long to give a read index."""
+        if self.at_home and not self._doubted:
+            self._doubted = True
+            self._stirred.set()
 
     async def ask(self, operation: int, payload: bytes) -> bytes:
         """Call once. Raises what the answer's status stands for, or LinkLost."""
@@ -108,12 +127,14 @@ class MemberLink:
 
     def _candidates(self, absent_s: float) -> list[str]:
         """Whom to try next. Another member each time, so that a dead one costs one attempt; home is tried from there too."""
-        others = [address for address in dict.fromkeys((*self._known, *self._others)) if address != self._home]
-        if self._home is not None and (absent_s < HOME_S or not others):
-            return [self._home]
+        other = None if self._home is not None and absent_s < HOME_S else self._next_other()
+        return [address for address in (other, self._home) if address is not None]
+
+    def _next_other(self) -> str | None:
+        others = [address for address in dict.fromkeys((*self._known, *self._others))
+                  if address not in (self._home, self._home_is)]
         self._place += 1
-        chosen = [others[self._place % len(others)]]
-        return chosen if self._home is None else [*chosen, self._home]
+        return others[self._place % len(others)] if others else None
 
     async def _reach(self, address: str) -> tuple[WireClient, protocol.Serving] | None:
         """A link to a member that serves. None, and the reason in `_why_not`, if it doesn't."""
@@ -138,11 +159,17 @@ class MemberLink:
         """Serve by this link until it is lost. True if it was given up, since the member hangs or knows no leader."""
         try:
             self._take(wire, serving, home)
-            if serving.alone:
-                await self._lost.wait()
-                return False
             led_at = self._loop.time()
-            while not await self._lost_within(ASK_AGAIN_S):
+            while True:
+                await self._stirred_within(None if serving.alone else ASK_AGAIN_S)
+                if self._doubted and self.wire is not None:
+                    self._doubted = False
+                    if (better := await self._quicker(wire)) is not None:
+                        self._linger(wire)
+                        wire, serving = better
+                        self._take(wire, serving, False)
+                if self.wire is None:
+                    return False
                 try:
                     async with asyncio.timeout(ANSWER_S):
                         self._hear(await _watch(wire))
@@ -152,36 +179,70 @@ class MemberLink:
                 led_at = now if self.serving is not None and self.serving.led else led_at
                 if now - led_at > HOME_S:
                     return True
-                if not self.at_home and self._home is not None and (better := await self._reach(self._home)) is not None:
+                if not self.at_home and self._home is not None and (better := await self._quick_home(self._home)) is not None:
                     self._linger(wire)
                     wire, serving = better
                     self._take(wire, serving, True)
-            return False
         finally:
             self.wire = self.serving = None
             self._served.clear()
             wire.close()
 
+    async def _quicker(self, wire: WireClient) -> tuple[WireClient, protocol.Serving] | None:
+        """Another member that is far quicker just now than the one at the end of `wire`."""
+        other = self._next_other()
+        found = None if other is None else await self._reach(other)
+        if found is None:
+            return None
+        took_s = await self._index_s(found[0], ANSWER_S)
+        if took_s is None or await self._index_s(wire, max(SLOW_S, SLOWER * took_s)) is not None:
+            found[0].close()
+            return None
+        self._home_from = self._loop.time() + AVOID_S
+        return found
+
+    async def _quick_home(self, home: str) -> tuple[WireClient, protocol.Serving] | None:
+        if self._loop.time() < self._home_from or (found := await self._reach(home)) is None:
+            return None
+        if await self._index_s(found[0], SLOW_S) is None:
+            found[0].close()
+            self._home_from = self._loop.time() + AVOID_S
+            return None
+        return found
+
+    async def _index_s(self, wire: WireClient, limit_s: float) -> float | None:
+        """How long a read index takes there. None if none comes in this time."""
+        began = self._loop.time()
+        with contextlib.suppress(ClusterError, TimeoutError):
+            async with asyncio.timeout(limit_s):
+                status, _ = await wire.call(protocol.READ_INDEX)
+            if status == OK:
+                return self._loop.time() - began
+        return None
+
     def _take(self, wire: WireClient, serving: protocol.Serving, home: bool) -> None:
-        self._lost.clear()
+        self._stirred.clear()
         self.wire, self.at_home = wire, home
         self._hear(serving)
+        if home:
+            self._home_is = serving.address
         if not wire.connected:
-            self._lost.set()
-        self._served.set()
-        self._on_up()
+            self._on_lost(wire)
+        if self.serving is not None:
+            self._served.set()
+            self._on_up()
 
     def _hear(self, serving: protocol.Serving) -> None:
         self.serving = serving
         if serving.members:
             self._known = serving.members
 
-    async def _lost_within(self, seconds: float) -> bool:
+    async def _stirred_within(self, seconds: float | None) -> None:
+        """Until the link is lost or in doubt, or so long."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._lost.wait()
-                return True
-        return False
+                await self._stirred.wait()
+        self._stirred.clear()
 
     def _linger(self, wire: WireClient) -> None:
         """What was asked over it may still be answered."""
@@ -202,7 +263,7 @@ class MemberLink:
         self.wire = self.serving = None
         self._why_not = Unavailable("the link to the metadata member was lost")
         self._served.clear()
-        self._lost.set()
+        self._stirred.set()
 
     def _pushed(self, wire: WireClient, operation: int, payload: bytes) -> None:
         if operation == protocol.WATCH and wire is self.wire and self.serving is not None:

@@ -17,8 +17,8 @@ from contextvars import ContextVar
 
 from consensus import protocol
 from consensus.core.errors import ClusterError, Unavailable
-from consensus.core.wire import OK
-from consensus.link import MemberLink
+from consensus.core.wire import OK, WireClient
+from consensus.link import SLOW_S, MemberLink
 
 ROUNDS_MAX = 2
 """Requests under way at once: the second spares a lone reader the wait for half a round that began just before it came."""
@@ -66,7 +66,7 @@ class Moments:
     def __init__(self, link: MemberLink) -> None:
         self._link = link
         self._waiting: list[asyncio.Future[int]] = []
-        self._under_way = 0
+        self._asked: dict[asyncio.Future[tuple[int, bytes]], WireClient] = {}
         self._is_due = False
 
     def one(self) -> AbstractContextManager[None]:
@@ -74,6 +74,12 @@ class Moments:
         while the member is alone."""
         serving = self._link.serving
         return _NOTHING if serving is not None and serving.alone else _one_moment()
+
+    def moved(self) -> None:
+        """Another member is to be asked from now on: who waits for the former one need not wait any longer."""
+        for answer, wire in list(self._asked.items()):
+            if wire is not self._link.wire and not answer.done():
+                answer.set_exception(Unavailable("another member is asked"))
 
     def passed(self) -> None:
         """Something was committed: what is read next must show it."""
@@ -92,7 +98,7 @@ class Moments:
             return moment.index
         future: asyncio.Future[int] = loop.create_future()
         self._waiting.append(future)
-        if not self._is_due and self._under_way < ROUNDS_MAX:
+        if not self._is_due and len(self._asked) < ROUNDS_MAX:
             self._is_due = True
             loop.call_soon(self._ask)
         index = await future
@@ -108,10 +114,14 @@ class Moments:
         if wire is None:
             _fail(waiting, Unavailable("the link to the metadata member was lost"))
             return
-        self._under_way += 1
         answer = wire.call(protocol.READ_INDEX)
-        limit = asyncio.get_running_loop().call_later(ANSWER_S, self._late, answer)
+        self._asked[answer] = wire
+        limit = asyncio.get_running_loop().call_later(SLOW_S, self._slow, answer)
         answer.add_done_callback(lambda done: self._answered(waiting, limit, done))
+
+    def _slow(self, answer: "asyncio.Future[tuple[int, bytes]]") -> None:
+        self._link.doubt()
+        asyncio.get_running_loop().call_later(ANSWER_S - SLOW_S, self._late, answer)
 
     @staticmethod
     def _late(answer: "asyncio.Future[tuple[int, bytes]]") -> None:
@@ -121,7 +131,7 @@ class Moments:
     def _answered(self, waiting: "list[asyncio.Future[int]]", limit: asyncio.TimerHandle,
                   answer: "asyncio.Future[tuple[int, bytes]]") -> None:
         limit.cancel()
-        self._under_way -= 1
+        self._asked.pop(answer, None)
         if self._waiting and not self._is_due:
             self._is_due = True
             asyncio.get_running_loop().call_soon(self._ask)

@@ -65,7 +65,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """The member is up to date and answers. `epoch` is new at each start; `generation` names its SQLite file.
 
     `alone`: no read index has to be asked for. `led`: it knows a leader, so what it is given can get on. `members`: where
-    the metadata members of the cluster are (HOST:PORT), this one too.
+    the metadata members of the cluster are (HOST:PORT), this one too, which is at `address`.
     """
 
     epoch: str
@@ -73,6 +73,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     alone: bool = True
     led: bool = True
     members: tuple[str, ...] = ()
+    address: str = ""
 
 
 class Met(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

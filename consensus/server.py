@@ -325,7 +325,7 @@ class MetaServer:
             return protocol.Serving(epoch=self._epoch, generation=self._machine.generation)
         return protocol.Serving(
             epoch=self._epoch, generation=self._machine.generation, alone=False, led=self._ready and raft.leader is not None,
-            members=tuple(member.address for member in raft.members))
+            members=tuple(member.address for member in raft.members), address=self._cluster.address)
 
     def _changed(self) -> None:
         """Who leads, or who belongs to the cluster, is another now."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from consensus import backup, protocol, restore
+from consensus import backup, link, protocol, restore
 from consensus.client import MetadataClient
 from consensus.config import MetaConfig
 from consensus.core.commands import CreateBucket, RegisterNode
@@ -118,6 +118,33 @@ async def test_a_client_whose_member_is_gone_goes_to_another_and_back(trio: Trio
     while client.file is None:
         await asyncio.sleep(0.02)
     assert await keys(client, made) == ["elsewhere"]
+
+
+async def test_a_member_that_is_slow_is_passed_over_while_it_is(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "AVOID_S", 0.3)
+    await trio.serve()
+    leader = await trio.led()
+    home = next(name for name in trio.names if name != leader)
+    client = await trio.client(home)
+    made = await bucket(client, "b")
+    slow, quick = True, trio.servers[home].read_index
+
+    async def read_index() -> bytes:
+        if slow:
+            await asyncio.sleep(1.2)
+        return await quick()
+
+    trio.servers[home].read_index = read_index  # type: ignore[method-assign]
+    assert await keys(client, made) == []
+    assert client.file is None, "another member is asked"
+    for _ in range(10):
+        began = time.monotonic()
+        assert await keys(client, made) == []
+        assert time.monotonic() - began < link.SLOW_S
+    slow = False
+    while client.file is None:
+        await asyncio.sleep(0.02)
+    assert await keys(client, made) == []
 
 
 async def test_a_member_that_lost_its_folder_comes_back_as_another_one(trio: Trio) -> None:
