@@ -18,7 +18,6 @@ answered from a state in doubt, and applying the entry again would fail again.
 import asyncio
 import logging
 import os
-import time
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -68,9 +67,6 @@ NEVER = 2**62
 
 TAKEN_MAX = 10_000
 """Entries waiting for a tick. The server makes its entries in the tick, so only its housekeeping's wait here."""
-
-SPENT_SHARE = 0.1
-"""Of the last tick in `spent_s`: about the last twenty ticks count."""
 
 HAND_OVER_S = 1.0
 """A leader that stops waits so long for another one."""
@@ -170,8 +166,6 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
         self._seen: tuple[object, ...] = ()
         self._led_in = 0
         self._pauses = False                                  # hands over: nothing more comes into the log
-        self.spent_s = 0.0
-        """What journal and SQLite take of a tick, about: told to the leader, who may be slower than others."""
         timing = group.timing if group is not None else Timing()
         conf = SyncObjConf(
             autoTick=False, appendEntriesUseBatch=True, appendEntriesBatchSizeBytes=NEVER, commandsWaitLeader=False,
@@ -377,14 +371,19 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
         return future
 
     async def hand_over(self, fit: Container[str] | None = None) -> bool:
-        """Let the voter that has all of the log be elected at once, one of the `fit` if they are given. True when another
-        leads; soon, or not at all."""
+        """Let a voter be elected at once, one of the `fit` if they are given, as soon as it has all of the log: nothing more
+        is taken until then. True when another leads; within a second, or not at all."""
         group, until = self._many, self._now() + HAND_OVER_S
-        while self.leader in (None, group.name) and self._now() < until:
-            if self.leads:
-                self.wake()
-                group.ask_to_stand(fit)
-            await asyncio.sleep(0.01)
+        self._pauses = True
+        try:
+            while self.leader in (None, group.name) and self._now() < until:
+                if self.leads:
+                    self.wake()
+                    group.ask_to_stand(fit)
+                await asyncio.sleep(0.01)
+        finally:
+            self._pauses = False
+            self.wake()
         return self.leader not in (None, group.name)
 
     # The tick
@@ -427,16 +426,10 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
 
     def _finish(self) -> None:
         self._is_half_way = False
-        if self.group is None:
-            self._journal.sync()             # before the library counts these entries
-            self._onTick(0.0)                # count, apply, then _end_of_tick
-            return
-        began, applied = time.perf_counter(), self._machine.applied
-        worked = self._journal.sync()
-        self.group.elections.before_tick()
-        self._onTick(0.0)
-        if worked or self._machine.applied > applied:
-            self.spent_s += SPENT_SHARE * (time.perf_counter() - began - self.spent_s)
+        self._journal.sync()                 # before the library counts these entries
+        if self.group is not None:
+            self.group.elections.before_tick()
+        self._onTick(0.0)                    # count, apply, then _end_of_tick
 
     def fail(self, error: BaseException) -> None:
         """The member's state is in doubt: nothing more is answered."""
@@ -522,7 +515,7 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
             self.noticed()
             self.group.probes.moved()
         self._resolve()
-        self._transport.flush(self.spent_s)
+        self._transport.flush()
 
     def noticed(self) -> None:
         """Whoever wants to know learns that another leads, or other members are in force."""

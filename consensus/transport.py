@@ -34,5 +34,5 @@ class LocalTransport(Transport):  # type: ignore[misc]  # the library has no typ
     def destroy(self) -> None:
         pass
 
-    def flush(self, spent_s: float) -> None:
+    def flush(self) -> None:
         """Release the acknowledgements held in this tick: everything that they claim is durable now."""

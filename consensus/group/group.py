@@ -49,10 +49,6 @@ SILENT_S = 1.5
 """A link over which nothing has been answered for so long, though we have asked, is dialled anew: after a partition, TCP
 itself would take its time to find out that it may send again."""
 
-SLOW_S, SLOWER, SLOW_FOR_S = 0.01, 4, 2.0
-"""A leader whose disk takes more than this of a tick, and so many times as long as another voter's, for so long, hands over
-to that one: every write waits for the leader's disk, but only for the quicker ones of the others'."""
-
 CAUGHT_UP_S = 1.0
 """A learner that has acknowledged so lately, and all that is committed, may become a voter."""
 
@@ -61,9 +57,7 @@ class Driver(Protocol):
     """What the group needs of its RaftNode."""
 
     failed: bool
-    spent_s: float
 
-    async def hand_over(self) -> bool: ...
     def wake(self) -> None: ...
     def fail(self, error: BaseException) -> None: ...
     def noticed(self) -> None: ...
@@ -105,9 +99,6 @@ class Group:
         self._in_force: bytes | None = b""
         self._timer: asyncio.TimerHandle | None = None
         self._changing: asyncio.Future[None] | None = None
-        self._spent: dict[str, float] = {}                   # by others, of a tick
-        self._slow_since: float | None = None
-        self._handing: asyncio.Task[bool] | None = None
         self.members: Members = ()
 
     # Life
@@ -139,8 +130,6 @@ class Group:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._handing is not None:
-            self._handing.cancel()
         for part in (self.fetcher, self.server):
             if part is not None:
                 await part.stop()
@@ -173,9 +162,6 @@ class Group:
             self.server.look()
         if self._core.leads:
             self._keep_members(now)
-            self._give_way(now)
-        else:
-            self._slow_since = None
 
     # The configuration
 
@@ -221,19 +207,6 @@ class Group:
                     log.info("member %s has caught up and is counted from now on", member.name)
                     self._change(members.with_voter(self.members, member.name))
                     break
-
-    def _give_way(self, now: float) -> None:
-        core, ours = self._core, self._node.spent_s
-        others = [self._spent[node.id] for node in core.voters if node.id in self._spent and node in core.connected]
-        if ours < SLOW_S or not others or ours < SLOWER * min(others):
-            self._slow_since = None
-        elif self._slow_since is None:
-            self._slow_since = now
-        elif now - self._slow_since > SLOW_FOR_S and (self._handing is None or self._handing.done()):
-            log.warning("this member's disk is slow (%.0f ms, another's %.0f ms): another is to lead", ours * 1e3,
-                        min(others) * 1e3)
-            self._slow_since = None
-            self._handing = asyncio.get_running_loop().create_task(self._node.hand_over(), name="hand over to a quicker one")
 
     def _change(self, proposed: Members) -> None:
         self._changing = self._node.configure(proposed)
@@ -422,7 +395,6 @@ class Group:
         member = members.find(self.members, sender.id)
         if not core.leads or answer.term != core.term or member is None or member.incarnation != answer.incarnation:
             return                                       # of another log than ours, or of one that is lost
-        self._spent[sender.id] = answer.spent_us / 1e6
         last, following = self._journal.last_index, answer.next
         if following > last + 1:
             if answer.success:

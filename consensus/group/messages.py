@@ -54,14 +54,13 @@ class Append(Message, frozen=True, array_like=True, forbid_unknown_fields=True):
 
 
 class Appended(Message, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Held back until it is durable. `reset`: send again from `next` on. `spent_us`: what its disk takes of a tick."""
+    """Held back until it is durable. `reset`: send again from `next` on."""
 
     term: Term
     incarnation: Incarnation
     next: Index
     reset: bool
     success: bool
-    spent_us: Index = 0
 
 
 class AskVote(Message, frozen=True, array_like=True, forbid_unknown_fields=True):

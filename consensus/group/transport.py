@@ -7,7 +7,6 @@ meanwhile is dropped, since it describes another log.
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
@@ -73,14 +72,13 @@ class GroupTransport(Transport):  # type: ignore[misc]  # the library has no typ
         """Answer that there is nothing to acknowledge, and from where on entries would be of use."""
         self._hold(name, Appended(self.core.term, self._incarnation, following or 1, following is not None, False))
 
-    def flush(self, spent_s: float) -> None:
+    def flush(self) -> None:
         """Everything that the acknowledgements claim is durable now."""
         if self._held:
             held, self._held = self._held, []
-            spent_us = int(spent_s * 1e6)
             for name, answer in held:
                 if answer.term == self.core.term:
-                    self._answer(name, msgspec.structs.replace(answer, spent_us=spent_us))
+                    self._answer(name, answer)
 
     def append(self, sender: Node, message: Append, applied: int) -> None:
         """Entries from the leader of a term that isn't older than ours. Raises Refused for what no leader sends."""
