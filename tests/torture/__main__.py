@@ -9,7 +9,7 @@ import random
 import sys
 from collections.abc import Callable
 
-from tests.torture import cluster, cluster_power, controls, damage, fsyncfail, kill, model, power, variants
+from tests.torture import cluster, cluster_disks, cluster_power, controls, damage, fsyncfail, kill, model, power, variants
 
 
 def main() -> int:
@@ -21,6 +21,7 @@ def main() -> int:
     _power(runs.add_parser("power", help=power.__doc__))
     _failed_syncs(runs.add_parser("failed-syncs", help=fsyncfail.__doc__))
     _cluster(runs.add_parser("cluster", help=cluster.__doc__))
+    _disks(runs.add_parser("cluster-disks", help=cluster_disks.__doc__))
     _controls(runs.add_parser("controls", help=controls.__doc__))
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)                 # what runs in this process says a lot about damage
@@ -116,6 +117,18 @@ def _cluster(parser: argparse.ArgumentParser) -> None:
             report = cluster.run(given.rounds, given.seed, kind=given.kind, variant=given.variant,
                                  until_caught=given.until_caught)
         return report.end(f"{given.rounds} rounds")
+
+    parser.set_defaults(start=start)
+
+
+def _disks(parser: argparse.ArgumentParser) -> None:
+    _seed(parser)
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--fault", choices=["wiped", "rotten"], default="wiped")
+
+    def start(given: argparse.Namespace) -> int:
+        run = cluster_disks.wiped if given.fault == "wiped" else cluster_disks.rotten
+        return run(given.count, given.seed).end("everything is whole again")
 
     parser.set_defaults(start=start)
 

@@ -91,11 +91,13 @@ def places(data: Path) -> list[Place]:
     return found
 
 
-def rot(data: Path, count: int, choose: random.Random) -> int:
-    """Damage so many copies of a data folder, or as many as there are; some may go meanwhile. Returns how many."""
+def rot(data: Path, count: int, choose: random.Random, among: Callable[[bytes], bool] = lambda digest: True) -> int:
+    """Damage so many copies of a data folder, or as many as there are of those digests; some may go meanwhile. Returns how
+    many."""
     there = places(data)
+    fitting = [place for place in there if among(place.digest)]
     done = 0
-    for place in choose.sample(there, min(count, len(there))):
+    for place in choose.sample(fitting, min(count, len(fitting))):
         kind = choose.choice((bit, several, zeroed, header, table, record_zeroed, *((cut, deleted) if place.is_file else ())))
         with contextlib.suppress(FileNotFoundError):
             kind(place, there, choose)
@@ -219,7 +221,7 @@ class Reader:
 
     def __init__(self, server: StaddleProcess) -> None:
         self._server = server
-        self._signer = Signer(host=f"127.0.0.1:{server.port}", access_key=ACCESS_KEY, secret_key=SECRET_KEY)
+        self._signer = Signer(host="{}:{}".format(*server.address), access_key=ACCESS_KEY, secret_key=SECRET_KEY)
 
     def get(self, key: str, span: Span | None = None) -> Read:
         headers = (("range", f"bytes={span[0]}-{span[1] - 1}"),) if span else ()
