@@ -1,7 +1,10 @@
 """One machine becomes three with tokens, serves as one store, and is restarted machine by machine without a failed request."""
 
+import contextlib
 import itertools
 import json
+import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -16,9 +19,10 @@ import pytest
 from botocore.config import Config as BotoConfig
 from botocore.exceptions import ClientError, EndpointConnectionError
 
+from consensus.core.tls import Tls
 from gateway.cluster.tokens import parse_token
 from tests.servers import REGION
-from tests.trio import Machine, Trio
+from tests.trio import CLUSTER_PORT, Machine, Trio
 
 pytestmark = pytest.mark.slow
 CLIENTS = 4
@@ -90,6 +94,27 @@ def test_machines_join_with_a_token_that_is_good_once(trio: Founder) -> None:
         assert machine.client().get_object(Bucket="before", Key="k")["Body"].read() == b"written by one machine"
     until(lambda: all(member["voter"] for member in third.asked("cluster", "status")["members"]))
     assert {member["name"] for member in third.asked("cluster", "status")["members"]} == {"n1", "n2", "n3"}
+
+
+@pytest.mark.parametrize("port", [0, 1, 100, 101], ids=["meta", "node", "door", "gateway"])
+def test_strangers_get_nothing_at_any_port(trio: Founder, port: int) -> None:
+    """With TLS and no certificate, or one of another cluster. The door shows its authority's to whoever comes, and no more."""
+    own = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    own.check_hostname, own.verify_mode = False, ssl.CERT_NONE
+    other = Tls(b"x" * 32, "n1/meta").client
+    other.verify_mode = ssl.CERT_NONE
+    first = machines(trio)[0]
+    for context in (own, other):
+        got = b""
+        with contextlib.suppress(OSError), socket.create_connection((first.host, CLUSTER_PORT + port), timeout=20) as plain, \
+                context.wrap_socket(plain) as sock:
+            sock.sendall(b"\0" * 4096)
+            while piece := sock.recv(65536):
+                got += piece
+        assert (b"staddle cluster" in got) == (port == 100 and context is own)
+        secrets = [(first.data[0] / name).read_text().strip() for name in ("secret", "root-key")]
+        assert not [secret for secret in secrets if secret.encode() in got]
+        assert len(got) < 1000
 
 
 def test_a_change_of_users_is_in_force_on_all_machines_when_it_is_answered(trio: Founder) -> None:
