@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from consensus.core.model import Bucket, ObjectVersion
 from gateway.bucket_access import Rules
+from gateway.identities import IdentityStore
 from gateway.s3 import acl as lists
 from gateway.s3.policy import NOTHING, Ask, Caller, Context, Policy, Verdict, evaluate
 from gateway.s3.policy_actions import KIND_OF, OF_EXISTING_OBJECTS
@@ -61,6 +62,14 @@ _OBJECT_LIST: dict[str, frozenset[str]] = {
 }
 _BESIDE_CREATION = frozenset({"s3:PutObjectAcl", "s3:PutObjectTagging"})
 """What a creation asks for about its own object: who may write into the bucket by its list may say that too."""
+
+
+def owner_account(identities: IdentityStore, bucket: Bucket, owner: str) -> str:
+    """Of a version's owner (a canonical id). "" for one who is nobody (any more): then the bucket's account decides."""
+    if owner == bucket.owner:
+        return bucket.account
+    identity = identities.by_user_id(owner)
+    return "" if identity is None else identity.account
 
 
 def resource_of(action: str, bucket: str, key: str) -> str:

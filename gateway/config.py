@@ -9,6 +9,8 @@ import msgspec
 
 from consensus.core.settings import Size, parse_size
 from gateway.identities import Identity
+from gateway.s3.errors import S3Error
+from gateway.s3.policy_read import MANAGED, of_identity
 
 CHUNK_BYTES_MIN = 1 << 20
 CHUNK_BYTES_MAX = 1 << 30
@@ -141,7 +143,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         "The least important lines that are logged.")] = "info"
     identity: Annotated[tuple[Identity, ...], _about(
         "Identities besides the root key, as [[identity]] tables: name, account, user_id (canonical id), display_name, "
-        "email, access_key, secret_key, admin.")] = ()
+        "email, access_key, secret_key, admin, policies: a list of JSON (after `name:` if it has a name), AmazonS3ReadOnlyAccess "
+        "or AmazonS3FullAccess. Without any, an identity may do all that its account may.")] = ()
 
     def __post_init__(self) -> None:
         if not self.data:
@@ -175,9 +178,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             if identity.access_key in seen:
                 raise ValueError(f"setting 'identity': the access key {identity.access_key!r} is given twice")
             seen.add(identity.access_key)
-            if identity.policies:
-                # To take the names and not the limits that they stand for would give more than was meant.
-                raise ValueError(f"setting 'identity': {identity.name!r} has policies, which are not evaluated yet")
+            for policy in identity.policies:
+                try:
+                    of_identity(policy)
+                except S3Error as error:      # to leave it out would give more than was meant
+                    raise ValueError(f"setting 'identity': a policy of {identity.name!r} is neither JSON nor one of "
+                                     f"{', '.join(MANAGED)}: {error.message}") from None
 
     def _check_cluster(self) -> None:
         if self.name is not None and not _NAME.fullmatch(self.name):

@@ -40,6 +40,7 @@ class IdentityStore:
 
     def __init__(self, identities: Iterable[Identity] = ()) -> None:
         self._by_access_key: dict[str, Identity] = {}
+        self._by_user_id: dict[str, Identity] = {}
         self.on_unknown: Callable[[str], Identity | None] | None = None
         self.replace(identities)
 
@@ -52,6 +53,7 @@ class IdentityStore:
                 raise ValueError(f"identities {other!r} and {identity.name!r} have the same access key")
             by_access_key[identity.access_key] = identity
         self._by_access_key = by_access_key
+        self._by_user_id = {identity.user_id: identity for identity in reversed(by_access_key.values())}
 
     def by_access_key(self, access_key: str) -> Identity | None:
         found = self._by_access_key.get(access_key)
@@ -60,8 +62,8 @@ class IdentityStore:
         return found
 
     def by_user_id(self, user_id: str) -> Identity | None:
-        """The first identity with this canonical id: grants and owner elements name people by it. Not for hot paths."""
-        return next((identity for identity in self if identity.user_id == user_id), None)
+        """The first identity with this canonical id: grants and owner elements name people by it."""
+        return self._by_user_id.get(user_id)
 
     def by_email(self, email: str) -> Identity | None:
         """For grants by ``AmazonCustomerByEmail``; letter case does not count. Not for hot paths."""

@@ -11,13 +11,15 @@ Rules           a look-up of a known key costs nothing more. An identity of the 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from consensus import accounts
 from consensus.client import MetadataClient
 from consensus.core.errors import ClusterError
 from consensus.core.model import AccessKey, User
 from gateway.identities import Identity, IdentityStore
+from gateway.s3.errors import S3Error
+from gateway.s3.policy_read import of_identity
 from gateway.sealing import SealBroken, Sealer
 
 log = logging.getLogger("staddle.identities")
@@ -56,9 +58,10 @@ class IdentityKeeper:
         """What was committed before this call is in force on return. Raises ClusterError."""
         async with self._one:
             version, users, keys = await self._metadata.identities_at()
+            policies = await self._metadata.user_policies()
             made, opened = [], {}
             for number, key in enumerate(keys):
-                identity = self._identity(users.get(key.user), key)
+                identity = self._identity(users.get(key.user), key, policies.get(key.user, {}))
                 if identity is not None:
                     opened[key.access_key, key.sealed] = identity.secret_key
                     made.append(identity)
@@ -68,8 +71,8 @@ class IdentityKeeper:
             self._store.replace([*self._configured.values(), *made])
             self._version = version
 
-    def _identity(self, user: User | None, key: AccessKey) -> Identity | None:
-        """None for a key that is not in force."""
+    def _identity(self, user: User | None, key: AccessKey, policies: Mapping[str, bytes]) -> Identity | None:
+        """None for a key that is not in force. A policy that cannot be understood would be a limit that is not kept."""
         if user is None or user.disabled or key.disabled:
             return None
         if key.access_key in self._configured:
@@ -83,8 +86,16 @@ class IdentityKeeper:
             except SealBroken as error:
                 self._say(f"user {user.name!r} cannot use a key: {error}")
                 return None
+        limits = tuple(f"{name}:{document.decode()}" for name, document in policies.items())
+        try:
+            for entry in limits:
+                of_identity(entry)
+        except S3Error as error:
+            self._say(f"user {user.name!r} cannot use its keys: a policy of it cannot be read: {error}")
+            return None
         return Identity(name=user.name, account=user.account, user_id=user.user_id, access_key=key.access_key,
-                        secret_key=secret, display_name=user.display_name, email=user.email, admin=user.admin)
+                        secret_key=secret, display_name=user.display_name, email=user.email, admin=user.admin,
+                        policies=limits)
 
     def _say(self, sentence: str) -> None:
         """Once: it is found again at each change."""
@@ -93,7 +104,7 @@ class IdentityKeeper:
             log.warning(sentence)
 
     def _look_up(self, access_key: str) -> Identity | None:
-        """A key that isn't in the store may have been made within the last second. Asks for two rows, and only if
+        """A key that isn't in the store may have been made within the last second. Asks for a few rows, and only if
         anything has changed: nobody can make us busy by making up keys."""
         with contextlib.suppress(ClusterError):
             if self._metadata.glance(accounts.identities_version) in (self._version, None):
@@ -101,7 +112,8 @@ class IdentityKeeper:
             self._stale.set()
             key = self._metadata.glance(accounts.access_key, access_key)
             user = None if key is None else self._metadata.glance(accounts.user, key.user)
-            return None if key is None else self._identity(user, key)
+            policies = None if key is None else self._metadata.glance(accounts.policies_of, key.user)
+            return None if key is None or policies is None else self._identity(user, key, dict(policies))
         return None
 
     async def _keep(self) -> None:

@@ -4,7 +4,7 @@ Paths are those of the command line: `staddle user create` asks POST /-/admin/us
 since names of objects hold any character.
 """
 
-from gateway.admin import backups, buckets, checking, cluster, collecting, nodes, objects, scrubbing, users
+from gateway.admin import access, backups, buckets, checking, cluster, collecting, nodes, objects, scrubbing, users
 from gateway.admin.table import Endpoint
 
 _USER = ("NoSuchUser", "ConfiguredIdentity", "NotYetEverywhere")
@@ -17,6 +17,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("POST", "user/create", users.create_user, ("UserExists",)),
     Endpoint("POST", "user/change", users.change_user, _USER),
     Endpoint("POST", "user/delete", users.delete_user, _USER),
+    Endpoint("GET", "user/policy/list", access.list_policies, ("NoSuchUser",)),
+    Endpoint("POST", "user/policy/set", access.set_policy, (*_USER, "MalformedPolicy")),
+    Endpoint("POST", "user/policy/remove", access.remove_policy, (*_USER, "NoSuchPolicy")),
+    Endpoint("GET", "explain", access.explain, ("NoSuchBucket", "NoSuchUser")),
     Endpoint("GET", "key/list", users.list_keys, ("NoSuchUser",)),
     Endpoint("POST", "key/create", users.create_key, ("NoSuchUser", "ConfiguredIdentity", "AccessKeyExists")),
     Endpoint("POST", "key/change", users.change_key, _KEY),

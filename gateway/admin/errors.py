@@ -5,6 +5,7 @@ from consensus.core.errors import ClusterError, Corrupt, NoSpace, Refused, Unava
 STATUS = {
     "InvalidArgument": 400, "InvalidJSON": 400, "RequestTooLarge": 413, "NoSuchEndpoint": 404, "MethodNotAllowed": 405,
     "NoSuchUser": 404, "UserExists": 409, "NoSuchAccessKey": 404, "AccessKeyExists": 409, "NoSuchNode": 404,
+    "NoSuchPolicy": 404, "MalformedPolicy": 400,
     "NoCluster": 409, "NoSuchToken": 404, "NoSuchMember": 404,
     "NodeInUse": 409, "NoSuchBackup": 404, "BackupExists": 409, "ConfiguredIdentity": 409, "ObjectLocked": 409,
     "Unavailable": 503, "NoSpace": 503, "UnknownOutcome": 500, "Damaged": 500,

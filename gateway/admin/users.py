@@ -52,7 +52,7 @@ async def show_user(ctx: AdminContext, asked: values.OneUser) -> values.UserInfo
     for known in _configured(ctx):
         if known.name == asked.name:
             return known
-    raise _no_user(ctx, asked.name)
+    raise unknown_user(ctx, asked.name)
 
 
 async def create_user(ctx: AdminContext, asked: values.CreateUser) -> values.UserInfo:
@@ -137,11 +137,11 @@ async def _commit(ctx: AdminContext, command: commands.AnyCommand, name: str, ac
     outcome: AnyResult = await ctx.commit(command)
     match outcome:
         case Done():
-            await _tell(ctx, command)
+            await tell(ctx, command)
         case UserExists():
             raise AdminError("UserExists", f"There is a user {name!r} already.")
         case NoUser():
-            raise _no_user(ctx, name)
+            raise unknown_user(ctx, name)
         case KeyExists():
             raise AdminError("AccessKeyExists", f"The access key {access_key} is in use. Leave it away for a new one.")
         case NoAccessKey():
@@ -150,7 +150,7 @@ async def _commit(ctx: AdminContext, command: commands.AnyCommand, name: str, ac
             raise AssertionError(f"unexpected outcome {outcome!r}")
 
 
-async def _tell(ctx: AdminContext, command: commands.AnyCommand) -> None:
+async def tell(ctx: AdminContext, command: commands.AnyCommand) -> None:
     """Return when every worker knows. One that does not answer reads it within a second of coming back: a new key may wait
     for that (its secret is shown only now), but nobody should believe that a key is refused everywhere when it isn't."""
     try:
@@ -161,7 +161,7 @@ async def _tell(ctx: AdminContext, command: commands.AnyCommand) -> None:
         log.warning("%s", error, extra={"request_id": ctx.request_id})
 
 
-def _no_user(ctx: AdminContext, name: str) -> AdminError:
+def unknown_user(ctx: AdminContext, name: str) -> AdminError:
     """None that the metadata knows: only the configuration can change those that it has."""
     for source, identity in ctx.admin.configured():
         if identity.name == name:

@@ -69,6 +69,47 @@ class UserInfo(Answer, frozen=True, kw_only=True):
     keys: list["KeyInfo"]
 
 
+class UserPolicy(Answer, frozen=True, kw_only=True):
+    """`document` is JSON as it was given, or the name of a managed policy."""
+
+    user: str
+    name: str
+    document: str
+
+
+class PolicyList(Answer, frozen=True, kw_only=True):
+    policies: list[UserPolicy]
+
+
+class SetPolicy(Request, frozen=True, kw_only=True):
+    name: UserName
+    policy: Annotated[str, _about("Name of the policy.")]
+    document: Annotated[str, _about("The policy, in JSON, without principals.")]
+
+
+class OnePolicy(Request, frozen=True, kw_only=True):
+    name: UserName
+    policy: Annotated[str, _about("Name of the policy.")]
+
+
+class Explain(Request, frozen=True, kw_only=True):
+    action: Annotated[str, _about("Such as s3:GetObject.")]
+    bucket: Annotated[str, _about("The bucket, if it is about one.")] = ""
+    key: Annotated[str, _about("The object, if it is about one.")] = ""
+    user: Annotated[str, _about("Name of who asks; empty: somebody without credentials.")] = ""
+    context: Annotated[str, _about("Condition keys of the request, written as a query: key=value&key=value.")] = ""
+
+
+class Explanation(Answer, frozen=True, kw_only=True):
+    """`why` names the statement or grant that decides; `facts` are the settings that counted."""
+
+    caller: str
+    action: str
+    allowed: bool
+    why: str
+    facts: list[str]
+
+
 class KeyInfo(Answer, frozen=True, kw_only=True):
     access_key: str
     user: str

@@ -13,11 +13,12 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from gateway.cli.access import explain, policy_app
 from gateway.cli.backups import backup_app
 from gateway.cli.buckets import bucket_app
 from gateway.cli.care import gc_app, scrub_app
 from gateway.cli.cluster import cluster_app, init, join
-from gateway.cli.commands import reflowed
+from gateway.cli.commands import reflowed, with_server
 from gateway.cli.configuring import config_app
 from gateway.cli.nodes import node_app
 from gateway.cli.objects import object_app
@@ -35,6 +36,7 @@ app.command()(reflowed(serve))
 app.command()(reflowed(init))
 app.command()(reflowed(join))
 app.command()(fsck)
+app.command()(with_server(explain))
 app.command()(restore)
 for name, group in (
     ("user", user_app), ("key", key_app), ("bucket", bucket_app), ("object", object_app), ("node", node_app),
@@ -42,6 +44,7 @@ for name, group in (
     ("gc", gc_app), ("scrub", scrub_app), ("backup", backup_app), ("config", config_app),
 ):
     app.add_typer(group, name=name)
+user_app.add_typer(policy_app, name="policy")
 
 
 @app.command()

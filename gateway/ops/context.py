@@ -257,15 +257,9 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
             return case
         assert case.bucket is not None
         tags = policy_context.of_object(version.attributes.tags)
-        return case._replace(version=version, owner_account=self._account_of(case.bucket, version.owner),
-                             context={**case.context, **tags} if tags else case.context)
-
-    def _account_of(self, bucket: Bucket, user_id: str) -> str:
-        """Of an owner. "" for one who is nobody (any more): then the bucket's account decides."""
-        if user_id == bucket.owner:
-            return bucket.account
-        identity = self.identities.by_user_id(user_id)
-        return "" if identity is None else identity.account
+        return case._replace(
+            version=version, owner_account=authorization.owner_account(self.identities, case.bucket, version.owner),
+            context={**case.context, **tags} if tags else case.context)
 
     async def _version(self, case: Case, request: S3Request) -> ObjectVersion | None:
         assert case.bucket is not None

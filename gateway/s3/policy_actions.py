@@ -39,6 +39,13 @@ def _kinds() -> dict[str, Kind]:
 KIND_OF: dict[str, Kind] = _kinds()
 """Every action there is, in lower case."""
 
+SPELLING: dict[str, str] = {
+    name.lower(): name for name in (
+        *(action for row in (*OPERATIONS, *BEYOND_MODEL) for action in (row.action, row.version_action) if action),
+        *(f"s3:{name}" for name in (*_ABOUT_OBJECTS, *_ABOUT_ACCOUNTS, *_ABOUT_BUCKETS)))
+}
+"""In lower case, and as AWS spells it."""
+
 OF_EXISTING_OBJECTS = frozenset(
     f"s3:{name}" for name in (
         "GetObject", "GetObjectVersion", "GetObjectAcl", "GetObjectVersionAcl", "GetObjectTagging", "GetObjectVersionTagging",
