@@ -9,7 +9,18 @@ import random
 import sys
 from collections.abc import Callable
 
-from tests.torture import cluster, cluster_disks, cluster_power, controls, damage, fsyncfail, kill, model, power, variants
+from tests.torture import (
+    cluster,
+    cluster_disks,
+    cluster_power,
+    controls,
+    damage,
+    fsyncfail,
+    kill,
+    model,
+    power,
+    variants,
+)
 
 
 def main() -> int:
