@@ -170,7 +170,7 @@ class MetaServer:
                                        config=self._config, clock=self._clock, on_failure=self._raft.fail,
                                        defaults=(self._copies, self._replication), alone=self._cluster is None)
         if self._group is not None:
-            self._leading = Leading(self._name, self._raft, self._journal, lambda: self._room.refusing, self._status_of)
+            self._leading = Leading(self._name, self._raft, lambda: self._room.refusing, self._status_of)
             self._group.serve_snapshots(self._folder, self._disk, self.housekeeper.take_snapshot)
             self._raft.on_change(self._changed)
 
