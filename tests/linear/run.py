@@ -13,6 +13,7 @@ from tests.linear import checker, controls
 from tests.linear.clients import BUCKET, CLIENTS, GROUPS, KEYS_A_GROUP, Client, Recorder
 from tests.linear.disturbing import Disturbance
 from tests.linear.history import WRITES, Kind, by_group, save
+from tests.servers import NotReady
 from tests.torture.report import Report
 from tests.trio import Trio
 
@@ -104,5 +105,9 @@ def runs(trio: Trio, report: Report, *, count: int, seconds: float, operations_m
             report.violations(f"run {number}", [f"only {len(recorder.history)} operations, {operations_min} were wanted"])
         if report.wrong and until_caught:
             break
-        trio.wait_ready()
+        try:
+            trio.wait_ready()
+        except NotReady as error:
+            report.violations(f"after run {number}", [f"the machines do not come back: {error}"])
+            break
     return total
