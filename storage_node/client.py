@@ -158,7 +158,7 @@ def _seen(connecting: "asyncio.Task[WireClient]") -> None:
 class Upload:
     """A large chunk on its way to one node. `send` never waits; who sends asks `room` first."""
 
-    def __init__(self, connection: _Connection, wire: WireClient, generation: Generation) -> None:
+    def __init__(self, connection: _Connection, wire: WireClient, generation: Generation, room: int) -> None:
         self._connection, self._wire = connection, wire
         self.id = wire.new_request()
         self._answer = wire.answer_to(self.id)
@@ -166,7 +166,7 @@ class Upload:
         self._sent = self._taken = 0
         self._moved = asyncio.Event()
         connection.streams[self.id] = self
-        wire.post(protocol.BEGIN, self.id, generation.pack())
+        wire.post(protocol.BEGIN, self.id, protocol.BEGIN_BODY.pack(generation.pack(), room))
 
     @property
     def has_room(self) -> bool:
@@ -286,10 +286,10 @@ class NodeClient:
         except TimeoutError:
             raise Unavailable(f"{self.address} did not answer in {DEADLINE_S:g} s") from None
 
-    async def upload(self, generation: Generation) -> Upload:
-        """Begin a large chunk. Raises Unavailable, Refused."""
+    async def upload(self, generation: Generation, room: int = 0) -> Upload:
+        """Begin a large chunk. The node refuses it at once if it has no `room` for so many bytes. Raises Unavailable, Refused."""
         connection = self._bulk_connection()
-        return Upload(connection, await connection.get(), generation)
+        return Upload(connection, await connection.get(), generation, room)
 
     async def get(self, digest: Digest, generation: Generation, start: int, length: int) -> bytes:
         """At most 1 MiB, verified by the node. Raises NotHere, Corrupt, Unavailable."""

@@ -88,6 +88,19 @@ class DiskHealth:
         if self._refusal is not None:
             raise self._refusal.error()
 
+    def check_room(self, count: int) -> None:
+        """Raises NoSpace when there is less above the reserve. This says nothing about smaller writes."""
+        with contextlib.suppress(OSError):
+            free = self.free_bytes()
+            if count > free - self.reserve_bytes:
+                raise NoSpace(f"{self._folder}: {free} bytes are free, {self.reserve_bytes} of them as a reserve: not enough for "
+                              "another large chunk")
+
+    def free_bytes(self) -> int:
+        """Raises OSError."""
+        disk = os.statvfs(self._folder)
+        return disk.f_bavail * disk.f_frsize
+
     def failed(self, error: OSError | ClusterError) -> None:
         """A write has failed. Whether the next one is refused, the probe decides."""
         self._errors[_reason_of(error)] += 1

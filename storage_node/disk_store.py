@@ -49,10 +49,19 @@ WORKERS = 8
 
 
 class _Incoming:
-    """IncomingFile with the store's clock."""
+    """IncomingFile with the store's clock, and the room that is kept for it."""
 
-    def __init__(self, store: "DiskStore", file: IncomingFile) -> None:
-        self._store, self._file = store, file
+    def __init__(self, store: "DiskStore", file: IncomingFile, room: int) -> None:
+        self._store, self._file, self._room = store, file, room
+        store.promised_bytes += room
+
+    def __del__(self) -> None:
+        self._let_go(self._room)
+
+    def _let_go(self, count: int) -> None:
+        count = min(count, self._room)
+        self._room -= count
+        self._store.promised_bytes -= count
 
     @property
     def size(self) -> int:
@@ -64,12 +73,15 @@ class _Incoming:
         except (NoSpace, Unavailable):
             await self._file.abort()
             raise
+        self._let_go(sum(map(len, blocks)))           # from here on the disk says how much is taken
         await self._file.write(blocks)
 
     async def finish(self, digest: Digest, table: bytes | None) -> None:
+        self._let_go(self._room)
         await self._file.finish(digest, table, self._store.clock.now_ms())
 
     async def abort(self) -> None:
+        self._let_go(self._room)
         await self._file.abort()
 
 
@@ -85,6 +97,7 @@ class DiskStore:
         self._compact_dead_percent = compact_dead_percent
         self.quarantine = Quarantine(self.folder, self.disk)
         self.incarnation = b""
+        self.promised_bytes = 0                       # of large chunks under way, as far as they aren't written yet
         self.recovered = Recovered(0, 0, 0)
         self._lock = -1
         self._unlinked: set[str] = set()              # folders from which names have gone, maybe not yet durably
@@ -225,9 +238,10 @@ class DiskStore:
             return refused
         return self._segments.put(Record(digest, generation.pack(), data, table, self.clock.now_ms()))
 
-    async def create(self, generation: Generation) -> _Incoming:
+    async def create(self, generation: Generation, room: int = 0) -> _Incoming:
         self.health.check()
-        return _Incoming(self, await self._files.create(generation.pack()))
+        self.health.check_room(self.promised_bytes + room)
+        return _Incoming(self, await self._files.create(generation.pack()), room)
 
     # Reading
 

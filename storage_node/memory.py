@@ -98,7 +98,7 @@ class MemoryStore:
             done.set_result(None)
         return done
 
-    async def create(self, generation: Generation) -> _Incoming:
+    async def create(self, generation: Generation, room: int = 0) -> _Incoming:
         self.check_room()
         return _Incoming(self, generation.pack())
 

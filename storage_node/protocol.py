@@ -4,7 +4,7 @@ big-endian.
 | operation | payload | answer |
 | --- | --- | --- |
 | PUT | name, u32 size, block table, bytes | the node's incarnation (16 bytes), once durable |
-| BEGIN | generation | none; the request's id names the stream from here on |
+| BEGIN | generation, u64 how long it may become | none; the request's id names the stream from here on |
 | BLOCK | one block of the stream | none; TAKEN now and then |
 | END | digest, block table | as PUT. After an error it comes earlier, and the stream is over |
 | ABORT | nothing | none; the stream is over |
@@ -49,6 +49,7 @@ INVENTORY_PAGE_MAX = 10_000
 NAME = struct.Struct(">32s16s")
 PUT_HEAD = struct.Struct(">32s16sI")
 GET_HEAD = struct.Struct(">32s16sQI")
+BEGIN_BODY = struct.Struct(">16sQ")
 TAKEN_BODY = struct.Struct(">QQ")
 
 _STATUS: list[tuple[type[ClusterError], int]] = [

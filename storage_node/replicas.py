@@ -222,10 +222,19 @@ class Replicas:
         """Whether a write could succeed now, as far as the nodes say. Raises NoSpace, Unavailable: with the reason in words
         for people who may not know more."""
         plan = await self._plan(b"", self._policy)
-        asked = await asyncio.gather(*[self._disk_of(node) for node in plan.places])
-        refusals = [refusal for refusal in asked if refusal is not None]
-        if len(asked) - len(refusals) < plan.quorum:
-            raise combined(refusals)
+        asked = [asyncio.ensure_future(self._disk_of(node)) for node in plan.places]
+        refusals: list[ClusterError] = []
+        try:
+            for answer in asyncio.as_completed(asked):
+                refusal = await answer
+                if refusal is not None:
+                    refusals.append(refusal)
+                elif sum(task.done() and task.result() is None for task in asked) >= plan.quorum:
+                    return                            # the others may take their time
+        finally:
+            for task in asked:
+                task.cancel()
+        raise combined(refusals)
 
     async def _disk_of(self, node: NodeInfo) -> ClusterError | None:
         """Why this node takes no chunks."""
@@ -256,13 +265,13 @@ class Replicas:
             return await to_one(plan.places, self.client, request)
         return await Quorum(plan, self.client, request).run()
 
-    async def open_writer(self, generation: Generation, policy: Policy | None = None) -> ChunkWriter:
-        """For a chunk of any size, piece by piece. Raises Unavailable."""
+    async def open_writer(self, generation: Generation, policy: Policy | None = None, room: int = 0) -> ChunkWriter:
+        """For a chunk of any size, piece by piece; `room` for as many bytes as it may become. Raises Unavailable."""
         policy = policy or self._policy
         # Its digest is not known yet, and the chunks of one upload share a generation: they are to be spread.
         self._streams += 1
         plan = await self._plan(generation.pack() + self._streams.to_bytes(8, "big"), policy)
-        return ChunkWriter(self, plan, generation, policy)
+        return ChunkWriter(self, plan, generation, policy, room)
 
     # Reading
 

@@ -151,10 +151,10 @@ class NodeLink:
         elif len(self._tasks) >= TASKS_MAX:
             _refuse(link, operation, request_id, Unavailable("too many requests at once"))
         elif operation == protocol.BEGIN:
-            if request_id in self._streams or len(payload) != 16:
+            if request_id in self._streams or len(payload) != protocol.BEGIN_BODY.size:
                 raise Refused("malformed BEGIN")
-            generation = Generation.unpack(bytes(payload))
-            stream = self._streams[request_id] = _Stream(link, request_id, self._store, generation)
+            generation, room = protocol.BEGIN_BODY.unpack(payload)
+            stream = self._streams[request_id] = _Stream(link, request_id, self._store, Generation.unpack(generation), room)
             self._run(self._receive(stream))
         else:
             self._run(self._answer(link, operation, request_id, bytes(payload)))
@@ -244,8 +244,8 @@ class NodeLink:
 class _Stream:
     """A large chunk that is being received: blocks queue here while the disk works."""
 
-    def __init__(self, link: Link, request_id: int, store: ChunkStore, generation: Generation) -> None:
-        self._link, self.id, self._store, self._generation = link, request_id, store, generation
+    def __init__(self, link: Link, request_id: int, store: ChunkStore, generation: Generation, room: int) -> None:
+        self._link, self.id, self._store, self._generation, self._room = link, request_id, store, generation, room
         self._blocks: deque[bytes] = deque()
         self._queued = 0
         self._more = asyncio.Event()
@@ -273,7 +273,7 @@ class _Stream:
     async def run(self) -> None:
         incoming: IncomingChunk | None = None
         try:
-            incoming = await self._store.create(self._generation)
+            incoming = await self._store.create(self._generation, self._room)
             while not self._aborted:
                 if self._blocks:
                     await self._write(incoming)

@@ -125,8 +125,9 @@ class ChunkStore(Protocol):
         """Store a small chunk (1 to SMALL_BYTES_MAX bytes) whole. Corrupt if `table` doesn't fit `data`, NoSpace,
         Unavailable: all through the future (a coroutine would need a task for each put)."""
 
-    async def create(self, generation: Generation) -> IncomingChunk:
-        """Begin a large chunk. Raises NoSpace, Unavailable."""
+    async def create(self, generation: Generation, room: int = 0) -> IncomingChunk:
+        """Begin a large chunk, of which `room` bytes may come: NoSpace now rather than in the middle, when its sender has let
+        go of what came before. Raises NoSpace, Unavailable."""
 
     async def read(self, digest: Digest, generation: Generation, start: int, length: int) -> bytes:
         """At most PIECE_BYTES, verified; of another copy of the same bytes if this one isn't here. Raises NotHere,

@@ -68,8 +68,9 @@ class _Target(NamedTuple):
 class ChunkWriter:
     """Used by one task: each call is awaited before the next. Ends with `finish` or `abort`."""
 
-    def __init__(self, replicas: "Replicas", plan: "Plan", generation: Generation, policy: "Policy") -> None:
+    def __init__(self, replicas: "Replicas", plan: "Plan", generation: Generation, policy: "Policy", room: int = 0) -> None:
         self._replicas, self._plan, self._generation, self._policy = replicas, plan, generation, policy
+        self._chunk_room = room
         self._partial = bytearray()
         self._held: list[Buffer] = []                 # whole blocks that may have to be sent (again)
         self._targets: list[_Target] = []
@@ -150,7 +151,7 @@ class ChunkWriter:
         try:
             while True:
                 while len(self._targets) + len(opening) < wanted and (node := self._next()) is not None:
-                    opening[asyncio.ensure_future(self._replicas.client(node).upload(self._generation))] = node
+                    opening[asyncio.ensure_future(self._replicas.client(node).upload(self._generation, self._chunk_room))] = node
                 if not opening:
                     break
                 enough = len(self._targets) >= self._plan.quorum
@@ -301,7 +302,7 @@ class ChunkWriter:
         upload = None
         try:
             async with asyncio.timeout(STALL_S + self.size / COPY_BYTES_PER_S_MIN):
-                upload = await self._replicas.client(node).upload(self._generation)
+                upload = await self._replicas.client(node).upload(self._generation, self.size)
                 async for block in self._blocks(source, digest):
                     await upload.room()
                     if upload.failed:

@@ -220,7 +220,7 @@ async def _by_value(
     hasher: checksums.Hasher | None = None,
 ) -> tuple[NewContent, Generation | None]:
     """The bytes, stored again with as many copies as the bucket wants. ETag and checksum are the hasher's, if there is one."""
-    cutter = Cutter(ctx, request, whole_sha256=False, bucket=bucket)
+    cutter = Cutter(ctx, request, whole_sha256=False, bucket=bucket, length=length)
     complete = False
     try:
         async for piece in stream_body(ctx, version.content, [], start, length):

@@ -62,18 +62,19 @@ class Cutter:
     """One stream's way into chunks. Call `finish` or `abort`, always.
 
     With `whole_sha256` the SHA-256 of the stream is computed too: for a stream of one chunk it is the chunk's own, and
-    only from the second chunk on are there two to compute.
+    only from the second chunk on are there two to compute. `length` is the stream's, where it is known.
     """
 
-    def __init__(self, ctx: Context, request: S3Request, *, whole_sha256: bool, bucket: Bucket | None = None) -> None:
+    def __init__(self, ctx: Context, request: S3Request, *, whole_sha256: bool, bucket: Bucket | None = None,
+                 length: int | None = None) -> None:
         self._ctx = ctx
         self._request = request
-        self._bucket = bucket
+        self._bucket, self._length = bucket, length
         self._writer: ChunkWriter | None = None
         self._whole_wanted = whole_sha256
         self._whole: hashlib._Hash | None = None
         self._sha256 = hashlib.sha256()
-        self._filled = 0
+        self._filled = self._done = 0
         self._finishing: list[asyncio.Task[NewChunk]] = []
         self._slices: list[Slice] = []
         self._chunks: dict[Digest, NewChunk] = {}
@@ -146,7 +147,10 @@ class Cutter:
             await self._stage()
         if self._ticket is None:
             self._ticket = await self._ctx.metadata.reserve(self._staged)
-        self._writer = await self._ctx.replicas.open_writer(self._ticket, self._ctx.policy(self._bucket))
+        room = self._ctx.settings.chunk_bytes
+        if self._length is not None:
+            room = max(min(room, self._length - self._done), 0)
+        self._writer = await self._ctx.replicas.open_writer(self._ticket, self._ctx.policy(self._bucket), room)
         if self._whole_wanted and self._filled and self._whole is None:
             self._whole = self._sha256  # the first chunk is done: its hash goes on as that of the whole
         self._sha256 = hashlib.sha256()
@@ -155,6 +159,7 @@ class Cutter:
     async def _close(self) -> None:
         assert self._writer is not None
         writer, self._writer = self._writer, None
+        self._done += self._filled
         digest = Digest(self._sha256.digest())
         self._finishing.append(asyncio.create_task(_durable(writer, digest, self._filled)))
         await self._settle(FINISHING_MAX)

@@ -52,7 +52,7 @@ async def store(ctx: Context, request: S3Request, hasher: Hasher, bucket: Bucket
     if length is not None and length <= SMALL_BYTES_MAX:
         data, trailers = await _whole_body(ctx, request, length)
         return await _store_small(ctx, data, hasher, trailers, bucket)
-    return await _store_stream(ctx, request, hasher, bucket)
+    return await _store_stream(ctx, request, hasher, bucket, length)
 
 
 def body_length(ctx: Context, request: S3Request) -> int | None:
@@ -162,9 +162,11 @@ async def _store_small(
     return Stored(content, ticket, Checksum(*digests.checksum))
 
 
-async def _store_stream(ctx: Context, request: S3Request, hasher: Hasher, bucket: Bucket | None) -> Stored:
+async def _store_stream(
+    ctx: Context, request: S3Request, hasher: Hasher, bucket: Bucket | None, length: int | None
+) -> Stored:
     limit = ctx.settings.single_put_bytes_max
-    cutter = Cutter(ctx, request, whole_sha256=ctx.payload.sha256 is not None, bucket=bucket)
+    cutter = Cutter(ctx, request, whole_sha256=ctx.payload.sha256 is not None, bucket=bucket, length=length)
     decoder = ctx.payload.framing.decoder() if ctx.payload.framing is not None else None
     size = 0
     under_way: asyncio.Task[None] | None = None

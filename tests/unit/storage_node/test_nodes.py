@@ -284,9 +284,9 @@ def test_a_writer_waits_for_a_slow_node_and_memory_stays_bounded() -> None:
         gate = asyncio.Event()
         create = store.create
 
-        async def slow_create(generation: Generation) -> object:
+        async def slow_create(generation: Generation, room: int) -> object:
             await gate.wait()
-            return await create(generation)
+            return await create(generation, room)
 
         store.create = slow_create  # type: ignore[method-assign, assignment]
         data = os.urandom(16 << 20)
@@ -321,7 +321,7 @@ def test_one_stuck_node_of_three_does_not_hold_the_others_up(monkeypatch: pytest
     monkeypatch.setattr("storage_node.server.STOP_TIMEOUT_S", 0.1)
 
     async def body(nodes: Nodes) -> None:
-        async def never(generation: Generation) -> object:
+        async def never(generation: Generation, room: int) -> object:
             await asyncio.Event().wait()
             raise AssertionError
 
@@ -388,7 +388,7 @@ def test_the_smaller_requests() -> None:
 
 @pytest.mark.parametrize(("operation", "payload"), [
     (protocol.PUT, b""), (protocol.PUT, b"x" * 51), (protocol.PUT, b"\xff" * 52), (protocol.PUT, bytes(52)),
-    (protocol.BEGIN, b""), (protocol.BEGIN, b"x" * 17), (protocol.GET, b"x"), (protocol.STAT, b""),
+    (protocol.BEGIN, b""), (protocol.BEGIN, b"x" * 16), (protocol.GET, b"x"), (protocol.STAT, b""),
     (protocol.INVENTORY, b"\xc1"), (protocol.INVENTORY, b""), (99, b"hello"), (0, b""), (protocol.REPORT, bytes(47)),
     (protocol.BLOCK, b"x"), (protocol.END, b""), (protocol.ABORT, b"junk"),
 ])
@@ -421,7 +421,7 @@ def test_a_malformed_stream_costs_its_sender_the_link(blocks: list[int]) -> None
         stranger = await nodes.wire("n1")
         stream = stranger.new_request()
         answer = stranger.answer_to(stream)
-        stranger.post(protocol.BEGIN, stream, GENERATION.pack())
+        stranger.post(protocol.BEGIN, stream, protocol.BEGIN_BODY.pack(GENERATION.pack(), 0))
         for size in blocks:
             stranger.post(protocol.BLOCK, stream, bytes(size))
         with pytest.raises(Unavailable):

@@ -55,10 +55,10 @@ class Held:
             self.writes += 1
             return asyncio.ensure_future(self._after(lambda: put(*given)))  # type: ignore[arg-type]
 
-        async def held_create(generation: Generation) -> object:
+        async def held_create(generation: Generation, room: int) -> object:
             self.writes += 1
             await self.gate.wait()
-            return await create(generation)
+            return await create(generation, room)
 
         async def held_read(*given: object) -> bytes:
             self.reads += 1
@@ -209,6 +209,25 @@ def test_a_full_node_is_replaced_before_it_has_taken_anything(size: int) -> None
             await write(nodes, size, 10, Policy(copies=1))
 
     with_nodes(3, body)
+
+
+def test_a_node_without_room_for_all_of_a_large_chunk_refuses_it_at_its_beginning() -> None:
+    """In the middle, with one copy, it would be too late: nobody has its beginning any more."""
+    async def body(nodes: Nodes) -> None:
+        health = nodes.servers["n1"].store.health      # type: ignore[attr-defined]
+        health.free_bytes = lambda: health.reserve_bytes + (64 << 20)
+        data, generations = os.urandom(12 << 20), [Generation(GENERATION.session, number) for number in range(8)]
+        for generation in generations:
+            writer = await nodes.replicas.open_writer(generation, Policy(copies=1), 1 << 30)
+            await writer.write(data)
+            assert names(await writer.finish(digest(data))) == {"n2"}
+        first = await nodes.servers["n1"].store.create(GENERATION, 40 << 20)
+        with pytest.raises(NoSpace):
+            await nodes.servers["n1"].store.create(GENERATION, 40 << 20)
+        await first.abort()
+        await (await nodes.servers["n1"].store.create(GENERATION, 40 << 20)).abort()
+
+    with_nodes(2, body)
 
 
 class FailingSyncs(Unsynced):

@@ -108,7 +108,7 @@ class Nodes:
         self.chunks[digest, generation] = bytes(data)
         return (HOLDER,)
 
-    async def open_writer(self, generation: Generation, policy: object = None) -> "Writer":
+    async def open_writer(self, generation: Generation, policy: object = None, room: int = 0) -> "Writer":
         return Writer(self, generation)
 
     def read_now(self, part: LocatedSlice) -> bytes | None:
