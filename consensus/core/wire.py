@@ -5,10 +5,12 @@ A frame is a header of 20 bytes, little-endian, and a payload:
 
     u32 payload length | u32 CRC32C of the payload | u16 operation | u16 status | u64 request id
 
-Before the first frame: the server sends ``STDL``, the protocol's version (u16) and 32 random bytes; the client answers
-32 random bytes and HMAC-SHA256(secret, "client" + server's bytes + client's bytes); the server ends with
+Before the first frame: the server sends ``STDL``, the newest and the oldest version of the protocol that it speaks (two
+bytes) and 32 random bytes; the client answers 32 bytes, of which the first is the version to speak and the others are random,
+and HMAC-SHA256(secret, "client" + server's bytes + client's bytes); the server ends with
 HMAC-SHA256(secret, "server" + client's bytes + server's bytes). All lengths are fixed, so a stranger's bytes are compared
-and never parsed. Request id 0 marks a frame that nobody asked for (a push).
+and never parsed. Request id 0 marks a frame that nobody asked for (a push). While a cluster is upgraded, machine by machine,
+both sides speak the newest version that both know.
 
 Between machines all this runs inside TLS 1.3, with certificates on both sides (tls.py): an address HOST:PORT without `tls`
 is refused. Sockets of one machine (``unix:``) have none.
@@ -35,6 +37,9 @@ if TYPE_CHECKING:                                 # a machine that is alone load
     from consensus.core.tls import Tls
 
 PROTOCOL_VERSION = 1
+PROTOCOL_OLDEST = 1
+"""The version before the last one, once there are several: upgrades go one at a time."""
+
 PAYLOAD_BYTES_MAX = 8 << 20
 """A log entry, a page of inventory, or a piece of a chunk: all far below."""
 
@@ -61,7 +66,7 @@ sent, is lost: a host that was switched off says no goodbye. Callers have their 
 OK = 0
 
 _HEADER = struct.Struct("<IIHHQ")
-_HELLO = struct.Struct("<4sH32s")
+_HELLO = struct.Struct("<4sBB32s")
 _MAGIC = b"STDL"
 _MAC_BYTES = 32
 UNIX_PATH_BYTES_MAX = 100
@@ -97,6 +102,7 @@ class Link(asyncio.BufferedProtocol):
         self._start = self._end = 0
         self._ours = secrets.token_bytes(32)
         self._theirs = b""
+        self.version = PROTOCOL_VERSION
         self._stage = 0                       # of the handshake; 2 means done
         self._transport: asyncio.Transport | None = None
         self._gathered: list[bytes] = []
@@ -123,7 +129,7 @@ class Link(asyncio.BufferedProtocol):
         if self._on_made is not None:
             self._on_made(self)
         if self._server:
-            self._transport.write(_HELLO.pack(_MAGIC, PROTOCOL_VERSION, self._ours))
+            self._transport.write(_HELLO.pack(_MAGIC, PROTOCOL_VERSION, PROTOCOL_OLDEST, self._ours))
 
     def _handshake_overdue(self) -> None:
         if self._stage < 2:
@@ -133,7 +139,9 @@ class Link(asyncio.BufferedProtocol):
         self.closed = True
         self._writable.set()
         if not self.ready.done():
-            self.ready.set_exception(Refused("the other side closed the connection before it was authenticated"))
+            why = "the other side closed the connection before it was authenticated"
+            # On another machine it may have died at this moment, or one of the clocks is wrong: that may pass.
+            self.ready.set_exception(Unavailable(why) if self.peer else Refused(why))
             self.ready.exception()            # seen: nobody has to wait for it
         elif self._stage == 2:
             self._handler.lost(self)
@@ -219,8 +227,8 @@ class Link(asyncio.BufferedProtocol):
             raw = self._take(32 + _MAC_BYTES)
             if raw is None:
                 return False
-            self._theirs = raw[:32]
-            if not hmac.compare_digest(raw[32:], self._mac(b"client")):
+            self._theirs, self.version = raw[:32], raw[0]
+            if not PROTOCOL_OLDEST <= self.version <= PROTOCOL_VERSION or not hmac.compare_digest(raw[32:], self._mac(b"client")):
                 self.close()
                 return False
             self._transport.write(self._mac(b"server"))
@@ -228,11 +236,14 @@ class Link(asyncio.BufferedProtocol):
             raw = self._take(_HELLO.size)
             if raw is None:
                 return False
-            magic, version, self._theirs = _HELLO.unpack(raw)
-            if magic != _MAGIC or version != PROTOCOL_VERSION:
-                self.ready.set_exception(Refused(f"the other side speaks protocol {magic!r} {version}, we {PROTOCOL_VERSION}"))
+            magic, newest, oldest, self._theirs = _HELLO.unpack(raw)
+            self.version = min(newest, PROTOCOL_VERSION)
+            if magic != _MAGIC or self.version < max(oldest, PROTOCOL_OLDEST):
+                self.ready.set_exception(Refused(f"the other side speaks versions {oldest} to {newest} of the protocol "
+                                                 f"{magic!r}, we {PROTOCOL_OLDEST} to {PROTOCOL_VERSION}"))
                 self.close()
                 return False
+            self._ours = bytes((self.version,)) + self._ours[1:]
             self._transport.write(self._ours + self._mac(b"client"))
             self._stage = 1
             return False
@@ -382,7 +393,7 @@ class WireClient:
         return "" if self._link is None else self._link.peer
 
     async def connect(self, timeout_s: float = HANDSHAKE_TIMEOUT_S) -> None:
-        """Raises Unavailable if nobody answers, Refused if the other side is not of our cluster."""
+        """Raises Unavailable if nobody answers, Refused if it does not know our secret."""
         loop = asyncio.get_running_loop()
         kind, where = split_address(self.address)
         def protocol() -> Link:
@@ -405,9 +416,9 @@ class WireClient:
                 except asyncio.CancelledError:       # or too late: nobody else would close it
                     link.close()
                     raise
-        except ssl.SSLError as error:
-            raise Refused(f"no TLS with {self.address}: {error.reason or error}. Is it of the same cluster, and are "
-                          "the clocks right?") from error
+        except ssl.SSLError as error:              # no Refused: a clock that was wrong may be set
+            raise Unavailable(f"no TLS with {self.address}: {error.reason or error}. Is it of the same cluster, and are "
+                              "the clocks right?") from error
         except (OSError, TimeoutError) as error:
             raise Unavailable(f"no answer from {self.address}: {error or 'timed out'}") from error
         self._link = link

@@ -109,6 +109,47 @@ def test_a_client_refuses_a_server_that_does_not_know_the_secret(run: Run, tmp_p
     run(main())
 
 
+@pytest.mark.parametrize(("server", "client", "spoken"), [
+    ((1, 1), (1, 1), 1), ((3, 2), (2, 1), 2), ((2, 1), (3, 2), 2), ((3, 3), (2, 1), None), ((2, 1), (3, 3), None),
+])
+def test_both_sides_speak_the_newest_version_that_both_know(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: tuple[int, int], client: tuple[int, int],
+    spoken: int | None,
+) -> None:
+    """As while machines are upgraded, one after the other."""
+    address = f"unix:{tmp_path}/x.sock"
+
+    def be(version: tuple[int, int]) -> None:
+        monkeypatch.setattr("consensus.core.wire.PROTOCOL_VERSION", version[0])
+        monkeypatch.setattr("consensus.core.wire.PROTOCOL_OLDEST", version[1])
+
+    class As(Link):
+        def _shake_hands(self) -> bool:
+            be(server if self._server else client)
+            return super()._shake_hands()
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            be(server if self._server else client)
+            super().connection_made(transport)
+
+    monkeypatch.setattr("consensus.core.wire.Link", As)
+
+    async def main() -> None:
+        async with serving(address, Echo()) as listening:
+            caller = WireClient(address, SECRET)
+            if spoken is None:
+                with pytest.raises(Refused, match="speaks versions"):
+                    await caller.connect()
+                return
+            await caller.connect()
+            assert await caller.call(3, b"x") == (7, b"x")
+            assert caller._link is not None
+            assert [link.version for link in (caller._link, *listening._links)] == [spoken, spoken]
+            caller.close()
+
+    run(main())
+
+
 @pytest.mark.parametrize("header", [
     struct.pack("<IIHHQ", 5, crc32c(b"hello") ^ 1, 1, 0, 1) + b"hello",     # damaged on the way
     struct.pack("<IIHHQ", PAYLOAD_BYTES_MAX + 1, 0, 1, 0, 1),               # larger than any frame may be
