@@ -62,6 +62,9 @@ Value = TypeVar("Value")
 BACKUP_LOOK_S = 0.1
 """How often the member is asked how far a copy is."""
 
+BACKUP_TRIES = 20
+"""How often it may be Unavailable in a row: an election takes less. What a disk refuses it refuses each time."""
+
 
 class KeptBackup(msgspec.Struct, frozen=True, kw_only=True):
     """`index` is None while it is made; `file` is None if its copy is not (any more) in the member's folder."""
@@ -204,12 +207,18 @@ class MetadataClient:
 
     async def _copy_backup(self, name: str, progress: Callable[[int, int], None]) -> Descriptor:
         payload = protocol.encode(name)
+        failed = 0
         while True:
             await self._link.wait(self._deadline_s)
             try:
                 taking = protocol.taking.decode(await self._link.ask(protocol.BACKUP_TAKE, payload))
-            except LinkLost:                             # the member has started again: it begins anew
+            except Unavailable as error:                 # the member has started again, or another leads: it begins anew
+                failed += not isinstance(error, LinkLost)
+                if failed > BACKUP_TRIES:
+                    raise
+                await asyncio.sleep(BACKUP_LOOK_S)
                 continue
+            failed = 0
             progress(taking.written, taking.total)
             if taking.made is not None:
                 return taking.made

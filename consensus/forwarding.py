@@ -5,7 +5,8 @@ passed on once at most: the leader is asked with PASSED_ON in the operation, and
 (any more) refuses, so that two members that each take the other for the leader don't send a frame to and fro.
 
 What was sent to a leader over a link that is lost may have been carried out: that is an unknown outcome, and the client,
-which repeats it in the same session, gets the first result. What was not sent is Unavailable.
+which repeats it in the same session, gets the first result. What was not sent is Unavailable; and so is what does no harm
+when it is asked again without a session.
 """
 
 import asyncio
@@ -26,6 +27,8 @@ log = logging.getLogger("staddle.meta")
 
 PASSED_ON = 0x100
 """Added to the operation of what a member passes on."""
+
+REPEATABLE = frozenset({protocol.PING, protocol.HOUSEKEEP, protocol.BACKUP_TAKE})
 
 CONNECT_S = 1.0
 """Less than an election may take: by then there may be another leader."""
@@ -108,7 +111,8 @@ class Forwarder:
     def _send(wire: WireClient, frame: _Frame) -> None:
         def answered(done: "asyncio.Future[tuple[int, bytes]]") -> None:
             if done.cancelled() or done.exception() is not None:
-                frame.answer(protocol.UNKNOWN, b"the link to the leader was lost before it answered")
+                frame.answer(protocol.UNAVAILABLE if frame.operation in REPEATABLE else protocol.UNKNOWN,
+                             b"the link to the leader was lost before it answered")
             else:
                 frame.answer(*done.result())
 

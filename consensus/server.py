@@ -59,6 +59,9 @@ KEEP_BYTES = 64 << 20
 """Entries of a cluster's log that stay in memory although SQLite has them: a member that was away for less than about these
 gets them, one that was away for longer fetches a snapshot."""
 
+AT_WORK_S = 5.0
+"""A member that was heard within this time is there. Followers acknowledge several times a second."""
+
 REMOVED_S = 5.0
 """A member that has found no leader for so long asks whether it is one at all: those who removed it tell it nothing more."""
 
@@ -114,6 +117,8 @@ class MetaServer:
         self._ready = cluster is None
         self._stopping = False
         self._born = b""
+        self._knows_of_none = False
+        """It was never in a cluster, and asks its peers whether there is one."""
         self._group: Group | None = None
         self._leading: Leading | None = None
         self._forwarder = Forwarder(secret, tls, self._other_leader)
@@ -266,7 +271,9 @@ class MetaServer:
             addresses = tuple(member.address for member in configured if member.name != self._name)
             begins = cluster.begins and not configured and not joining.was_taken_in(self._folder)
             joiner = Joiner(cluster.asking(addresses, begins), self._name, born, self._secret, self._tls)
+            self._knows_of_none = not configured and not joining.was_taken_in(self._folder)
             birth = not await joiner.join()
+            self._knows_of_none = False
             if not birth:
                 joining.note_taken_in(self._folder, self._disk)
         post = LinkPost(self._name, cluster.address, self._secret, tls=self._tls)
@@ -543,6 +550,8 @@ class MetaServer:
             raise Refused("this machine is alone: it has no `cluster_listen`")
         if link is not None:
             _check_member(link)
+        if raft is None and not self._knows_of_none:
+            raise Unavailable("this member starts, and cannot say yet whether there is a cluster")
         return protocol.encode(protocol.Met(name=self._name, incarnation=self._born, may_begin=cluster.begins,
                                             members=() if raft is None else raft.members, serves=self._ready))
 
@@ -551,6 +560,8 @@ class MetaServer:
         asked, raft = protocol.joining.decode(payload), self._raft
         assert raft is not None
         known = next((member for member in raft.members if member.name == asked.name), None)
+        if known is not None and known.incarnation != asked.incarnation and known.address != asked.address:
+            self._check_gone(known)
         same = known is not None and known.incarnation == asked.incarnation
         if known is None or not same or known.address != asked.address:
             log.info("member %s %s", asked.name, "joins" if known is None else "has moved" if same else "is back, empty",
@@ -558,6 +569,13 @@ class MetaServer:
             await raft.add(Member(name=asked.name, address=asked.address, incarnation=asked.incarnation,
                                   voter=known is not None and same and known.voter))
         return self.met()
+
+    def _check_gone(self, known: Member) -> None:
+        """Somebody else asks to come back in its place. Raises Unavailable while it is at work itself."""
+        assert self._raft is not None
+        heard_s = next((member.heard_s for member in self._raft.status().members if member.name == known.name), None)
+        if known.name == self._name or (heard_s is not None and heard_s < AT_WORK_S):
+            raise Unavailable(f"a member {known.name} is at work at {known.address}: give another machine another name")
 
     async def leave(self, payload: bytes) -> bytes:
         name, raft = msgspec.msgpack.decode(payload, type=str), self._raft

@@ -69,6 +69,46 @@ async def test_machines_that_start_at_once_begin_one_cluster(make_trio: Callable
     assert len({server.status().leader for server in trio.servers.values()}) == 1
 
 
+async def test_an_empty_machine_begins_nothing_while_others_are_still_starting(make_trio: Callable[..., Trio],
+                                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    """All were told that they may begin. One has lost its disk; the others have the cluster and have not looked yet."""
+    trio = make_trio(begins=("m1", "m2", "m3"))
+    await trio.serve()
+    leader = await trio.led()
+    made = await bucket(await trio.client(leader), "b")
+    for name in trio.names:
+        await trio.kill(name)
+    trio.wipe("m1")
+    opened, may_open = MetaServer._replay, asyncio.Event()
+
+    async def replay(server: MetaServer) -> None:
+        if server._name != "m1":
+            await may_open.wait()
+        await opened(server)
+
+    monkeypatch.setattr(MetaServer, "_replay", replay)
+    starting = asyncio.create_task(trio.serve())
+    await asyncio.sleep(1.0)
+    assert not trio.servers["m1"]._ready
+    may_open.set()
+    await starting
+    await trio.led()
+    assert await keys(await trio.client("m1"), made) == []
+
+
+async def test_a_name_that_is_at_work_is_not_given_to_another_machine(make_trio: Callable[..., Trio], tmp_path: Path) -> None:
+    trio = make_trio()
+    await trio.serve()
+    await trio.led()
+    double = Trio(tmp_path / "double", names=("m2",))
+    server = double.make("m2", peers=(trio.address("m1"),))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1.0):
+            await server.start()
+    assert len(trio.servers[trio.leader].status().members) == 3
+    assert await trio.led()
+
+
 @pytest.mark.parametrize("how", ["kill", "stop"])
 async def test_the_leader_goes_and_another_one_serves(trio: Trio, how: str) -> None:
     await trio.serve()

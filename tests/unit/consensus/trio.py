@@ -49,9 +49,10 @@ class Trio:
     def address(self, name: str) -> str:
         return f"unix:{self.folder / name / 'm.sock'}"
 
-    def make(self, name: str, **options: Any) -> MetaServer:
+    def make(self, name: str, peers: tuple[str, ...] | None = None, **options: Any) -> MetaServer:
         self.meta(name).mkdir(parents=True, exist_ok=True)
-        peers = tuple(self.address(other) for other in self.names if other != name)
+        if peers is None:
+            peers = tuple(self.address(other) for other in self.names if other != name)
         settings = ClusterSettings(address=self.address(name), peers=peers, begins=name in self.begins, timing=TIMING)
         return MetaServer(
             str(self.meta(name)), self.address(name), SECRET, name=name, cluster=settings, disk=self.make_disk(),
