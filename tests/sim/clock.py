@@ -18,6 +18,9 @@ from typing import Any
 CALLS_AT_ONE_MOMENT_MAX = 300_000
 """More callbacks without time going on: somebody turns in circles."""
 
+CALLS_AT_FIRST, CALLS_PER_S_MAX = 50_000, 8_000
+"""Four times as many as usual."""
+
 CURRENT: contextvars.ContextVar["Process | None"] = contextvars.ContextVar("process", default=None)
 
 
@@ -46,6 +49,14 @@ class Process:
 
     def spawn(self, coroutine: Any, name: str = "") -> "asyncio.Task[Any]":
         return self.context.copy().run(lambda: self.loop.create_task(coroutine, name=name or self.name))
+
+    async def carry_out(self, coroutine: Any) -> None:
+        """From outside: wait for it, or for the end of this process."""
+        task = self.spawn(coroutine)
+        while not task.done() and not self.dead:
+            await asyncio.sleep(0.05)
+        if task.done():
+            task.result()
 
     def call_soon(self, callback: Callable[..., object], *arguments: object) -> None:
         self.loop.call_soon(callback, *arguments, context=self.context)
@@ -104,6 +115,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._turn: collections.deque[asyncio.Handle] = collections.deque()
         self._at_once = 0
         self.calls = 0
+        self.ends_at = 1e9
+        self.stuck: Stuck | None = None
         self.failures: list[str] = []
         self.set_exception_handler(self._failed)
         self.set_task_factory(self._make_task)
@@ -225,18 +238,28 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 break
         if self._at_once > CALLS_AT_ONE_MOMENT_MAX:
             raise Stuck(f"{self._at_once} callbacks at {now:.3f} s: somebody turns in circles")
+        if self.stuck is not None:
+            raise self.stuck
+        if now > self.ends_at:
+            raise Stuck(f"the simulation does not come to its end in {now:.0f} s")
+        if self.calls > CALLS_AT_FIRST + CALLS_PER_S_MAX * now:
+            raise Stuck(f"promise 8: {self.calls} callbacks in {now:.3f} s: a storm of messages")
 
     def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         process = CURRENT.get()
         error = context.get("exception")
         if process is not None and process.dead:
             return
+        if isinstance(error, Stuck):
+            self.stuck = error
+            return
         frames = traceback.extract_tb(error.__traceback__)[-3:] if error is not None else []
         where = " < ".join(f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in reversed(frames))
         handle = context.get("handle")
         if process is None and handle is not None:
             process = handle._context.get(CURRENT)
-        self.failures.append(f"{self._now:.3f} {process.name if process else '-'}: {error!r} at {where or context.get('message')}")
+        who = process.name if process else "-"
+        self.failures.append(f"{self._now:.3f} {who}: {error!r} at {where or context.get('message')}")
 
     # Connections
 

@@ -4,23 +4,32 @@ Each control leaves out one rule that a promise rests on, and names the promise 
 `SEEDS_MAX` seeds.
 """
 
+import asyncio
 import contextlib
 import functools
+import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
-from consensus import machine, queries
+from consensus import joining, machine, queries
 from consensus.commits import Commits
 from consensus.core.errors import Unavailable, UnknownOutcome
+from consensus.core.wire import WireClient
+from consensus.group.probes import Probes
+from consensus.raft import RaftNode
 from storage_node import memory
+from storage_node.care.repair import Repair
 from storage_node.care.settle import Settler
-from tests.sim.simulation import simulated
+from tests.sim.machines import NODE_PORT, SECRET, Machine
+from tests.sim.network import Identity
+from tests.sim.simulation import Script, simulated
 from tests.sim.world import World
 
-SEEDS_MAX = 8
+SEEDS_MAX = 6
+SECONDS = 20.0
 
 Spoil = Callable[[World], AbstractContextManager[None]]
 
@@ -31,19 +40,22 @@ class Control(NamedTuple):
     name: str
     spoil: Spoil
     found: str
-    members: int = 3
+    script: Script | None = None
 
 
 @contextlib.contextmanager
 def replaced(*places: tuple[Any, str, Any]) -> Iterator[None]:
-    kept = [(where, name, where.__dict__[name]) for where, name, _ in places]
+    kept = [(where, name, where.__dict__.get(name)) for where, name, _ in places]
     for where, name, stand_in in places:
         setattr(where, name, stand_in)
     try:
         yield
     finally:
         for where, name, real in kept:
-            setattr(where, name, real)
+            if real is None:
+                delattr(where, name)
+            else:
+                setattr(where, name, real)
 
 
 @contextlib.contextmanager
@@ -73,13 +85,22 @@ def pending_goes(world: World) -> AbstractContextManager[None]:
     return replaced((queries, "chunk_states", hasty))
 
 
-def short_goes(world: World) -> AbstractContextManager[None]:
-    """A node deletes copies of live chunks in place of announcing them."""
+def listed_goes(world: World) -> AbstractContextManager[None]:
+    """A node deletes copies that count, now and then."""
+    real, chance = queries.chunk_states, world.chance("control")
 
-    async def remove(settler: Settler, copies: Any, now: int) -> None:
-        await settler._store.remove(copies)
+    @functools.wraps(real)
+    def careless(*arguments: Any) -> Any:
+        return ["passed" if state == "listed" and chance.random() < 0.1 else state for state in real(*arguments)]
 
-    return replaced((Settler, "_announce", remove))
+    return replaced((queries, "chunk_states", careless))
+
+
+def nothing_is_repaired(world: World) -> AbstractContextManager[None]:
+    async def idle(repair: Repair) -> int:
+        return 0
+
+    return replaced((Repair, "round", idle))
 
 
 def nothing_is_collected(world: World) -> AbstractContextManager[None]:
@@ -100,8 +121,11 @@ def results_are_forgotten(world: World) -> AbstractContextManager[None]:
 
     def forgetful(self: machine.Machine, envelope: Any, position: int) -> Any:
         session = self.sessions.open.get(envelope.session)
-        if session is not None:
-            session.results.clear()
+        if session is not None and session.results.pop(envelope.sequence, None) is not None:
+            if envelope.sequence in session.fresh:
+                session.fresh.remove(envelope.sequence)
+            else:
+                self.db.execute("DELETE FROM result WHERE session = ? AND sequence = ?", (session.id, envelope.sequence))
         return real(self, envelope, position)
 
     return replaced((machine.Machine, "_apply_one", forgetful))
@@ -127,23 +151,142 @@ def clocks_decide(world: World) -> AbstractContextManager[None]:
     return replaced((machine.Machine, "_apply_one", timely))
 
 
+def votes_are_given_twice(world: World) -> AbstractContextManager[None]:
+    """A member forgets for whom it has voted."""
+    return replaced((RaftNode, "_SyncObj__votedForNodeId", property(lambda node: None, lambda node, value: None)))
+
+
+def reads_are_stale(world: World) -> AbstractContextManager[None]:
+    """A member answers reads from what it has, and asks nobody."""
+
+    async def own(probes: Probes) -> int:
+        return max(1, probes._applied())
+
+    return replaced((Probes, "read_index", own))
+
+
+def a_wiped_member_votes(world: World) -> AbstractContextManager[None]:
+    """One that comes back empty passes for the one that it was."""
+
+    def always_the_same(folder: str, disk: Any, *, fresh: bool) -> bytes:
+        return hashlib.sha256(folder.encode()).digest()[:16]
+
+    return replaced((joining, "incarnation", always_the_same))
+
+
+async def lagging_and_wiped(world: World, machines: dict[str, Machine]) -> None:
+    """One of three lags, one is wiped, and the third, which has everything, is away: nothing may be decided."""
+    network = world.network
+    for _ in range(3):
+        leader = next((name for name, machine in machines.items() if machine.meta is not None and machine.meta.leads), "m1")
+        behind, wiped = (name for name in machines if name != leader)
+        network.cut_off({(behind, other) for other in machines} | {(other, behind) for other in machines})
+        await asyncio.sleep(3)
+        machines[leader].lose_power()
+        machines[wiped].wipe()
+        network.heal()
+        machines[wiped].start()
+        await asyncio.sleep(5)
+        machines[leader].start()
+        network.flow()
+        await asyncio.sleep(6)
+
+
+async def without_power(world: World, machines: dict[str, Machine]) -> None:
+    """All machines lose their power, twice."""
+    for _ in range(2):
+        await asyncio.sleep(5)
+        for machine in machines.values():
+            machine.lose_power()
+        await asyncio.sleep(0.5)
+        for machine in machines.values():
+            machine.start()
+    await asyncio.sleep(4)
+
+
+async def cut_links(world: World, machines: dict[str, Machine]) -> None:
+    """Answers are lost again and again, for as long as clients wait, and for longer."""
+    chance, network = world.chance("control"), world.network
+    for _ in range(4):
+        await asyncio.sleep(1)
+        for _ in range(6):
+            network.reset(0.5)
+            await asyncio.sleep(0.15 * chance.random())
+        one = chance.choice(list(machines))
+        network.cut_off({(other, one) for other in machines if other != one})
+        await asyncio.sleep(6)
+        network.heal()
+
+
+async def leaders_go(world: World, machines: dict[str, Machine]) -> None:
+    """The leader is killed again and again, and the others elect at about the same time."""
+    for _ in range(12):
+        await asyncio.sleep(1.2)
+        for machine in machines.values():
+            if machine.meta is not None and machine.meta.leads:
+                machine.kill("meta")
+
+
+async def wrong_clocks(world: World, machines: dict[str, Machine]) -> None:
+    for machine, skew_s in zip(machines.values(), (0.0, 90.0, -90.0), strict=True):
+        machine.skew_s = skew_s
+    await asyncio.sleep(6)
+
+
+async def rotten(world: World, machines: dict[str, Machine]) -> None:
+    """Half of one disk's copies are damaged, twice."""
+    for _ in range(2):
+        await asyncio.sleep(3)
+        machines["m2"].store.rot(len(machines["m2"].store.names) // 2)
+    await asyncio.sleep(6)
+
+
+async def flooded(world: World, machines: dict[str, Machine]) -> None:
+    """Somebody sends and sends to a process that stands still."""
+    gateway = machines["m1"].gateway
+    assert gateway is not None
+    machines["m2"].processes["node"].pause()
+
+    async def flood() -> None:
+        wire = WireClient(f"m2:{NODE_PORT}", SECRET, tls=Identity("m1/gateway-1"))  # type: ignore[arg-type]
+        await wire.connect()
+        for _ in range(80):
+            wire.call(1, bytes(1 << 20))
+
+    gateway.process.spawn(flood())
+    await asyncio.sleep(3)
+    machines["m2"].processes["node"].go_on()
+
+
+def nothing_is_broken(world: World) -> AbstractContextManager[None]:
+    return contextlib.nullcontext()
+
+
 CONTROLS = (
-    Control("metadata that was acknowledged is not on a disk", disks_lie, "promise 1|promise 4|promise 5", 1),
-    Control("chunks that were acknowledged are not on a disk", nodes_lie, "promise 3", 1),
-    Control("a copy that a commit may still bring is deleted", pending_goes, "promise 3", 1),
-    Control("copies that count are deleted", short_goes, "promise 3", 1),
-    Control("nothing is collected", nothing_is_collected, "leak", 1),
-    Control("blocks are not checked", blocks_are_not_checked, "promise 2", 1),
-    Control("results are forgotten", results_are_forgotten, "promise 4|promise 5", 1),
-    Control("an unknown outcome is called not done", unknown_is_called_not_done, "promise 4|promise 6", 1),
-    Control("equal logs, different metadata", clocks_decide, "promise 5"),
+    Control("metadata that was acknowledged is not on a disk", disks_lie, "promise 1|promise 4|promise 5|not start", without_power),
+    Control("chunks that were acknowledged are not on a disk", nodes_lie, "promise 3", without_power),
+    Control("a copy that a commit may still bring is deleted", pending_goes, "promise 3"),
+    Control("copies that count are deleted", listed_goes, "promise 3"),
+    Control("nothing is collected", nothing_is_collected, "leak"),
+    Control("nothing is repaired", nothing_is_repaired, "repair"),
+    Control("blocks are not checked", blocks_are_not_checked, "promise 2", rotten),
+    Control("results are forgotten", results_are_forgotten, "promise 4|promise 5", cut_links),
+    Control("an unknown outcome is called not done", unknown_is_called_not_done, "promise 4|promise 6", cut_links),
+    Control("equal logs, different metadata", clocks_decide, "promise 5", wrong_clocks),
+    Control("votes are given twice", votes_are_given_twice, "both lead in term", leaders_go),
+    Control("reads are stale", reads_are_stale, "promise 4: no order", cut_links),
+    Control("a wiped member votes", a_wiped_member_votes, "promise 1|promise 4|promise 5", lagging_and_wiped),
+    Control("a sender never waits", nothing_is_broken, "promise 8", flooded),
 )
+
+SCRIPTS = (without_power, cut_links, leaders_go, lagging_and_wiped, rotten, wrong_clocks)
+"""Those that the product must survive."""
 
 
 def caught(control: Control, first: int = 1) -> tuple[int, str] | None:
     """The seed that finds it, and what it says."""
     for seed in range(first, first + SEEDS_MAX):
-        for violation in simulated(seed, 40.0, control.spoil, control.members).violations:
+        for violation in simulated(seed, SECONDS, control.spoil, 3, control.script).violations:
             if re.search(control.found, violation):
                 return seed, violation
     return None

@@ -17,7 +17,7 @@ from storage_node.index import Copy
 from storage_node.replicas import Policy, Replicas
 from storage_node.server import NodeServer
 from tests.sim.chunks import VirtualStore
-from tests.sim.clock import CURRENT, Process
+from tests.sim.clock import CURRENT, Process, Stuck
 from tests.sim.disk import VirtualDisk
 from tests.sim.network import Identity
 from tests.sim.world import World
@@ -34,6 +34,8 @@ CONFIG = MetaConfig(segment_bytes=64 << 10, snapshot_journal_bytes=128 << 10, ho
 START_AGAIN_S = 0.3
 SETTLE_S = 1.0
 DEADLINE_S = 4.0
+STOPS_MAX = 30
+
 POLICY = Policy(3, "sync")
 
 ROLES = ("meta", "node", "gateway")
@@ -173,6 +175,9 @@ class Machine:
         process = CURRENT.get()
         assert process is not None
         self.world.note(f"{process.name} stops itself: {error!r}")
+        self.world.count("members that stopped themselves")
+        if self.world.counts["members that stopped themselves"] > STOPS_MAX:
+            raise Stuck(f"members stop themselves again and again: {error!r}")
         if isinstance(error, AssertionError):
             self.world.violation(f"{process.name} failed: {error!r}")
         process.kill()

@@ -10,7 +10,7 @@ import json
 import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
@@ -23,7 +23,13 @@ from tests.sim.world import World, run
 
 SECONDS = 60.0
 
+ENDS_S = 240.0
+"""After the faults: longer than any verdict takes."""
+
 Broken = Callable[[World], AbstractContextManager[None]]
+
+Script = Callable[[World, dict[str, Machine]], Awaitable[None]]
+"""Faults of a certain order, in place of those that chance brings."""
 
 
 class Outcome(NamedTuple):
@@ -40,7 +46,7 @@ class Outcome(NamedTuple):
 
 
 def simulated(seed: int, seconds: float = SECONDS, broken: "Broken" = lambda world: nullcontext(),
-              members: int | None = None) -> Outcome:
+              members: int | None = None, script: "Script | None" = None) -> Outcome:
     """In a process of its own. `broken` may spoil the product (controls.py)."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -49,7 +55,7 @@ def simulated(seed: int, seconds: float = SECONDS, broken: "Broken" = lambda wor
             os.close(reading)
             gc.disable()
             began = time.process_time()
-            world = simulate(seed, seconds, broken, members)
+            world = simulate(seed, seconds, broken, members, script)
             outcome = Outcome(seed, world.hash, world.violations, world.before_first or list(world.events), world.counts,
                               time.process_time() - began)
             with open(writing, "w") as file:
@@ -84,13 +90,14 @@ def members_of(seed: int) -> int:
 
 
 def simulate(seed: int, seconds: float = SECONDS, broken: Broken = lambda world: nullcontext(),
-             members: int | None = None) -> World:
+             members: int | None = None, script: Script | None = None) -> World:
     """The world as it was left."""
 
     members = members or members_of(seed)
 
     async def work(world: World) -> None:
         machines = laid_out(world, members)
+        world.loop.ends_at = seconds + ENDS_S
         workload, watch = Workload(world), Watch(world, machines)
         faults = Faults(world, machines, metadata_can_be_lost=members > 1)
         for machine in machines:
@@ -102,7 +109,10 @@ def simulate(seed: int, seconds: float = SECONDS, broken: Broken = lambda world:
                     machine.start()
                 watching = asyncio.ensure_future(watch.run())
                 await asyncio.sleep(2)
-                await faults.run(seconds)
+                if script is None:
+                    await faults.run(seconds)
+                else:
+                    await script(world, world.machines)
                 await faults.heal()
                 await verdict.judge(world, machines, workload, watch)
                 watching.cancel()

@@ -31,8 +31,7 @@ async def judge(world: World, machines: list[Machine], workload: Workload, watch
         return
     for machine in machines:
         assert machine.gateway is not None
-        task = machine.gateway.process.spawn(_serves(world, workload, machine))
-        await task
+        await machine.gateway.process.carry_out(_serves(world, workload, machine))
     workload.running = False
     why = ["nothing was looked at"]
 
@@ -45,10 +44,10 @@ async def judge(world: World, machines: list[Machine], workload: Workload, watch
             world.violation(reason)
     for machine in machines:
         if machine.gateway is not None:
-            await machine.gateway.process.spawn(workload.read_all(machine.gateway))
+            await machine.gateway.process.carry_out(workload.read_all(machine.gateway))
     if machines[0].gateway is not None:
-        await machines[0].gateway.process.spawn(workload.check_versions(machines[0].gateway))
-        await machines[0].gateway.process.spawn(_recount(world, machines[0]))
+        await machines[0].gateway.process.carry_out(workload.check_versions(machines[0].gateway))
+        await machines[0].gateway.process.carry_out(_recount(world, machines[0]))
     verdict = check(workload.history, SEARCH_BUDGET)
     for violation in verdict.violations[:3]:
         world.violation(f"promise 4: {violation}")
