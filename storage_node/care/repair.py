@@ -112,8 +112,7 @@ class Repair:
             waiting, waiting_bytes = waiting + len(own), waiting_bytes + sum(row.size for row in own)
             if own:
                 self._status = msgspec.structs.replace(
-                    self._status, running=True, waiting=waiting - made, waiting_bytes=waiting_bytes,
-                    oldest_ms=int((now - min(seen.get(row.digest, now) for row in own)) * 1000))
+                    self._status, running=True, waiting=waiting - made, waiting_bytes=waiting_bytes)
             made += await self._make(own)
             if len(page) < PAGE:
                 break
@@ -122,7 +121,7 @@ class Repair:
         self._seen = seen
         self._status = msgspec.structs.replace(
             self._status, running=False, waiting=max(0, waiting - made), waiting_bytes=waiting_bytes if waiting > made else 0,
-            oldest_ms=0 if waiting == made else self._status.oldest_ms)
+            oldest_ms=int((now - min(seen.values(), default=now)) * 1000))
         return made
 
     async def _make(self, rows: Sequence[Unequal]) -> int:

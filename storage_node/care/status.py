@@ -22,8 +22,9 @@ class SettleStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 class RepairStatus(msgspec.Struct, frozen=True, kw_only=True):
     """`running`: copies are being made. `waiting`: chunks that lack copies and of which this node is to make one, in the last
-    look; `oldest_ms`: how long the one that has waited longest is known here. Copies, bytes and failures since the start.
-    `seconds_left`: an estimate from the rate of late; 0: nothing is left, or it is not known. `trouble`: why it waits."""
+    look; `oldest_ms`: how long the one that has waited longest is known here, whoever is to make it. Copies, bytes and
+    failures since the start. `seconds_left`: an estimate from the rate of late; 0: nothing is left, or it is not known.
+    `trouble`: why it waits."""
 
     running: bool = False
     waiting: int = 0
