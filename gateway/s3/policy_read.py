@@ -201,16 +201,16 @@ class _Reader:
         return named
 
     def _aws(self, text: str, accounts: set[str], users: set[tuple[str, str]]) -> None:
+        if "*" in text or "?" in text or not text:
+            _bad_principal({"AWS": text})          # S3 takes no wildcard within a principal
         if root := _ROOT.fullmatch(text):
             accounts.add(root[1])
         elif user := _USER.fullmatch(text):
             users.add((user[1], user[2]))
-        elif text.startswith("arn:") and not _OTHER.fullmatch(text):
-            _bad_principal({"AWS": text})
-        elif "*" in text or "?" in text or not text:
-            _bad_principal({"AWS": text})          # S3 takes no wildcard within a principal
         elif not text.startswith("arn:"):
             accounts.add(text)
+        elif not _OTHER.fullmatch(text):
+            _bad_principal({"AWS": text})
 
     # Actions and resources
 
