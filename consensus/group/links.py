@@ -44,7 +44,7 @@ class LinkPost:
     def __init__(self, name: str, address: str, secret: bytes, *, tls: "Tls | None" = None,
                  dial: Callable[..., WireClient] = WireClient) -> None:
         self._name, self._secret, self._tls, self._dial = name, secret, tls, dial
-        self._hello = messages.encode(Hello(messages.VERSION, name, address))
+        self._address = address
         self._members: Mapping[str, str] = {}
         self._met: dict[str, str] = {}                        # who has a link to us, and is no member that we know
         self._out: dict[str, _Outgoing] = {}
@@ -94,8 +94,9 @@ class LinkPost:
     def make_client(self, address: str, on_push: Callable[[int, bytes], None], on_lost: Callable[[], None]) -> WireClient:
         return self._dial(address, self._secret, on_push, on_lost, tls=self._tls)
 
-    def say_hello(self, client: WireClient) -> None:
-        client.post(self._hello[0], 0, self._hello[1])
+    def say_hello(self, client: WireClient, to: str) -> None:
+        operation, payload = messages.encode(Hello(messages.VERSION, self._name, self._address, to not in self._members))
+        client.post(operation, 0, payload)
 
     # The others' links
 
@@ -110,7 +111,7 @@ class LinkPost:
                 raise Refused(f"{link.peer} says that it is member {hello.name}")
             self._names[link] = hello.name
             self._in[hello.name] = link
-            if hello.name != self._name and hello.address and len(self._met) < MET_MAX:
+            if hello.name != self._name and hello.address and not hello.returns and len(self._met) < MET_MAX:
                 self._met[hello.name] = hello.address
                 self.keep(self._members)
             return
@@ -160,7 +161,7 @@ class _Outgoing:
                 if client.peer and client.peer != f"{self.name}/{ROLE}":
                     raise Refused(f"{self.address} is {client.peer}, not {self.name}/{ROLE}")
                 said = ""
-                self._post.say_hello(client)
+                self._post.say_hello(client, self.name)
                 self.client = client
                 self._post.connected(self.name)
                 await gone.wait()

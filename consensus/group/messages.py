@@ -36,11 +36,13 @@ class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 
 
 class Hello(Message, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The first frame of a link: who is here, and where. Its certificate has to name the same member."""
+    """The first frame of a link: who is here, and where. Its certificate has to name the same member. `returns`: we only
+    dial because you have dialled us; without it, two that know each other no more would hold each other for ever."""
 
     version: int
     name: Name
     address: Annotated[str, msgspec.Meta(max_length=300)]
+    returns: bool
 
 
 class Append(Message, frozen=True, array_like=True, forbid_unknown_fields=True):
