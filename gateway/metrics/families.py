@@ -87,6 +87,16 @@ SCRUB_STATE = _family("node_scrub_state", "gauge", "node state",
                       "1 for the state that the scrub is in: off, idle, running, trouble.")
 SCRUB_STATES = ("off", "idle", "running", "trouble")
 
+LEADS = _family("metadata_leads", "gauge", "", "1 if this machine's metadata member leads the cluster's. Their sum is 1.")
+VOTES = _family("metadata_member_votes", "gauge", "member", "1 for a metadata member that is counted, 0 for one that follows.")
+LINKED = _family("metadata_member_linked", "gauge", "member", "1 if there is a link to that member.")
+BEHIND = _family("metadata_member_behind_entries", "gauge", "member",
+                 "How many entries of the log that member has not acknowledged. Only the leader knows.")
+HEARD = _family("metadata_member_heard_seconds", "gauge", "member", "Since that member's last acknowledgement. Likewise.")
+
+MEMBER_FAMILIES = (LEADS, VOTES, LINKED, BEHIND, HEARD)
+"""Of a cluster only."""
+
 MEMBER: dict[str, Family] = {
     "term": _family("metadata_term", "gauge", "", "The log's term."),
     "commit_index": _family("metadata_commit_index", "gauge", "", "The last entry of the log that is decided."),
@@ -103,6 +113,8 @@ MEMBER: dict[str, Family] = {
     "entries": _family("metadata_entries", "counter", "", "Entries of the log made from commands that came."),
     "commands": _family("metadata_commands", "counter", "", "Commands in them: divide for the size of a batch."),
     "snapshot_index": _family("metadata_snapshot_index", "gauge", "", "The entry up to which the newest snapshot reaches."),
+    "fetched_bytes": _family("metadata_fetched_bytes", "gauge", "", "Of a snapshot that this member fetches from another."),
+    "of_bytes": _family("metadata_fetched_of_bytes", "gauge", "", "How large that snapshot is; 0: it fetches none."),
     "checked_ms": _family("metadata_checked_timestamp_seconds", "gauge", "",
                           "When SQLite last looked over the whole file of the metadata (or that file was made)."),
 }
@@ -201,10 +213,10 @@ NODE: dict[str, Family] = {
 }
 """Numbers of storage_node.care.status.NodeStatus by the path of their fields; those of its `statistics` have no prefix."""
 
-UNINTERESTING = frozenset({"compared_version", "compared_applied", "disk_writable"})
+UNINTERESTING = frozenset({"compared_version", "compared_applied", "disk_writable", "alone", "members"})
 """Numbers that mean nothing to an operator, or that are told twice."""
 
-FIXED = (UP, INFO, *WORKER_FAMILIES, *PROCESS_FAMILIES, *USAGE_FAMILIES, SCRUB_STATE)
+FIXED = (UP, INFO, *WORKER_FAMILIES, *PROCESS_FAMILIES, *USAGE_FAMILIES, *MEMBER_FAMILIES, SCRUB_STATE)
 
 
 def numbers(value: Any, prefix: str = "") -> Iterator[tuple[str, float]]:

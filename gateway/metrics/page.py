@@ -8,9 +8,11 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from consensus.garbage import Waiting
+from consensus.protocol import Status
 from gateway.metrics.counters import BOUNDS_S, STATUSES, UNKNOWN, Figures
 from gateway.metrics.families import (
     ACCEPTED,
+    BEHIND,
     BUCKETS,
     COMMIT,
     COMMITS_WAITING,
@@ -21,9 +23,12 @@ from gateway.metrics.families import (
     FILES,
     GARBAGE_BYTES,
     GARBAGE_ITEMS,
+    HEARD,
     IN_FLIGHT,
     INFO,
     LATENCY,
+    LEADS,
+    LINKED,
     LOG_DROPPED,
     LOST,
     MALFORMED,
@@ -42,6 +47,7 @@ from gateway.metrics.families import (
     THREADS,
     UNAUTHENTICATED,
     UP,
+    VOTES,
     Family,
     numbers,
     of_field,
@@ -94,6 +100,8 @@ def samples(gathered: Gathered, of_version: str) -> Iterator[Sample]:
     if gathered.member is not None:
         for field, number in numbers(gathered.member):
             yield of_field(field, MEMBER, "metadata", ""), (), number
+        if not gathered.member.alone:
+            yield from _of_members(gathered.member)
     if gathered.garbage is not None:
         garbage = gathered.garbage
         yield LOST, (), garbage.lost
@@ -107,6 +115,17 @@ def samples(gathered: Gathered, of_version: str) -> Iterator[Sample]:
                 yield of_field(field, NODE, "node", "node"), (node,), number
             for state in SCRUB_STATES:
                 yield SCRUB_STATE, (node, state), float(told.scrub.state == state)
+
+
+def _of_members(status: Status) -> Iterator[Sample]:
+    yield LEADS, (), float(status.role == "leader")
+    for member in status.members:
+        yield VOTES, (member.name,), float(member.voter)
+        yield LINKED, (member.name,), float(member.connected)
+        if member.match is not None:
+            yield BEHIND, (member.name,), max(0, status.commit_index - member.match)
+        if member.heard_s is not None:
+            yield HEARD, (member.name,), member.heard_s
 
 
 def _of_worker(name: str, worker: Figures) -> Iterator[Sample]:
