@@ -95,6 +95,7 @@ class Group:
         self.fetcher: catching_up.Fetcher | None = None
         self._peers: dict[str, Peer] = {}
         self._linked: set[str] = set()
+        self._stopped = False
         self._asked_at: dict[str, float] = {}
         self._in_force: bytes | None = b""
         self._timer: asyncio.TimerHandle | None = None
@@ -127,6 +128,7 @@ class Group:
         self._fire()
 
     async def stop(self) -> None:
+        self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -308,7 +310,7 @@ class Group:
         message = messages.decode(operation, payload)
         if operation in messages.ANSWERS:
             self._asked_at.pop(name, None)
-        if self._node.failed:
+        if self._node.failed or self._stopped:
             return
         try:
             self._take(self._peer(name), message)

@@ -18,28 +18,33 @@ MESSAGE_BYTES = 1 << 20
 """A message is closed by the entry that fills it, so one entry more than this is the most that is sent at once."""
 
 WINDOW_BYTES = 8 << 20
-"""Unacknowledged by one member: far more than a network holds, far less than memory that a slow one may cost us."""
+"""Unacknowledged by one member: far more than a network holds, far less than memory that a slow one may cost us. On a new
+link, and after a step back, it begins with one message and doubles: what is sent in vain to a member that is slow, or
+elsewhere in its log, would make it slower."""
 
 
 class Progress:
     """What is under way to one member."""
 
-    __slots__ = ("back_at", "back_to", "flights", "flying", "told_commit")
+    __slots__ = ("back_at", "back_to", "flights", "flying", "told_commit", "window")
 
     def __init__(self) -> None:
         self.flights: deque[tuple[int, int]] = deque()          # (last entry of a message, its bytes)
         self.flying = 0
+        self.window = MESSAGE_BYTES
         self.told_commit = 0
         self.back_to, self.back_at = 0, -1.0                    # where we have gone back to lately, as it has asked
 
     def clear(self) -> None:
         self.flights.clear()
         self.flying = 0
+        self.window = MESSAGE_BYTES
         self.told_commit = 0
 
     def acknowledged(self, index: int) -> None:
         while self.flights and self.flights[0][0] <= index:
             self.flying -= self.flights.popleft()[1]
+            self.window = min(2 * self.window, WINDOW_BYTES)
 
 
 class Replication:
@@ -97,7 +102,7 @@ class Replication:
                 self._send(name, Behind(core.term, first))
             return
         sent = False
-        while following <= last and progress.flying < WINDOW_BYTES:
+        while following <= last and progress.flying < progress.window:
             place, size, entries = following - first, 0, []
             while place < len(journal) and size < MESSAGE_BYTES:
                 command, _, term = journal[place]

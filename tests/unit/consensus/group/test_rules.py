@@ -322,10 +322,14 @@ def test_no_more_than_a_window_is_under_way_to_one_member(world: World) -> None:
             pushed += sum(len(entry) for _, entry in message.entries)
         return source == slow.name and isinstance(message, Appended)        # it never acknowledges
 
+    for _ in range(20):                                                     # the window is as large as it comes to be
+        world.run(asyncio.wait_for(world.run(_some(world, leader, bytes(1 << 20))), 10))
+    later(world, 0.5)
+    assert leader.group.replication.of(slow.name).window == WINDOW_BYTES
     world.net.on_frame = look
     for _ in range(3 * WINDOW_BYTES // (1 << 20)):
         world.run(asyncio.wait_for(world.run(_some(world, leader, bytes(1 << 20))), 10))
-    assert pushed < WINDOW_BYTES + 2 * MESSAGE_BYTES
+    assert WINDOW_BYTES <= pushed < WINDOW_BYTES + 2 * MESSAGE_BYTES
     world.net.on_frame = None
     world.run(world.settle())
 
