@@ -1,8 +1,10 @@
 """The machines of the cluster: who is a member of the metadata, tokens that let machines in, members that leave."""
 
+import asyncio
+
 from consensus import queries
 from consensus.core.commands import CreateToken, DeleteToken
-from consensus.core.errors import Refused
+from consensus.core.errors import Refused, Unavailable, UnknownOutcome
 from consensus.core.results import Done as Carried
 from gateway.admin import values
 from gateway.admin.context import AdminContext
@@ -11,6 +13,9 @@ from gateway.cluster.tokens import named, new_token, text_of
 from gateway.s3.times import iso8601
 
 HOUR_MS = 3_600_000
+
+GONE_LOOKS, GONE_LOOK_S = 30, 0.2
+"""How often and how long it is looked whether a member is gone: an election takes about a second."""
 
 
 async def status(ctx: AdminContext, asked: values.Nothing) -> values.ClusterStatus:
@@ -69,4 +74,19 @@ async def remove_member(ctx: AdminContext, asked: values.OneMember) -> values.Do
         await ctx.metadata.remove_member(asked.name)
     except Refused as error:
         raise AdminError("NoSuchMember", f"Not removed: {error}.") from None
+    except UnknownOutcome:
+        if not await _gone(ctx, asked.name):
+            raise
     return values.Done()
+
+
+async def _gone(ctx: AdminContext, name: str) -> bool:
+    """A leader that was removed itself may be gone before it can say so; its successor knows."""
+    for _ in range(GONE_LOOKS):
+        try:
+            if all(member.name != name for member in await ctx.metadata.read(queries.members)):
+                return True
+        except Unavailable:
+            pass                                       # nobody leads just now
+        await asyncio.sleep(GONE_LOOK_S)
+    return False
