@@ -9,7 +9,7 @@ ROUNDS ?= 100
 OPS    ?= 100000
 CHUNKS ?= 1000
 
-.PHONY: run cluster dev test unit check format docs clients bench crash million torture torture-model torture-damage torture-power torture-syncs torture-controls faults walks sim clean help three linear torture-cluster torture-cluster-disks
+.PHONY: run cluster dev test unit check format docs clients bench crash million torture torture-model torture-damage torture-power torture-syncs torture-controls faults walks sim sim-controls clean help three linear torture-cluster torture-cluster-disks
 
 help:                       ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -91,9 +91,10 @@ faults: $(VENV)/.test       ## disks that fill up or turn read-only under load (
 
 linear: RUNS = 10
 linear: SECONDS = 60
-linear: $(VENV)/.test       ## linearizability through three gateways: RUNS=10 SECONDS=60 [PARTITIONS=1] [KILLS=1] [PAUSES=1] [CLOCKS=1]
+linear: $(VENV)/.test       ## linearizability through three gateways: RUNS=10 SECONDS=60 [PARTITIONS=1] [KILLS=1] [PAUSES=1] [CLOCKS=1] [WIPES=1] [MEMBERS=1]
 	$(BIN)/python -m tests.linear --runs $(RUNS) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) \
-		$(if $(PARTITIONS),--partitions) $(if $(KILLS),--kills) $(if $(PAUSES),--pauses) $(if $(CLOCKS),--clocks)
+		$(if $(PARTITIONS),--partitions) $(if $(KILLS),--kills) $(if $(PAUSES),--pauses) $(if $(CLOCKS),--clocks) \
+		$(if $(WIPES),--wipes) $(if $(MEMBERS),--machines 4 --members)
 
 torture-cluster: KIND = node
 torture-cluster: $(VENV)/.test  ## machines of three killed under load: ROUNDS=100 KIND=node|leader|all|power SEED=1
@@ -105,6 +106,9 @@ torture-cluster-disks: $(VENV)/.test  ## a wiped disk and rot on three machines:
 
 torture-controls: $(VENV)/.test  ## products that break a rule on purpose, each to be caught: SEED=1
 	$(BIN)/python -m tests.torture controls $(if $(SEED),--seed $(SEED))
+
+sim-controls: $(VENV)/.test  ## the simulation of products that break a rule on purpose, each to be caught
+	$(BIN)/python -m tests.sim --controls
 
 sim: SECONDS = 60
 sim: $(VENV)/.test          ## three machines in simulated time: make sim SEED=7, or SEEDS=1000 FIRST=1, SECONDS=60

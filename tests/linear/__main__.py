@@ -1,6 +1,7 @@
 """`make linear`: linearizability through three gateways, from the command line.
 
-    python -m tests.linear --runs 10 --seconds 60 [--partitions] [--kills] [--pauses] [--clocks]
+    python -m tests.linear --runs 10 --seconds 60 [--partitions] [--kills] [--pauses] [--clocks] [--wipes]
+    python -m tests.linear --machines 4 --members
 """
 
 import argparse
@@ -17,6 +18,8 @@ from tests.trio import Loopback, Namespaces, Trio
 OPERATIONS_A_SECOND = 10_000 / 60
 """Fewer say too little; a run that was disturbed need not reach it."""
 
+KINDS = ("partitions", "kills", "pauses", "clocks", "wipes", "members")
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.linear", description=__doc__)
@@ -25,12 +28,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--machines", type=int, default=3)
     parser.add_argument("--clients", type=int, default=CLIENTS)
-    for kind in ("partitions", "kills", "pauses", "clocks"):
+    for kind in KINDS:
         parser.add_argument(f"--{kind}", action="store_true")
     parser.add_argument("--variant", default="", choices=["", *variants.BROKEN], help="a product that breaks a rule")
     parser.add_argument("--until-caught", action="store_true", help="end at the first violation")
     given = parser.parse_args()
-    kinds = {kind: getattr(given, kind) for kind in ("partitions", "kills", "pauses", "clocks")}
+    kinds = {kind: getattr(given, kind) for kind in KINDS}
     with_kinds = ", ".join(kind for kind, wanted in kinds.items() if wanted) or "nothing"
     report = Report(f"linearizability, {given.runs} runs of {given.seconds:g} s with {with_kinds}"
                     + (f", with the variant {given.variant!r}" if given.variant else ""), given.seed)

@@ -4,6 +4,9 @@ partitions  cables are cut: one machine alone, one direction only, the leader fr
 kills       kill -9 of a whole machine, the leader's more often than not; it is started again after a moment
 pauses      the leader stands still for ten seconds, and then goes on as if nothing had been
 clocks      one machine's wall clock jumps by up to 90 s forwards or backwards
+wipes       a machine is killed and its disk emptied; the next comes when all copies are back
+members     a machine's metadata member is removed from the cluster for good, its disk emptied, and it joins anew: with four
+            machines three of them vote, so the fourth takes its place meanwhile
 """
 
 import asyncio
@@ -12,6 +15,9 @@ import random
 import time
 from collections.abc import Callable
 
+from tests.talker import NotSent, Unanswered
+from tests.torture import admin
+from tests.torture.cluster_disks import copies_lacking
 from tests.trio import Machine, Trio
 
 EVERY_S = 8.0
@@ -19,6 +25,7 @@ CUT_S = (2.0, 6.0)
 DOWN_S = (0.2, 2.0)
 PAUSE_S = 10.0
 SKEW_S = 90
+WHOLE_PATIENCE_S = 90.0
 LEADER = 0.7
 """The share of kills that hit the leader."""
 
@@ -29,10 +36,10 @@ class Disturbance:
     """`done` tells what happened when, for the report."""
 
     def __init__(self, trio: Trio, seed: int | str, *, partitions: bool = False, kills: bool = False, pauses: bool = False,
-                 clocks: bool = False) -> None:
+                 clocks: bool = False, wipes: bool = False, members: bool = False) -> None:
         self._trio, self._choose = trio, random.Random(f"disturbing {seed}")
-        self._kinds = [kind for kind, wanted in ((self._partition, partitions), (self._kill, kills), (self._pause, pauses))
-                       if wanted]
+        self._kinds = [kind for kind, wanted in ((self._partition, partitions), (self._kill, kills), (self._pause, pauses),
+                                                 (self._wipe, wipes), (self._remove, members)) if wanted]
         self._clocks = clocks
         self._began = time.monotonic()
         self.done: list[str] = []
@@ -110,6 +117,39 @@ class Disturbance:
         machine.pause()
         await asyncio.sleep(for_s)
         machine.unpause()
+
+    async def _wipe(self, left_s: float) -> None:
+        del left_s
+        await self._renew(await self._victim())
+
+    async def _remove(self, left_s: float) -> None:
+        del left_s
+        machine = await self._victim()
+        through = self._choose.choice([other for other in self._trio.running if other is not machine])
+        try:
+            await asyncio.to_thread(admin.post, through, "cluster/remove", name=machine.name)
+        except (AssertionError, Unanswered, NotSent) as error:
+            self._say(f"{machine.name} not removed: {error}")
+            return
+        self._say(f"{machine.name} removed through {through.name}")
+        await self._renew(machine)
+
+    async def _renew(self, machine: Machine) -> None:
+        """An empty disk, and then time to fill it: two at once may lose what was on two."""
+        self._say(f"{machine.name} wiped")
+        await asyncio.to_thread(machine.kill_all)
+        machine.wipe()
+        machine.start(wait=False)
+        began = time.monotonic()
+        while not await asyncio.to_thread(self._is_whole):
+            if time.monotonic() - began > WHOLE_PATIENCE_S:
+                self.failed.append(f"copies are not back {WHOLE_PATIENCE_S:g} s after {machine.name} was wiped")
+                return
+            await asyncio.sleep(0.5)
+        self._say(f"all copies are back after {time.monotonic() - began:.1f} s")
+
+    def _is_whole(self) -> bool:
+        return all(machine.ready() for machine in self._trio.machines) and not copies_lacking(self._trio)
 
     def _skew(self) -> None:
         owner = next(machine for machine in self._trio.machines if machine.clock is not None)

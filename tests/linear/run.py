@@ -81,24 +81,25 @@ def judge(recorder: Recorder, report: Report, where: str, *, began: float, ended
         report.say(f"     the history is kept in {keep}")
 
 
-def runs(trio: Trio, report: Report, *, count: int, seconds: float, operations_min: int = 0, partitions: bool = False,
-         kills: bool = False, pauses: bool = False, clocks: bool = False, until_caught: bool = False,
-         clients: int = CLIENTS) -> int:
-    """On machines that serve. Returns how many operations there were in all."""
+def runs(trio: Trio, report: Report, *, count: int, seconds: float, operations_min: int = 0, until_caught: bool = False,
+         clients: int = CLIENTS, gateways: int = 3, **kinds: bool) -> int:
+    """On machines that serve, through the first `gateways` of them; `kinds` are those of Disturbance. Returns how many
+    operations there were in all."""
     total = 0
     for number in range(1, count + 1):
-        disturbance = Disturbance(trio, f"{report.seed} {number}", partitions=partitions, kills=kills, pauses=pauses,
-                                  clocks=clocks)
+        disturbance = Disturbance(trio, f"{report.seed} {number}", **kinds)
         began = time.monotonic()
         try:
-            recorder = asyncio.run(record(trio.addresses, seconds, f"{report.seed}-{number}", bucket=f"linear-{number}",
-                                          disturbance=disturbance, clients=clients))
+            recorder = asyncio.run(record(
+                trio.addresses[:gateways], seconds, f"{report.seed}-{number}", bucket=f"linear-{number}",
+                disturbance=disturbance, clients=clients))
         except (AssertionError, ExceptionGroup) as error:
             report.violations(f"run {number}", [f"{error!r}\n{trio.logs(15)}"])
             return total
         total += len(recorder.history)
         for line in disturbance.done:
             report.say(f"        {line}")
+        report.violations(f"run {number}", disturbance.failed)
         judge(recorder, report, f"run {number}", began=began, ended=began + seconds,
               keep=Path(f"/tmp/linear-{report.seed}-{number}.jsonl"))
         if len(recorder.history) < operations_min:
