@@ -5,10 +5,7 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator
 
-from consensus.client import MetadataClient
-from consensus.core.commands import SpendToken
 from consensus.core.errors import ClusterError, Refused, UnknownOutcome
-from consensus.core.results import Done, TokenRefused
 from consensus.core.tls import Tls
 from gateway.cluster.door import Door
 from gateway.cluster.entering import root_key
@@ -32,7 +29,11 @@ async def at_the_door(machine: Machine, folders: Folders, config: Config, secret
     home = "meta" in config.roles
 
     async def spend(token: str, digest: bytes, name: str) -> None:
-        # A client for each token: they come once in a machine's life.
+        # Here, and a client for each token: they come once in a machine's life, and the supervisor stays small.
+        from consensus.client import MetadataClient
+        from consensus.core.commands import SpendToken
+        from consensus.core.results import Done, TokenRefused
+
         metadata = MetadataClient(folders.meta_address if home else None, secret, None, owner=f"{machine.name}/door", tls=tls,
                                   others=machine.peers)
         try:
