@@ -20,19 +20,21 @@ SUSPECT_S_MIN = 0.5
 SUSPECT_TIMES = 20
 """A node that has answered nothing for so many times its median is suspect."""
 
-BLAMED_S = 2.0
-"""A node that has refused, or held a stream up, is asked last for so long; then requests find out whether it is better."""
+BLAMED_S, BLAMED_S_MAX = 2.0, 16.0
+"""A node that has refused, or held a stream up, is asked last for so long; then requests find out whether it is better. Twice
+as long each time that it isn't."""
 
 
 class Pace:
     """One kind of request: how long it takes, and how long nothing has come back."""
 
-    __slots__ = ("_blamed_until", "_heard_at", "_open", "median_s")
+    __slots__ = ("_blame_s", "_blamed_until", "_heard_at", "_open", "median_s")
 
     def __init__(self) -> None:
         self.median_s = FIRST_S
         self._open = 0
         self._heard_at = self._blamed_until = 0.0
+        self._blame_s = BLAMED_S
 
     def asked(self, now: float) -> None:
         """A request is on its way. Ends with `answered` or `given_up`."""
@@ -44,6 +46,7 @@ class Pace:
         """The node has done what it was asked to."""
         self._open -= 1
         self._heard_at = now
+        self._blame_s = BLAMED_S
         self.took(now - asked_at)
 
     def given_up(self) -> None:
@@ -54,7 +57,13 @@ class Pace:
         self.median_s *= STEP if seconds > self.median_s else 1 / STEP
 
     def blame(self, now: float) -> None:
-        self._blamed_until = now + BLAMED_S
+        if now >= self._blamed_until:                 # many requests meet the same trouble
+            self._blamed_until = now + self._blame_s
+            self._blame_s = min(2 * self._blame_s, BLAMED_S_MAX)
+
+    def praise(self) -> None:
+        """It has taken all of a stream."""
+        self._blame_s = BLAMED_S
 
     @property
     def open(self) -> int:

@@ -15,7 +15,7 @@ What becomes of a node that fails or lags behind, so that nobody waits for the s
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from awscrt.checksums import crc32c
@@ -35,11 +35,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("staddle.replicas")
 
-LAG_S = 0.25
+LAG_S = 0.5
 """How long a stream waits, all in all, for nodes that lag behind the quorum."""
 
-LAG_SHARE = 0.25
-"""And this part of the time that it takes, so that a disk that is a little slower than the others is not left behind."""
+LAG_SHARE = 1.0
+"""And this part of the time that it takes without: a node that is left behind gets all of the chunk again by repair, which costs
+more than waiting for one that is not even half as fast."""
+
+LAG_SUSPECT = 0.1
+"""For a node that is suspect, this part of both."""
 
 OPEN_S = 0.25
 """How long the first blocks wait for a node that is being connected to, when the quorum is there."""
@@ -216,7 +220,7 @@ class ChunkWriter:
                 enough = len(self._targets) - len(waits) >= self._plan.quorum
                 before = self._loop.time()
                 if enough:
-                    allowed = max(LAG_S + LAG_SHARE * (before - self._began_at) - self._waited_s, 0.0)
+                    allowed = self._patience_s(before, waits.values())
                 else:
                     allowed = STALL_S_OTHERS if self._spares else STALL_S
                 done, _ = await asyncio.wait(waits, timeout=allowed, return_when=asyncio.FIRST_COMPLETED)
@@ -232,6 +236,12 @@ class ChunkWriter:
         finally:
             for wait in waits:
                 wait.cancel()
+
+    def _patience_s(self, now: float, behind: Iterable[_Target]) -> float:
+        allowed = LAG_S + LAG_SHARE * (now - self._began_at - self._waited_s)
+        if not all(self._replicas.client(target.node).standing.may_write(now) for target in behind):
+            allowed *= LAG_SUSPECT
+        return max(allowed - self._waited_s, 0.0)
 
     async def _drop_failed(self) -> None:
         """Leave behind what has failed, and put others in its place if they can still be given everything. Raises when the
@@ -280,6 +290,7 @@ class ChunkWriter:
                     try:
                         holders.append(Holder(ends[end].node, end.result()))
                         source = ends[end]
+                        self._replicas.client(source).standing.writes.praise()
                     except ClusterError as error:
                         self._replicas.client(ends[end]).standing.writes.blame(self._loop.time())
                         self._failures.append(error)

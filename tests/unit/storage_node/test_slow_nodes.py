@@ -488,5 +488,13 @@ def test_silence_makes_suspect_and_an_answer_ends_it() -> None:
     assert not pace.suspect(20.0)
     pace.blame(20.0)
     assert pace.suspect(20.1)
+    pace.blame(20.2)
     assert not pace.suspect(23.0)
+    pace.blame(23.0)
+    assert pace.suspect(26.0), "longer each time"
+    assert not pace.suspect(28.0)
+    pace.asked(28.0)
+    pace.answered(28.0, 28.1)
+    pace.blame(29.0)
+    assert not pace.suspect(31.1), "but not after it was good"
 
