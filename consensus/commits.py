@@ -58,6 +58,9 @@ STOP_S = 1.0
 RETRY_S = 0.05
 """After the member said that it cannot take commands just now."""
 
+SAY_S = 5.0
+"""Why commands wait is said so often: without a majority each of them would say it twenty times a second."""
+
 SWEEP_S = 0.5
 """How often deadlines are looked at: cheaper than a timer for each command, and they are tens of seconds."""
 
@@ -88,6 +91,7 @@ class Commits:
         self._queue: deque[_Pending] = deque()
         self._sent: set[_Pending] = set()
         self._flush_is_due = self._stopping = False
+        self._may_say_at = 0.0
         self._tasks: set[asyncio.Task[Any]] = set()
         self.answered, self.answer_seconds = 0, 0.0
         """Commands that got their results so far, and how long that took them, added up. For metrics."""
@@ -251,7 +255,9 @@ class Commits:
                 self._resolve(pending, result)
             self.answered += len(batch)
         elif code in (protocol.UNAVAILABLE, protocol.UNKNOWN):
-            log.info("the metadata member did not carry out commands: %s", payload.decode(errors="replace"))
+            if self._loop.time() > self._may_say_at:
+                self._may_say_at = self._loop.time() + SAY_S
+                log.info("the metadata member did not carry out commands: %s", payload.decode(errors="replace"))
             self._loop.call_later(RETRY_S, self._again, batch, code == protocol.UNKNOWN)
         elif code == protocol.NO_SPACE and len(batch) > 1 and (wire := self._link.wire) is not None:
             for pending in batch:                        # the others may be such as give space back
