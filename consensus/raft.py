@@ -547,6 +547,8 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
 
     def freeze_for(self, fetched: "Snapshot") -> None:
         """A snapshot was fetched: put it in place, and end."""
+        if fetched.index <= self._machine.applied:
+            return                           # entries have come after all
         self.failed = True
         try:
             self._many.install(fetched)

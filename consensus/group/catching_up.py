@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from consensus import snapshot
-from consensus.core.errors import Corrupt
+from consensus.core.errors import ClusterError, Corrupt
 from consensus.disk import Disk
 from consensus.group.core import Core
 from consensus.group.messages import Message, Page, Paged
@@ -39,8 +39,8 @@ TRIES = 3
 NEEDED_S = 60.0
 """Entries after a snapshot are kept for who has fetched a page of it within this time."""
 
-AGAIN_S = 1.0
-"""Between two tries after something failed."""
+AGAIN_S, AGAIN_DISK_S = 1.0, 10.0
+"""Between two tries: while there is no snapshot yet, and after our disk could not take it."""
 
 FETCHED = "fetching.sqlite"
 
@@ -95,6 +95,8 @@ class Server:
     async def _make(self) -> None:
         try:
             await self._take()
+        except (ClusterError, OSError) as error:
+            log.warning("no snapshot for a member that is behind: %s", error)
         finally:
             self._taking = None
 
@@ -155,6 +157,7 @@ class Fetcher:
 
     async def _fetch(self) -> None:
         while True:
+            again_s = AGAIN_S
             source = self._core.leader
             if source is not None:
                 try:
@@ -163,13 +166,14 @@ class Fetcher:
                     log.error("a snapshot that was fetched from %s is thrown away: %s", source, error)
                 except OSError as error:
                     log.error("a snapshot cannot be fetched: %s", error)
+                    again_s = AGAIN_DISK_S
                 else:
                     if fetched is not None:
                         log.info("the snapshot at entry %d is fetched", fetched.index, extra={"bytes": fetched.size})
                         self._task = None
                         self._install(fetched)
                         return
-            await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(again_s)
 
     async def _fetch_from(self, source: str) -> Snapshot | None:
         """None if there is none yet, or `source` has fallen silent. Raises Corrupt, OSError."""

@@ -10,7 +10,7 @@ import pytest
 from consensus.core.errors import ClusterError, Unavailable, UnknownOutcome
 from tests.unit.consensus.group.world import Broken, Seat, World
 
-STORM_S = 30.0
+STORM_S = 25.0
 
 
 async def writer(world: World, name: str, until: float) -> None:
@@ -95,7 +95,7 @@ async def storm(world: World, kinds: str) -> None:
     await world.settle()
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(("names", "kinds"), [("abc", "ppohhlkssg"), ("abcde", "ppohhlkssg"), ("abc", "plhw")])
 def test_nothing_is_lost_in_a_storm(tmp_path: Path, seed: int, names: str, kinds: str) -> None:
     with World(tmp_path, seed * 31 + len(names) + len(kinds), names) as world:
