@@ -125,8 +125,10 @@ class Replicas:
     async def _plan(self, key: bytes, policy: Policy) -> Plan:
         """Raises Unavailable when fewer nodes are up than the quorum needs."""
         now = time.monotonic()
-        if now >= self._map_until or self._metadata.not_durable != self._refused:
-            if self._metadata.not_durable != self._refused or now - self._looked_at > NODES_STALE_S:
+        # Another node raises the quorum as long as there are fewer than copies, and in a cluster one may come at any time.
+        few = len(self._map) < policy.copies
+        if now >= self._map_until or self._metadata.not_durable != self._refused or (few and self._tls is not None):
+            if few or self._metadata.not_durable != self._refused or now - self._looked_at > NODES_STALE_S:
                 await self._look()
             elif not self._looking:
                 self._looking = True

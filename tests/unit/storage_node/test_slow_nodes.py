@@ -293,6 +293,19 @@ def test_one_copy_at_once_is_enough_for_an_asynchronous_write() -> None:
     with_nodes(3, body)
 
 
+def test_a_node_that_has_just_come_raises_the_quorum_of_the_next_write() -> None:
+    async def body(nodes: Nodes) -> None:
+        assert (await write(nodes, 5000, 0))[1] == {"n1"}
+        await nodes.start_node("n2")
+        nodes.replicas._map_until = 0.0               # a little later
+        assert (await write(nodes, 5000, 1))[1] == {"n1", "n2"}
+        await nodes.start_node("n3")
+        nodes.replicas._map_until = 0.0
+        assert len((await write(nodes, LARGE, 2))[1]) >= 2
+
+    with_nodes(1, body)
+
+
 # Reading
 
 @pytest.mark.parametrize("size", [5000, 5 << 20])
