@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from tests.talker import NotSent, Unanswered
 from tests.torture import admin
-from tests.torture.cluster_disks import copies_lacking
+from tests.torture.cluster_disks import lacking
 from tests.trio import Machine, Trio
 
 EVERY_S = 8.0
@@ -141,15 +141,17 @@ class Disturbance:
         machine.wipe()
         machine.start(wait=False)
         began = time.monotonic()
-        while not await asyncio.to_thread(self._is_whole):
+        short: frozenset[bytes] | None = None
+        while True:
+            before, short = short, await asyncio.to_thread(lacking, self._trio)
+            # What is being written lacks copies too, but not for long.
+            if before is not None and short is not None and not before & short and machine.ready():
+                break
             if time.monotonic() - began > WHOLE_PATIENCE_S:
                 self.failed.append(f"copies are not back {WHOLE_PATIENCE_S:g} s after {machine.name} was wiped")
                 return
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(1.0)
         self._say(f"all copies are back after {time.monotonic() - began:.1f} s")
-
-    def _is_whole(self) -> bool:
-        return all(machine.ready() for machine in self._trio.machines) and not copies_lacking(self._trio)
 
     def _skew(self) -> None:
         owner = next(machine for machine in self._trio.machines if machine.clock is not None)

@@ -78,13 +78,13 @@ class Objects:
         return [] if answer == content.bytes() else [f"GET {key}: WRONG BYTES"]
 
 
-def copies_lacking(trio: Trio) -> int:
-    """How many copies of all chunks there are too few."""
+def lacking(trio: Trio) -> frozenset[bytes] | None:
+    """Chunks of which there are fewer than three copies; None while a wiped disk has no files yet."""
     try:
         counts = leftovers.look(trio.machines[0], trio.machines[1:]).copies()
-    except (OperationalError, FileNotFoundError):     # a wiped disk has no files yet
-        return 1 << 30
-    return sum(max(0, COPIES - count) for count in counts.values())
+    except (OperationalError, FileNotFoundError):
+        return None
+    return frozenset(digest for digest, count in counts.items() if count < COPIES)
 
 
 @contextmanager
@@ -96,14 +96,18 @@ def _filled(report: Report, count: int, parent: Path | None) -> Iterator[tuple[T
             began = time.monotonic()
             report.violations("writing", objects.put())
             written_s = time.monotonic() - began
-            while lacking := copies_lacking(trio):
-                assert time.monotonic() - began < WHOLE_PATIENCE_S, f"{lacking} copies are lacking after writing"
-                time.sleep(POLL_S)
+            _await_whole(trio, time.monotonic() + WHOLE_PATIENCE_S)
             report.say(f"{count} objects, {sum(content.size for content in objects.contents.values()) >> 20} MiB, written in "
                        f"{written_s:.1f} s, three copies of each after {time.monotonic() - began:.1f} s")
             yield trio, objects
         except NotReady as error:
             report.violations("the machines", [f"do not come back: {error}"])
+
+
+def _await_whole(trio: Trio, deadline: float) -> frozenset[bytes] | None:
+    while (short := lacking(trio)) != frozenset() and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    return short
 
 
 def wiped(count: int, seed: int, *, quiet: bool = False, parent: Path | None = None) -> Report:
@@ -130,14 +134,13 @@ def wiped(count: int, seed: int, *, quiet: bool = False, parent: Path | None = N
         reader.start()
         trio.wait_ready()
         ready_s = time.monotonic() - began
-        while (lacking := copies_lacking(trio)) and time.monotonic() - began < WHOLE_PATIENCE_S:
-            time.sleep(POLL_S)
+        left = _await_whole(trio, began + WHOLE_PATIENCE_S)
         whole_s = time.monotonic() - began
         stopping.set()
         reader.join(120)
         report.violations("while copies came back", wrong)
-        if lacking:
-            report.violations("copies", [f"{lacking} are lacking after {whole_s:.0f} s\n{trio.logs(15)}"])
+        if left != frozenset():
+            report.violations("copies", [f"{left and len(left)} chunks lack some after {whole_s:.0f} s\n{trio.logs(15)}"])
         report.violations("through the machine itself", objects.read([victim]))
         report.violations("fsck", admin.fsck(trio.machines[0], thorough=True))
         report.say(f"{victim.name}{' (led)' if led else ''} wiped: ready {ready_s:.1f} s, all copies back {whole_s:.1f} s; "
@@ -161,12 +164,12 @@ def rotten(count: int, seed: int, *, quiet: bool = False, parent: Path | None = 
         wrong = [f"scrub of {node['node']}: {node['error']}" for node in found["nodes"] if node["error"]]
         while True:
             left = [finding for machine in trio.machines[:1] for finding in admin.fsck(machine, thorough=True)]
-            lacking = copies_lacking(trio)
+            short = lacking(trio)
             healed_s = time.monotonic() - began
-            if not left and not lacking:
+            if not left and short == frozenset():
                 break
             if healed_s > 2 * HEALED_WITHIN_S:
-                wrong += [*left, f"{lacking} copies are lacking"]
+                wrong += [*left, f"{short and len(short)} chunks lack copies"]
                 break
             time.sleep(POLL_S)
         if healed_s > HEALED_WITHIN_S:
