@@ -20,12 +20,18 @@ READ = json.dumps({"Version": "2012-10-17", "Statement": {
 
 @pytest.fixture(scope="module")
 def limited(server: StaddleProcess) -> Any:
-    """A client of a user of the root's account; the user has no policy yet."""
+    """A client of a user of the root's account; the user has no policy yet, and a bucket."""
     account = done(server, "GET", "user/show", name="root")["account"]
     done(server, "POST", "user/create", name="limited", account=account)
     made = done(server, "POST", "key/create", user="limited")
-    return lambda: boto3.client("s3", endpoint_url=server.endpoint, aws_access_key_id=made["access_key"],
-                                aws_secret_access_key=made["secret_key"], region_name=REGION)
+
+    def connected() -> Any:
+        return boto3.client("s3", endpoint_url=server.endpoint, aws_access_key_id=made["access_key"],
+                            aws_secret_access_key=made["secret_key"], region_name=REGION)
+
+    connected().create_bucket(Bucket="limits")
+    connected().put_object(Bucket="limits", Key="key", Body=b"")
+    return connected
 
 
 def code_of(call: Any, **named: Any) -> str:
@@ -37,8 +43,6 @@ def code_of(call: Any, **named: Any) -> str:
 
 
 def test_policies_are_in_force_on_all_workers_when_it_is_answered(server: StaddleProcess, limited: Any) -> None:
-    limited().create_bucket(Bucket="limits")
-    limited().put_object(Bucket="limits", Key="key", Body=b"")
     done(server, "POST", "user/policy/set", name="limited", policy="readers", document=READ)
     for _ in range(6):
         assert code_of(limited().put_object, Bucket="limits", Key="key", Body=b"") == "AccessDenied"
