@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests import processes
-from tests.cluster_of_three.conftest import BUCKET, ask
+from tests.admin.asking import done
+from tests.cluster_of_three.conftest import BUCKET, ask, await_copies
 from tests.servers import role_of
 from tests.talker import Talker
 from tests.trio import Machine, Trio
@@ -87,3 +88,25 @@ def test_a_storage_node_that_stands_still_holds_nobody_up(trio: Trio) -> None:
         assert ask(trio.machines[1], "GET", f"/{BUCKET}/before-small") == (200, bodies["small"])
     for name, body in bodies.items():
         assert ask(trio.machines[1], "GET", f"/{BUCKET}/during-{name}") == (200, body)
+
+
+@pytest.mark.timeout(240)
+def test_an_asynchronous_bucket_takes_writes_with_one_node_of_three_and_the_others_get_them_later(trio: Trio) -> None:
+    """Also when the gateway that acknowledged them is killed: nothing that has to be done is only in its memory."""
+    first = trio.machines[0]
+    done(first, "POST", "bucket/create", name="behind", replication="async")
+    assert ask(first, "PUT", "/sync")[0] == 200
+    bodies = {f"k{number}": os.urandom(5000 if number < 5 else 2 * MIB) for number in range(7)}
+    with standing_still(trio.machines[1]), standing_still(trio.machines[2]):
+        for key, body in bodies.items():
+            began = time.monotonic()
+            assert ask(first, "PUT", f"/behind/{key}", body)[0] == 200
+            assert time.monotonic() - began < HELD_UP_S
+        status, answer = ask(first, "PUT", "/sync/k", b"x" * 5000)
+        assert status == 503, answer
+        assert b"<Code>ServiceUnavailable</Code>" in answer
+        assert ask(first, "GET", "/sync/k")[0] == 404
+        os.kill(pid_of(first, "gateway"), signal.SIGKILL)
+    await_copies(trio, 3, within_s=60)
+    for key, body in bodies.items():
+        assert ask(trio.machines[1], "GET", f"/behind/{key}") == (200, body)
