@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from tests.sim.controls import CONTROLS, caught
+from tests.sim.controls import CONTROLS, SCRIPTS, caught
 from tests.sim.simulation import SECONDS, simulated
 
 SHOWN = 6
@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--controls", action="store_true", help="broken products, each to be caught")
     options = parser.parse_args()
     if options.controls:
-        return controls()
+        return controls() + scripts()
     if options.seed is not None:
         return 0 if one(options.seed, options.seconds, options.events) else 1
     return many(options)
@@ -46,6 +46,16 @@ def one(seed: int, seconds: float, events: int) -> bool:
             print(f"  and {len(violations) - SHOWN} more")
         print(f"  run it again: make sim SEED={seed}" + (f" SECONDS={seconds:g}" if seconds != SECONDS else ""), flush=True)
     return not violations
+
+
+def scripts() -> int:
+    """What the controls go through, with nothing broken."""
+    failed = 0
+    for script in SCRIPTS:
+        violations = simulated(1, script=script).violations
+        failed += bool(violations)
+        print(f"{script.__name__}, nothing broken: {violations[0][:200] if violations else 'ok'}", flush=True)
+    return 1 if failed else 0
 
 
 def controls() -> int:

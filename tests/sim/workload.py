@@ -51,7 +51,7 @@ class Refusal(NamedTuple):
 class Workload:
     """All clients of a simulation."""
 
-    def __init__(self, world: World, *, keys: int = 6, pause_s: float = 0.15, clients: int = 2) -> None:
+    def __init__(self, world: World, *, keys: int = 6, pause_s: float = 0.2, clients: int = 2) -> None:
         self._world, self._chance = world, world.chance("workload")
         self._pause_s, self._clients = pause_s, clients
         self.keys = [f"g{number % 2}/k{number}" for number in range(keys)]

@@ -1,0 +1,37 @@
+"""A few seeds for every change; `make sim SEEDS=…` runs many, `make sim-controls` every control."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.sim.controls import CONTROLS, caught
+
+QUICK = ("copies that count are deleted", "blocks are not checked", "reads are stale", "a wiped member votes")
+"""Controls that take one seed or two."""
+
+
+def run(*arguments: str, hash_seed: str = "random") -> str:
+    """What it prints. In a process of its own: it takes the clock away."""
+    done = subprocess.run([sys.executable, "-m", "tests.sim", *arguments], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONHASHSEED": hash_seed})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_same_seed_is_the_same_run() -> None:
+    hashes = [re.findall(r"hash (\w+)", run("--seed", seed, "--seconds", "8", hash_seed=hash_seed))
+              for seed, hash_seed in (("3", "1"), ("3", "2"), ("4", "1"))]
+    assert len(hashes[0]) == 1
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_seeds_keep_every_promise() -> None:
+    run("--seeds", "4", "--first", "5", "--jobs", "1", "--seconds", "30")
+
+
+@pytest.mark.parametrize("control", [control for control in CONTROLS if control.name in QUICK], ids=lambda control: control.name)
+def test_a_broken_product_is_caught(control) -> None:  # type: ignore[no-untyped-def]
+    assert caught(control) is not None
