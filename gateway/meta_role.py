@@ -3,6 +3,7 @@
 from typing import Any
 
 from consensus.config import MetaConfig
+from consensus.joining import ClusterSettings
 from consensus.server import MetaServer
 from consensus.standby import Member
 from gateway.cluster.reaching import tls_of
@@ -18,8 +19,6 @@ def metadata_role(folders: Folders, config: Config, secret: bytes, launch: Launc
                           check_interval_s=config.scrub_interval_hours * 3600.0)
     of_cluster: dict[str, Any] = {}
     if launch.machine is not None:
-        from consensus.joining import ClusterSettings  # here: a machine that is alone loads nothing of it
-
         machine = launch.machine
         of_cluster = {
             "name": machine.name, "tls": tls_of(launch), "also": (machine.listens(),),

@@ -1,5 +1,7 @@
 """Who a machine is: its name for good, its ports, its peers, and folders that are not taken for others."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from gateway.config import Config
 from gateway.folders import FolderError, Folders, cluster_secret, prepare, secret_of
 from gateway.launch import EX_RESTART, launches
 from gateway.roles import build
+from tests.servers import ROOT as ROOT_FOLDER
 from tests.unit.gateway.cluster.test_door import ROOT
 
 
@@ -116,6 +119,15 @@ def test_a_machine_runs_the_roles_that_it_has(tmp_path: Path) -> None:
     of = launches(asked, folders, b"s" * 32, ROOT, "127.0.0.1", 0, machine_of(asked, folders))
     assert [launch.name for launch in of] == ["node-1"]
     build(of[0])
+
+
+def test_a_machine_that_is_alone_loads_nothing_of_certificates() -> None:
+    """It would cost each of its processes 20 MiB and a tenth of a second."""
+    roles = "gateway.cli.running, gateway.gateway_role, gateway.node_role, gateway.meta_role, gateway.roles"
+    loaded = subprocess.run([sys.executable, "-c", f"import {roles}, sys; print(*sys.modules)"], capture_output=True, text=True,
+                            check=True, env={"PYTHONPATH": str(ROOT_FOLDER)}).stdout.split()
+    assert "consensus.core.wire" in loaded
+    assert not {"consensus.core.tls", "cryptography.x509", "gateway.cluster.door"} & set(loaded)
 
 
 def test_one_status_asks_for_a_new_start_everywhere() -> None:
