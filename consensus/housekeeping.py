@@ -171,11 +171,12 @@ class Housekeeper:
             del heard[session]
 
     async def keep_defaults(self) -> None:
-        """Let the log say what this leader's settings say: all members count copies by that. A member that is alone counts by
-        its settings as long as the log says nothing."""
+        """Let the log say what this leader's settings say: all members count copies by that, and what is there follows a change
+        of them. A member that is alone with one storage node counts by its settings as long as the log says nothing."""
         state = self._machine.state
         said = state.get_meta("copies"), state.get_meta("replication")
-        if self.leads and self._defaults not in (None, said) and (not self._alone or said[0] is not None):
+        matters = not self._alone or said[0] is not None or len(state.nodes) > 1
+        if self.leads and matters and self._defaults not in (None, said):
             copies, replication = self._defaults
             with contextlib.suppress(Unavailable, UnknownOutcome):           # the next leader will
                 await self._log.propose(SetDefaults(copies=copies, replication=replication))
