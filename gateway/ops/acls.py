@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from consensus.core.commands import SetAcl
-from consensus.core.model import Bucket, Pairs
+from consensus.core.model import Bucket, ObjectVersion, Pairs
+from gateway.authorization import owner_account
 from gateway.bucket_access import ACL, ENFORCED, Rules
 from gateway.ops import settings
 from gateway.ops.context import Context
@@ -48,21 +49,24 @@ async def put_bucket_acl(ctx: Context, request: S3Request) -> Reply:
 async def get_object_acl(ctx: Context, request: S3Request) -> Reply:
     bucket, version, _ = await find(ctx, request)
     rules = await ctx.rules_of(bucket)
-    if rules.acls_off:
-        shown = acl.write(None, version.owner, ctx.owner)
-    else:
-        shown = acl.write(version.attributes.acl, version.owner, ctx.owner)
+    shown = acl.write(None if rules.acls_off else version.attributes.acl, _owner(ctx, bucket, rules, version), ctx.owner)
     return xml(shown, read_version(bucket, version.version_id))
 
 
 async def put_object_acl(ctx: Context, request: S3Request) -> Reply:
     bucket, version, _ = await find(ctx, request)
     rules = await ctx.rules_of(bucket)
-    wanted = await _wanted(ctx, request, bucket, rules, version.owner)
+    wanted = await _wanted(ctx, request, bucket, rules, _owner(ctx, bucket, rules, version))
     if rules.acls_off:
         return Reply()
     return changed(request, await ctx.metadata.commit(SetAcl(
         bucket=bucket.id, key=request.key, acl=wanted, version_id=named_version(request.query.get("versionId")))))
+
+
+def _owner(ctx: Context, bucket: Bucket, rules: Rules, version: ObjectVersion) -> str:
+    """Whose the object is: the bucket owner's, where that one owns everything, whoever wrote it."""
+    foreign = rules.acls_off and owner_account(ctx.identities, bucket, version.owner) not in ("", bucket.account)
+    return bucket.owner if foreign else version.owner
 
 
 async def _wanted(

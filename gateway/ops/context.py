@@ -187,6 +187,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         if of_existing:
             if not looked:
                 version = await self._version(case, request)
+            if version is not None and version.delete_marker:
+                version = None
             case = self.about(case, version)
             if version is not None or not self._may_know_absence(case):
                 self._enforce(case, of_existing)

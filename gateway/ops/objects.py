@@ -122,7 +122,8 @@ async def _delete_one(
             actions = ["s3:DeleteObject" if entry.version_id is None else "s3:DeleteObjectVersion"]
             actions += ["s3:GetObject"] if entry.etag is not None else []
             actions += ["s3:BypassGovernanceRetention"] if bypass else []
-            await ctx.require(bucket, request, tuple(actions), key=entry.key)
+            keys = {} if entry.version_id is None else {"s3:versionid": (entry.version_id,)}
+            await ctx.require(bucket, request, tuple(actions), key=entry.key, keys=keys)
         if entry.size is not None or entry.last_modified is not None:
             raise S3Error("NotImplemented", "Deleting under a condition on size or time is not implemented.")
         outcome = await ctx.metadata.commit(DeleteVersion(

@@ -43,6 +43,8 @@ _CANNED_OBJECT = {**_CANNED, "bucket-owner-read": (("bucket-owner", "READ"),),
                   "bucket-owner-full-control": (("bucket-owner", FULL_CONTROL),)}
 CANNED = frozenset(_CANNED_BUCKET) | frozenset(_CANNED_OBJECT)
 
+_HEADERS = frozenset({"x-amz-acl", *GRANTS})
+
 FOR_HEADER = {name: name.removeprefix("x-amz-grant-").upper().replace("-", "_") for name in GRANTS}
 
 
@@ -59,7 +61,7 @@ def owned_by(owner: str) -> Acl:
 
 
 def in_headers(headers: Mapping[str, str]) -> bool:
-    return "x-amz-acl" in headers or any(name in headers for name in GRANTS)
+    return not _HEADERS.isdisjoint(headers)
 
 
 def from_headers(

@@ -33,7 +33,7 @@ class Caller(NamedTuple):
 
     @property
     def arn(self) -> str:
-        return f"arn:aws:iam::{self.account}:{f'user/{self.name}' if self.limited else 'root'}"
+        return f"arn:aws:iam::{self.account}:{self.name if self.name == 'root' else f'user/{self.name}'}"
 
 
 class Ask(NamedTuple):
