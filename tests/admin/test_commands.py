@@ -99,6 +99,31 @@ def test_buckets(staddle: Staddle) -> None:
     assert "no bucket" in staddle.done("bucket", "list", "cli-bucket").out.lower()
 
 
+def test_copies_of_a_bucket_and_nodes_that_leave(staddle: Staddle) -> None:
+    staddle.done("bucket", "create", "cli-copies", "--copies", "2", "--replication", "async")
+    assert staddle.json("bucket", "stat", "cli-copies")["bucket"]["copies"] == 2
+    changed = staddle.json("bucket", "set", "cli-copies", "--replication", "all")
+    assert (changed["copies"], changed["replication"]) == (2, "all"), "what isn't given stays"
+    assert "as the cluster does" in staddle.done("bucket", "set", "cli-copies", "--copies", "0", "--replication", "default").out
+    assert staddle.json("bucket", "stat", "cli-copies")["bucket"]["copies"] is None
+    assert "sync" in staddle.refused("bucket", "set", "cli-copies", "--replication", "most")
+    for wrong in ("--copies", "10"), ():
+        assert staddle("bucket", "set", "cli-copies", *wrong).status == 2
+    assert "does not exist" in staddle.refused("bucket", "set", "cli-none", "--copies", "2")
+    staddle.done("bucket", "delete", "cli-copies")
+
+    [node] = staddle.json("node", "list")["nodes"]
+    name = node["node"]
+    assert (node["state"], node["counts"], node["to_fetch"]) == ("up", True, 0)
+    assert "not draining" in staddle.refused("node", "remove", name)
+    assert "is down" in staddle.refused("node", "remove", name, "--force")
+    for command, state in (("drain", "draining"), ("undrain", "up"), ("read-only", "read-only"), ("undrain", "up")):
+        staddle.done("node", command, name)
+        assert staddle.json("node", "list")["nodes"][0]["state"] == state
+    assert "no storage node 'none'" in staddle.refused("node", "drain", "none")
+    assert "no storage node 'none'" in staddle.refused("node", "remove", "none")
+
+
 def test_files_go_in_and_out_without_another_client(staddle: Staddle, tmp_path: Path) -> None:
     staddle.done("bucket", "create", "cli-files")
     file, back = tmp_path / "a file.bin", tmp_path / "back"
