@@ -93,6 +93,7 @@ class Housekeeper:
         self.soundness = Check(folder, lambda: machine.path, interval_s=config.check_interval_s, clock=clock, disk=disk)
         self.leads = False
         self._led_since = time.monotonic()
+        self._begun: dict[int, float] = {}
         self._drained_at = self._snapshot_at = 0.0
         self._beside: asyncio.Future[Any] | None = None
         self._one = asyncio.Lock()
@@ -152,6 +153,7 @@ class Housekeeper:
         """The member leads from now on, or doesn't any more."""
         self.leads, self._led_since = leads, time.monotonic()
         self.heard.clear()
+        self._begun.clear()
 
     async def keep_house(self) -> None:
         if not self.leads:
@@ -187,13 +189,17 @@ class Housekeeper:
         nodes = self._machine.state.nodes
         if not self.leads or len(nodes) < 2:
             return
-        heard: dict[NodeId, float] = {}
-        for session in self._machine.sessions.open.values():
-            if session.node is not None and session.id in self.heard:
-                heard[session.node] = max(heard.get(session.node, 0.0), self.heard[session.id])
         now = time.monotonic()
+        heard: dict[NodeId, float] = {}
+        begun: dict[NodeId, float] = {}                  # sessions that we know since; each node has one
+        sessions = {session.id: session.node for session in self._machine.sessions.open.values() if session.node is not None}
+        self._begun = {session: self._begun.get(session, now) for session in sessions}
+        for session, node in sessions.items():
+            begun[node] = self._begun[session]
+            if session in self.heard:
+                heard[node] = self.heard[session]
         for node, (_, info) in list(nodes.items()):
-            silent_s = now - max(heard.get(node, 0.0), self._led_since)
+            silent_s = now - max(heard.get(node, 0.0), begun.get(node, 0.0), self._led_since)
             if silent_s > self._config.down_after_s and info.state not in (DOWN, LOST):
                 log.warning("storage node %s has been silent for %.0f s: it is down", node, silent_s)
                 await self._log.propose(SetNodeState(node=node, state=DOWN))

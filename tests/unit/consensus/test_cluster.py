@@ -368,3 +368,14 @@ async def test_storage_nodes_that_are_silent_are_down_until_they_speak(make_trio
     async with asyncio.timeout(10):
         while any(info.counts for info in await looker.nodes()):
             await asyncio.sleep(0.02)
+
+
+async def test_a_node_that_comes_late_was_not_silent_before(trio: Trio) -> None:
+    await trio.serve()
+    house = trio.servers[await trio.led()].housekeeper
+    nodes = [await trio.client(name) for name in trio.names]
+    for number, node in enumerate(nodes):
+        house._led_since -= 100.0
+        await node.register(RegisterNode(node=NodeId(f"n{number}"), incarnation=b"i" * 16, address="", capacity_bytes=1))
+        await house.keep_nodes()
+    assert {info.state for info in await nodes[0].nodes()} == {"up"}
