@@ -307,8 +307,8 @@ class Journal(PysyncobjJournal):  # type: ignore[misc]  # the library has no typ
             del self.configurations[-1]
 
     def _restart_log(self, index: int, term: int) -> None:
-        # PySyncObj looks at the entry before the last applied one as well.
-        self._log = [(NO_OP, index, term)] if index <= 1 else [(NO_OP, index - 1, term), (NO_OP, index, term)]
+        # Stands for an entry whose term is known, but not its bytes: the first of a tail is never sent to anybody.
+        self._log = [(NO_OP, index, term)]
         self._tail_bytes = len(self._log)
         self.configurations = []
 
@@ -346,7 +346,13 @@ class Journal(PysyncobjJournal):  # type: ignore[misc]  # the library has no typ
         for place, head in enumerate(heads):
             with open(self._path(head.number), "rb") as file:
                 data = file.read()
-            end = self._replay(head, data, applied, last=place == len(heads) - 1)
+            try:
+                end = self._replay(head, data, applied, last=place == len(heads) - 1)
+            except Corrupt:
+                if place + 1 >= len(heads) or heads[place + 1].base_index > applied:
+                    raise
+                end = len(data)                                     # only read for others, who get a snapshot instead
+                self._log, self._tail_bytes, self.configurations = [], 0, []
             self._heads.append(head)
             self._sizes.append(end)
             tail = data[:end]

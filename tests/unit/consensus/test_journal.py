@@ -11,7 +11,7 @@ import pytest
 from consensus.config import MetaConfig
 from consensus.core.errors import Corrupt
 from consensus.disk import Disk
-from consensus.journal import Journal, JournalFailed
+from consensus.journal import CONFIGURATION, Journal, JournalFailed
 from consensus.segment import HEAD_BYTES
 from tests.unit.consensus.crash import FaultyDisk, Unsynced, every_step
 
@@ -44,6 +44,11 @@ def held(journal: Journal) -> dict[int, bytes]:
     return {index: command for command, index, _ in journal[:]}
 
 
+def sent(journal: Journal) -> dict[int, bytes]:
+    """What other members may get: all after the first one, which may stand for an entry that isn't here."""
+    return {index: command for index, command in held(journal).items() if index > journal.first_index}
+
+
 def segments(folder: Path) -> list[Path]:
     return sorted((folder / "journal").glob("*.log"))
 
@@ -72,6 +77,86 @@ def test_only_what_sqlite_lacks_is_held_in_memory(tmp_path: Path) -> None:
     fill(journal, 41)
     assert journal.term_at(41) == 1
     assert journal.term_at(39) is None
+
+
+def test_in_a_group_a_start_reads_some_more_for_others(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path)
+    fill(journal, 40)
+    journal.close()
+    journal = open_journal(tmp_path, applied=35, keep_bytes=0)
+    needed = journal.first_index                                    # or a little before, as segments go
+    journal.close()
+    journal = open_journal(tmp_path, applied=35, keep_bytes=1500)
+    assert 5 < journal.first_index < needed - 10
+    assert sent(journal) == {index: payload(index) for index in range(journal.first_index + 1, 41)}
+    journal.close()
+    older = next(path for path in reversed(segments(tmp_path)) if payload(needed - 10) in path.read_bytes())
+    older.write_bytes(older.read_bytes().replace(payload(needed - 10), b"?" * len(payload(needed - 10))))
+    journal = open_journal(tmp_path, applied=35, keep_bytes=1500)
+    assert needed - 10 < journal.first_index <= 35, "what nobody here needs may be damaged"
+    assert sent(journal) == {index: payload(index) for index in range(journal.first_index + 1, 41)}
+    journal.close()
+
+
+def test_an_entry_that_only_a_snapshot_holds_is_never_sent(tmp_path: Path) -> None:
+    """Its term is known, its bytes are not: another member would carry out nothing in its place."""
+    journal = open_journal(tmp_path)
+    fill(journal, 40)
+    journal.reset_to(60, 3)
+    journal.add(payload(61), 61, 3)
+    journal.sync()
+    for _ in range(2):
+        assert journal.term_at(59) is None
+        assert journal.term_at(60) == 3
+        assert sent(journal) == {61: payload(61)}
+        journal.close()
+        journal = open_journal(tmp_path, applied=60)
+    journal.close()
+
+
+def test_configurations_are_known_as_long_as_they_are_in_the_log(tmp_path: Path) -> None:
+    """In force from when they are there, and no longer once they are cut off."""
+    one, two, three = (bytes((CONFIGURATION,)) + name for name in (b"one", b"two", b"three"))
+    journal = open_journal(tmp_path)
+    fill(journal, 3)
+    journal.add(one, 4, 1)
+    fill(journal, 6)
+    journal.add(two, 7, 1)
+    journal.sync()
+    assert journal.configurations == [(4, one), (7, two)]
+    journal.deleteEntriesFrom(5)                                    # after entry 5
+    assert journal.configurations == [(4, one)]
+    journal.end_message()
+    assert journal.configurations == [(4, one), (7, two)], "nothing has contradicted it"
+    journal.deleteEntriesFrom(6)
+    journal.add(two, 7, 1)
+    assert journal.configurations == [(4, one), (7, two)], "the same again"
+    journal.deleteEntriesFrom(6)
+    journal.add(three, 7, 2)
+    journal.end_message()
+    assert journal.configurations == [(4, one), (7, three)]
+    journal.close()
+    journal = open_journal(tmp_path)
+    assert journal.configurations == [(4, one), (7, three)]
+    journal.deleteEntriesFrom(3)
+    journal.add(payload(4), 4, 3)
+    journal.end_message()
+    assert journal.configurations == []
+    journal.reset_to(20, 3)
+    assert journal.configurations == [], "a snapshot has it"
+    journal.close()
+
+
+def test_for_who_fetches_a_snapshot_entries_stay_in_memory(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path, keep_bytes=100)
+    fill(journal, 20)
+    journal.keep_from = 10
+    journal.forget(20)
+    assert journal.first_index == 10
+    journal.keep_from = None
+    journal.forget(20)
+    assert journal.first_index > 10
+    journal.close()
 
 
 def test_trim_removes_whole_segments_that_sqlite_has(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from consensus.config import MetaConfig
 from consensus.core.model import Member
 from consensus.disk import Disk
 from consensus.group import catching_up, members
-from consensus.group.messages import Message, Page, Paged
-from consensus.journal import Journal, SqliteBehind
+from consensus.group.messages import Append, Behind, Message, Page, Paged
+from consensus.journal import COMMANDS, CONFIGURATION, Journal, SqliteBehind
 from consensus.raft import RaftNode
 from tests.unit.consensus.crash import Stopped, Unsynced
 from tests.unit.consensus.group.world import Ledger, Seat, World
@@ -317,5 +317,38 @@ def test_entries_are_not_kept_for_ever(world: World) -> None:
         assert leader.journal.keep_from is not None
         await asyncio.sleep(catching_up.NEEDED_S + 1)
         assert leader.journal.keep_from is None
+
+    world.run(run())
+
+
+def test_the_entry_before_the_log_is_never_sent_in_its_place(world: World) -> None:
+    """Who has begun at a snapshot knows the term of its last entry, but not its bytes. A member that lacks just that one gets
+    a snapshot too (it got nothing in its place, and differed from then on)."""
+    async def run() -> None:
+        _, behind, other = await left_behind(world)
+        behind.start()
+        await world.until(lambda: library_of(world).installed > 0, 120)
+        await world.settle()
+        base = behind.journal.first_index
+        behind.kill()
+        behind.start()
+        raft = behind.raft
+        assert raft is not None
+        assert behind.journal.first_index == base
+        sent: list[Message] = []
+        replication = behind.group.replication
+        replication._send = lambda name, message: sent.append(message)
+        core, node = behind.group._core, behind.group._peer(other.name)
+        for following in (base, base + 1):
+            core.next_index[node] = following
+            replication.send_to(node, beat=True)
+        assert isinstance(sent[0], Behind)
+        assert isinstance(sent[1], Append)
+        assert sent[1].previous == base
+        assert [entry[1:] for _, entry in sent[1].entries if entry[0] == COMMANDS] == [
+            entry for index, entry in sorted(world.committed.items()) if index > base and entry[0] != CONFIGURATION]
+        behind.kill()
+        behind.start()
+        await world.settle()
 
     world.run(run())
