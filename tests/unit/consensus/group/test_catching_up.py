@@ -21,6 +21,7 @@ from consensus.group.messages import Append, Behind, Message, Page, Paged
 from consensus.journal import COMMANDS, CONFIGURATION, Journal, SqliteBehind
 from consensus.raft import RaftNode
 from tests.unit.consensus.crash import Stopped, Unsynced
+from tests.unit.consensus.group.test_storms import storm
 from tests.unit.consensus.group.world import Ledger, Seat, World
 
 FILLER = random.Random(1).randbytes(5 << 20)
@@ -80,7 +81,7 @@ class Library:
         self.installed += 1
         seat.kill()
         self.reload(seat)
-        self.world.loop.call_soon(lambda: seat.start(wanted=self.world.wanted))
+        self.world.loop.call_soon(lambda: seat.start(wanted=self.world.wanted) if seat.raft is None else None)
 
     def reload(self, seat: Seat) -> None:
         load(seat.machine, snapshot.current_file(folder_of(seat), Unsynced())[0])
@@ -352,3 +353,12 @@ def test_the_entry_before_the_log_is_never_sent_in_its_place(world: World) -> No
         await world.settle()
 
     world.run(run())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_storm_over_members_that_remember_little(tmp_path: Path, seed: int) -> None:
+    with World(tmp_path, 100 + seed) as world:
+        world.keep_bytes = 300
+        library = Library(world)
+        world.run(storm(world, "pohkkssslg"))
+        assert library.installed > 0
