@@ -149,7 +149,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         """
         check_key(request.key)
         found = _found(bucket, request.bucket)
-        if not self.unlimited_in(found) and self.operation.name not in DECIDED_LATER:
+        if not self.unlimited_in(found) and (
+                self.operation.name not in DECIDED_LATER or await self._decided_without_body(found)):
             await self._decide(found, request, version, looked)
         return self._expected(found, effective_headers(request).get("x-amz-expected-bucket-owner"))
 
@@ -172,6 +173,14 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         """Whether nothing has to be looked up to know that the caller may do everything there."""
         identity = self.principal.identity
         return identity is not None and not bucket.access and identity.account == bucket.account and not identity.policies
+
+    async def _decided_without_body(self, bucket: Bucket) -> bool:
+        """Only a policy looks at what a body says. Strangers are told before anything of theirs is read; the keys of a
+        DeleteObjects are judged one by one for everybody else."""
+        identity = self.principal.identity
+        if identity is not None and (identity.policies or self.operation.name == "DeleteObjects"):
+            return False
+        return (await self.rules_of(bucket)).policy is None
 
     async def _decide(self, bucket: Bucket, request: S3Request, version: ObjectVersion | None, looked: bool) -> None:
         actions = needed(self.operation, request.query, effective_headers(request))

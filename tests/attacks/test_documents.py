@@ -131,7 +131,22 @@ def test_21_documents_of_settings(attacker: Attacker, query: str) -> None:
     assert time.monotonic() - began < 4 * ENOUGH_S
 
 
-@pytest.mark.parametrize("query", ["policy", "lifecycle", "website", "notification", "replication"])
+def test_21_policies(attacker: Attacker) -> None:
+    deep = b'{"Statement":' * 1_500
+    for body in (deep, b'{"Statement":' + b"[" * 20_000, b"[" * 20_000, b'{"Statement":' * 20_000, b"{" * 20_480,
+                 DOCUMENTS["billion laughs"], DOCUMENTS["nested"]):
+        attacker.refused(attacker.ask("PUT", f"{attacker.bucket}?policy", body=body), "MalformedPolicy", 400)
+    attacker.refused(attacker.ask("PUT", f"{attacker.bucket}?policy", body=b" " * (2 << 20)), "MaxMessageLengthExceeded", 400)
+
+
+def test_21_access_lists(attacker: Attacker) -> None:
+    for body in (b"[" * 60_000, DOCUMENTS["billion laughs"], DOCUMENTS["nested"][:60_000]):
+        attacker.refused(attacker.ask("PUT", f"{attacker.bucket}?acl", body=body), "MalformedACLError", 400)
+        for query in ("publicAccessBlock", "ownershipControls"):
+            attacker.refused(attacker.ask("PUT", f"{attacker.bucket}?{query}", body=body), "MalformedXML", 400)
+
+
+@pytest.mark.parametrize("query", ["lifecycle", "website", "notification", "replication"])
 def test_21_documents_of_what_is_not_there(attacker: Attacker, query: str) -> None:
     """Not implemented is said before anything is read: nested JSON and bombs reach no parser."""
     for body in (b'{"Statement":' * 20_000, b"[" * 200_000, DOCUMENTS["billion laughs"], DOCUMENTS["nested"]):
