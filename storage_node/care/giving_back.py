@@ -29,6 +29,9 @@ PAGE = 300
 AT_ONCE = 8
 LOOK_S = 3.0
 
+VERIFIED_S, VERIFIED_BYTES_PER_S = 10.0, 8 << 20
+"""How long a holder may take to read its copy: one that hangs must not hold up the others."""
+
 
 class GivingBack:
     """The loop of one node."""
@@ -99,9 +102,10 @@ class GivingBack:
         """Whether the holder of a copy that stays has read it whole just now, and found it good."""
         staying = [name for name in row.nodes if name in nodes and nodes[name].counts and not gives_back(name, row, nodes)]
         for info in self._fellows.sources(staying):
-            with contextlib.suppress(ClusterError):
+            with contextlib.suppress(ClusterError, TimeoutError):
                 began = asyncio.get_running_loop().time()
-                good = await self._fellows.client(info).report(row.digest, row.generation)
+                async with asyncio.timeout(VERIFIED_S + row.size / VERIFIED_BYTES_PER_S):
+                    good = await self._fellows.client(info).report(row.digest, row.generation)
                 await self._pace.took(0, asyncio.get_running_loop().time() - began)
                 if good:
                     return True
