@@ -80,6 +80,16 @@ class Policy(NamedTuple):
     replication: str = "sync"     # sync | async | all
 
 
+class _Counted(NamedTuple):
+    """What a list of nodes means for a policy."""
+
+    up: list[NodeInfo]            # that take chunks
+    wanted: int
+    quorum: int
+    enough: bool
+    only: Plan | None             # if there is only one place
+
+
 class Replicas:
     """One per process and event loop. `local` names the `chunks` folders of nodes on this host."""
 
@@ -92,6 +102,7 @@ class Replicas:
         self._local = {node: LocalReader(folder) for node, folder in (local or {}).items()}
         self._clients: dict[NodeId, NodeClient] = {}
         self._map: list[NodeInfo] = []
+        self._counted: dict[Policy, _Counted] = {}
         self._map_until = 0.0
         self._looked_at, self._looking = -NODES_STALE_S, False
         self._refused = 0
@@ -133,18 +144,20 @@ class Replicas:
             elif not self._looking:
                 self._looking = True
                 self.in_background(self._look_beside())
-        nodes, wanted, quorum, up = self._counted(policy)
-        if not quorum or len(up) < quorum:
+        counted = self._counted.get(policy) or self._count(policy)
+        if not counted.enough:
             await self._look()                        # nothing is refused for a list that is old
-            nodes, wanted, quorum, up = self._counted(policy)
-        if not quorum or len(up) < quorum:
-            raise Unavailable(f"{len(up)} of {len(nodes)} storage nodes take chunks, {quorum or 1} are needed")
-        return Plan(up if len(up) == 1 else self._in_order(key, up), wanted, quorum)
+            counted = self._count(policy)
+            if not counted.enough:
+                raise Unavailable(f"{len(counted.up)} of {len(self._map)} storage nodes take chunks, "
+                                  f"{counted.quorum or 1} are needed")
+        return counted.only or Plan(self._in_order(key, counted.up), counted.wanted, counted.quorum)
 
     async def _look(self) -> None:
         refused = self._metadata.not_durable
         nodes = list(await self._metadata.nodes())
         self._map, self._refused, self._looked_at = nodes, refused, time.monotonic()
+        self._counted.clear()
         self._map_until = self._looked_at + NODES_BELIEVED_S
 
     async def _look_beside(self) -> None:
@@ -155,11 +168,13 @@ class Replicas:
         finally:
             self._looking = False
 
-    def _counted(self, policy: Policy) -> tuple[list[NodeInfo], int, int, list[NodeInfo]]:
-        """The nodes; how many copies are wanted, and how many at once; the nodes that take chunks."""
-        nodes = self._map
-        wanted = copies_wanted(policy.copies, nodes)
-        return nodes, wanted, write_quorum(policy.replication, wanted), [node for node in nodes if node.state == "up"]
+    def _count(self, policy: Policy) -> "_Counted":
+        wanted = copies_wanted(policy.copies, self._map)
+        quorum = write_quorum(policy.replication, wanted)
+        up = [node for node in self._map if node.state == "up"]
+        counted = self._counted[policy] = _Counted(
+            up, wanted, quorum, 0 < quorum <= len(up), Plan(up, wanted, quorum) if 0 < quorum <= len(up) == 1 else None)
+        return counted
 
     def _in_order(self, key: bytes, nodes: list[NodeInfo]) -> list[NodeInfo]:
         """By placement, those that are suspect last."""
