@@ -87,6 +87,11 @@ def incarnation(folder: str, disk: Disk, *, fresh: bool) -> bytes:
     return made
 
 
+def keep_incarnation(folder: str, disk: Disk, known: bytes) -> None:
+    """The log's, of the only member there is: it may have lost the file, or the journal beside it. Raises OSError."""
+    replace_file(disk, os.path.join(folder, FILE), known, "metadata.incarnation")
+
+
 def was_taken_in(folder: str) -> bool:
     return os.path.exists(os.path.join(folder, TAKEN_IN))
 

@@ -3,7 +3,7 @@
 One loop turn collects what all clients have sent; one tick makes it one or two log entries, syncs, applies, commits and
 answers. What needs longer is kept out of the way (housekeeping.py).
 
-A member that is *alone* leads from its start on. In a *cluster* it comes in first (joining.py), serves once it has caught up
+A member that is *alone* leads from its start on. In a *cluster* it comes in first (membership.py), serves once it has caught up
 with what the leader had committed by then, and while another one leads it passes on what only the leader can answer
 (forwarding.py). What it can answer itself it reads from its own SQLite, at a read index.
 """
@@ -18,7 +18,7 @@ import secrets
 import sqlite3
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 import msgspec
@@ -32,13 +32,12 @@ from consensus.core.codec import ENTRY_VERSION, UNDECODABLE, FutureEntry, encode
 from consensus.core.commands import AnyCommand, Envelope
 from consensus.core.errors import ClusterError, Corrupt, NoSpace, ReadOnly, Refused, Unavailable
 from consensus.core.ids import SessionId
-from consensus.core.model import Member
 from consensus.core.results import AnyResult
 from consensus.core.wire import OK, Buffer, Handler, Link, WireServer
 from consensus.disk import Disk
-from consensus.forwarding import PASSED_ON, Forwarder, Leader, call_member
+from consensus.forwarding import PASSED_ON
 from consensus.housekeeping import Housekeeper
-from consensus.joining import ClusterSettings, Joiner
+from consensus.joining import ClusterSettings
 from consensus.leading import Leading
 from consensus.raft import RaftNode, exit_for_restart, exit_process
 from consensus.reads import Reader, failure, query_named
@@ -48,6 +47,7 @@ from consensus.standby import LOCK, prove
 if TYPE_CHECKING:                                 # a machine that is alone loads nothing of it
     from consensus.core.tls import Tls
     from consensus.group.group import Group
+    from consensus.membership import Membership
 
 log = logging.getLogger("staddle.meta")
 
@@ -58,19 +58,6 @@ ENTRIES_PER_TICK_MAX = 2
 KEEP_BYTES = 64 << 20
 """Entries of a cluster's log that stay in memory although SQLite has them: a member that was away for less than about these
 gets them, one that was away for longer fetches a snapshot."""
-
-AT_WORK_S = 5.0
-"""A member that was heard within this time is there. Followers acknowledge several times a second."""
-
-REMOVED_S = 5.0
-"""A member that has found no leader for so long asks whether it is one at all: those who removed it tell it nothing more."""
-
-CATCH_UP_S = 0.02
-"""Between attempts to get a read index at the start: an election takes longer."""
-
-STATUS_S = 1.0
-OTHERS_S = 5.0
-"""For a page of a backup or such from another member."""
 
 HOUSEKEEP_S_MAX = 10.0
 """One HOUSEKEEP is answered within this time: who wants more asks again, and can show how it goes."""
@@ -113,15 +100,11 @@ class MetaServer:
         self._raft: RaftNode | None = None
         self._recovered = False
         self._failure: BaseException | None = None
-        self._tls, self._cluster = tls, cluster
+        self._membership = None if cluster is None else _membership(name, cluster, folder, self._disk, secret, tls)
         self._ready = cluster is None
         self._stopping = False
-        self._born = b""
-        self._knows_of_none = False
-        """It was never in a cluster, and asks its peers whether there is one."""
         self._group: Group | None = None
         self._leading: Leading | None = None
-        self._forwarder = Forwarder(secret, tls, self._other_leader)
 
     # Life
 
@@ -133,14 +116,14 @@ class MetaServer:
         """
         self._lock = _lock(os.path.join(self._folder, LOCK))
         try:
-            if self._cluster is not None:
+            if self._membership is not None:
                 await self._wire.start()                 # others ask what we know while we ask them
             await self._recover()
             prove(self._lock, self._machine.generation)
-            if self._cluster is None:
+            if self._membership is None:
                 await self._wire.start()
             else:
-                await self._catch_up(self._cluster)
+                await self._membership.catch_up()
             self.housekeeper.lead(self.leads)
             await self.housekeeper.keep_defaults()
         except BaseException:
@@ -152,7 +135,7 @@ class MetaServer:
             self._leading.start()
         self.beside.start()
         log.info("serving", extra={"applied": self._machine.applied, "epoch": self._epoch})
-        if self._cluster is not None:
+        if self._membership is not None:
             self._changed()
 
     async def _recover(self) -> None:
@@ -160,28 +143,31 @@ class MetaServer:
             await self._replay()
         except (Corrupt, Refused) as error:
             damaged = isinstance(error, Corrupt) or (error.__cause__ is not None and recovery.is_damage(error.__cause__))
-            if self._cluster is None or not self._cluster.peers or not damaged:
+            if self._membership is None or not self._membership.cluster.peers or not damaged:
                 raise
             log.error("%s. The other members have all of it: what is here is set aside once they answer", error)
-            await Joiner(self._cluster, self._name, b"", self._secret, self._tls).find()
+            await self._membership.others_serve()
             recovery.set_aside(self._folder, self._disk)
             await self._replay()
         self._recovered = True
         assert self._raft is not None
+        membership = self._membership
         self._reader = Reader(self._folder, queries.header, queries.ALONE)
         self.beside = Beside(self._folder, self._machine, disk=self._disk, clock=self._clock, secret=self._secret,
-                             ask_others=None if self._cluster is None else self._ask_others)
+                             ask_others=None if membership is None else membership.ask_others)
         self.housekeeper = Housekeeper(self._folder, self._machine, self._journal, self, disk=self._disk,
                                        config=self._config, clock=self._clock, on_failure=self._raft.fail,
-                                       defaults=(self._copies, self._replication), alone=self._cluster is None)
-        if self._group is not None:
-            self._leading = Leading(self._name, self._raft, lambda: self._room.refusing, self._status_of)
+                                       defaults=(self._copies, self._replication), alone=membership is None)
+        if membership is not None:
+            assert self._group is not None
+            self._leading = Leading(self._name, self._raft, lambda: self._room.refusing, membership.status_of)
             self._group.serve_snapshots(self._folder, self._disk, self.housekeeper.take_snapshot)
             self._raft.on_change(self._changed)
 
     async def _let_go(self) -> None:
         """A start that came to nothing holds nothing."""
-        await self._forwarder.stop()
+        if self._membership is not None:
+            await self._membership.forwarder.stop()
         await self._wire.stop()
         if self._raft is not None and self._recovered:
             self._raft.stop()
@@ -193,25 +179,6 @@ class MetaServer:
             os.close(self._lock)
             self._lock = -1
 
-    async def _catch_up(self, cluster: ClusterSettings) -> None:
-        """Until SQLite holds what the leader had committed when it was asked. Raises Refused if we are no member any more."""
-        raft, look_at = self._raft, time.monotonic() + REMOVED_S
-        assert raft is not None
-        while True:
-            try:
-                await raft.read_index()
-                return
-            except Unavailable as error:
-                log.debug("not up to date yet: %s", error)
-            if time.monotonic() > look_at:
-                others = tuple(member.address for member in raft.members if member.name != self._name)
-                joiner = Joiner(cluster.asking(others, False), self._name, self._born, self._secret, self._tls)
-                if await joiner.removed():
-                    raise Refused(f"{self._name} was removed from the metadata members of this cluster. To go on without one "
-                                  f"here, give the roles node and gateway; to join anew, delete the folder {self._folder}")
-                look_at = time.monotonic() + REMOVED_S
-            await asyncio.sleep(CATCH_UP_S)
-
     async def _replay(self) -> None:
         """A log that leads (alone) or takes part, and SQLite that holds all of it that is known to be committed: on the best
         state on which every entry can be applied."""
@@ -219,15 +186,20 @@ class MetaServer:
         fresh = not recovery.has_journal(self._folder)
         for opening in recovery.openings(self._folder, disk=self._disk, config=self._config, copies=self._copies,
                                          replication=self._replication, now_ms=self._clock.now_ms(),
-                                         keep_bytes=KEEP_BYTES if self._cluster is not None else 0):
+                                         keep_bytes=0 if self._membership is None else KEEP_BYTES):
             self._machine, self._journal = opening.machine, opening.journal
             try:
-                self._group = await self._come_in(fresh)
+                if self._membership is None:
+                    self._check_alone()
+                else:
+                    self._group = await self._membership.come_in(self._machine, self._journal, fresh=fresh)
             except BaseException:
                 opening.close()
                 raise
             self._raft = raft = RaftNode(self._name, self._journal, self._machine, self._failed, group=self._group,
                                           on_restart=self._on_restart)
+            if self._membership is not None:
+                self._membership.raft = raft
             raft.before_taking(self._fill)
             raft.start()
             error = self._failure
@@ -240,6 +212,7 @@ class MetaServer:
             if not recovery.in_doubt(error):
                 self._on_failure(error)                              # which ends a real process
                 raise Unavailable(f"the log could not be recovered: {error}") from error
+            await raft.close()
             opening.close()
             refused = recovery.refusal(opening.origin, raft.applying, error)
             refused.__cause__ = error
@@ -248,37 +221,12 @@ class MetaServer:
         assert refused is not None, "openings raises if there is none"
         raise refused
 
-    async def _come_in(self, fresh: bool) -> "Group | None":
-        """This member's side of the group, once it may take part; None if it is alone. `fresh`: no journal was there."""
-        configured = tuple(queries.members(self._machine.db))
-        cluster = self._cluster
-        if cluster is None:
-            if len(configured) > 1 or (not configured and joining.is_of_a_cluster(self._folder)):
-                raise Refused(f"{self._folder} is a cluster's ({', '.join(member.name for member in configured) or 'joining'}): "
-                              "a member that was alone now would go its own way. Give --cluster-listen, as before")
-            return None
-        from consensus.group.group import Group  # here: a machine that is alone loads nothing of it
-        from consensus.group.links import LinkPost
-
-        born = self._born = joining.incarnation(self._folder, self._disk, fresh=fresh)
-        ours = next((member for member in configured if member.name == self._name), None)
-        birth = False
-        if self._journal.configurations or (ours is not None and ours.incarnation == born):
-            pass                                         # the log says who belongs to the group
-        elif not configured and not joining.was_taken_in(self._folder) and (self._machine.applied or not cluster.peers):
-            birth = True
-        else:
-            addresses = tuple(member.address for member in configured if member.name != self._name)
-            begins = cluster.begins and not configured and not joining.was_taken_in(self._folder)
-            joiner = Joiner(cluster.asking(addresses, begins), self._name, born, self._secret, self._tls)
-            self._knows_of_none = not configured and not joining.was_taken_in(self._folder)
-            birth = not await joiner.join()
-            self._knows_of_none = False
-            if not birth:
-                joining.note_taken_in(self._folder, self._disk)
-        post = LinkPost(self._name, cluster.address, self._secret, tls=self._tls)
-        return Group(name=self._name, address=cluster.address, incarnation=born, post=post, configured=configured, birth=birth,
-                     voters_wanted=cluster.voters, timing=cluster.timing)
+    def _check_alone(self) -> None:
+        """Raises Refused if the folder is of a member that has others."""
+        configured = queries.members(self._machine.db)
+        if len(configured) > 1 or (not configured and joining.is_of_a_cluster(self._folder)):
+            raise Refused(f"{self._folder} is a cluster's ({', '.join(member.name for member in configured) or 'joining'}): a "
+                          "member that was alone now would go its own way. Give --cluster-listen, as before")
 
     def _failed(self, error: BaseException) -> None:
         """The log cannot go on. While it is recovered, `_replay` decides what that means."""
@@ -293,11 +241,14 @@ class MetaServer:
     async def stop(self) -> None:
         """Answer what has been taken, then let go. SQLite's file is left checkpointed."""
         if self._raft is not None:
-            await self._hand_over()
+            self._stopping = True                               # take nothing more, and let another member lead
+            if self._membership is not None:
+                await self._membership.hand_over()
             for task in list(self._later):
                 task.cancel()
             await asyncio.gather(*self._later, return_exceptions=True)
-            await self._forwarder.stop()
+            if self._membership is not None:
+                await self._membership.forwarder.stop()
             if self._leading is not None:
                 await self._leading.stop()
             await self.housekeeper.stop()
@@ -326,44 +277,25 @@ class MetaServer:
 
     @property
     def serving(self) -> protocol.Serving:
-        raft = self._raft
+        raft, membership = self._raft, self._membership
         assert raft is not None
-        if self._cluster is None:
+        if membership is None:
             return protocol.Serving(epoch=self._epoch, generation=self._machine.generation)
         return protocol.Serving(
             epoch=self._epoch, generation=self._machine.generation, alone=False, led=self._ready and raft.leader is not None,
-            members=tuple(member.address for member in raft.members), address=self._cluster.address)
+            members=tuple(member.address for member in raft.members), address=membership.cluster.address)
 
     def _changed(self) -> None:
         """Who leads, or who belongs to the cluster, is another now."""
-        raft = self._raft
+        raft, membership = self._raft, self._membership
         assert raft is not None
+        assert membership is not None
         if raft.leads != self.housekeeper.leads:
             self.housekeeper.lead(raft.leads)
-        self._forwarder.changed()
+        membership.forwarder.changed()
         told = protocol.encode(self.serving)
         for link in self._watching:
             link.send(protocol.WATCH, OK, 0, told)
-
-    async def _ask_others(self, operation: int, payload: bytes) -> AsyncIterator[bytes]:
-        """The answers of the other members, of those who have one."""
-        assert self._raft is not None
-        for member in self._raft.members:
-            if member.name != self._name:
-                with contextlib.suppress(ClusterError):
-                    yield await call_member(member.address, self._secret, self._tls, operation | PASSED_ON, payload,
-                                            answer_s=OTHERS_S)
-
-    async def _status_of(self, address: str) -> protocol.Status:
-        """Another member's. Raises ClusterError."""
-        return protocol.status.decode(await call_member(address, self._secret, self._tls, protocol.STATUS, b"",
-                                                        answer_s=STATUS_S))
-
-    def _other_leader(self) -> Leader | None:
-        raft = self._raft
-        if raft is None or raft.leader in (None, self._name):
-            return None
-        return next(((member.name, member.address) for member in raft.members if member.name == raft.leader), None)
 
     # Commands
 
@@ -421,7 +353,7 @@ class MetaServer:
         try:
             self._room.check(command)
         except (NoSpace, ReadOnly) as error:
-            if self._leading is None or self._leading.sole or not self._heirs():
+            if self._membership is None or self._leading is None or self._leading.sole or not self._membership.has_heirs:
                 raise
             self._leading.hurry()
             raise Unavailable(f"{error}; another member is to lead") from error
@@ -465,7 +397,7 @@ class MetaServer:
             sync_seconds=journal.sync_seconds, last_sync_s=journal.last_sync_s, entries=self._entries,
             commands=self._commands, snapshot_index=kept[-1].index if kept else 0, refusing=self._room.refusing,
             checked_ms=self.housekeeper.soundness.last.at_ms, findings=self.housekeeper.soundness.last.findings,
-            name=self._name, alone=self._cluster is None, members=tuple(
+            name=self._name, alone=self._membership is None, members=tuple(
                 protocol.MemberStatus(
                     name=member.name, address=member.address, voter=member.voter, connected=member.connected,
                     match=member.match if raft.role == "leader" or member.name == self._name else None,
@@ -486,9 +418,9 @@ class MetaServer:
         """To the leader, once."""
         if operation == protocol.JOIN:
             _check_member(link)
-        if passed_on or self._cluster is None:
+        if passed_on or self._membership is None:
             raise Unavailable("this member does not lead")
-        self._forwarder.relay(link, operation, request_id, bytes(payload))
+        self._membership.forwarder.relay(link, operation, request_id, bytes(payload))
 
     def takes_time(self, link: Link, operation: int, payload: memoryview, passed_on: bool
                    ) -> Coroutine[Any, Any, bytes] | None:
@@ -496,39 +428,23 @@ class MetaServer:
         if operation == protocol.READ_INDEX:
             self._check_ready()
             return self.read_index()
-        if operation == protocol.QUERY and self._cluster is not None:
+        membership = self._membership
+        if operation == protocol.QUERY and membership is not None:
             self._check_ready()
             return self.query_later(bytes(payload))
         if operation == protocol.HOUSEKEEP:
             return self.housekeep(bytes(payload))
         if operation in protocol.BESIDE:
             self._check_ready()
-            if operation == protocol.BACKUP_READ and self._cluster is not None:
+            if operation == protocol.BACKUP_READ and membership is not None:
                 return self._read_backup(bytes(payload), passed_on)
             return self.beside.operations[operation](bytes(payload))
-        if self._cluster is None:
-            return None
-        if operation == protocol.JOIN:
+        if operation == protocol.JOIN and membership is not None:
             _check_member(link)
-            return self.join(bytes(payload))
-        if operation == protocol.LEAVE:
-            return self.leave(bytes(payload))
+            return membership.join(bytes(payload))
+        if operation == protocol.LEAVE and membership is not None:
+            return membership.leave(bytes(payload))
         return None
-
-    def _heirs(self) -> bool:
-        """Whether another member could lead."""
-        raft = self._raft
-        assert raft is not None
-        return any(member.voter and member.name != self._name for member in raft.members)
-
-    async def _hand_over(self) -> None:
-        """Take nothing more, and let another member lead before this one is gone."""
-        self._stopping = True
-        if self.leads and self._heirs():
-            assert self._raft is not None
-            voters = [member for member in self._raft.status().members if member.voter]
-            if sum(member.connected for member in voters) > len(voters) // 2:        # else nobody would be elected
-                await self._raft.hand_over()
 
     async def _read_backup(self, payload: bytes, passed_on: bool) -> bytes:
         assert self._raft is not None
@@ -544,51 +460,12 @@ class MetaServer:
         if not self._ready:
             raise Unavailable("this member is not up to date yet")
 
-    def met(self, link: Link | None = None) -> bytes:
-        raft, cluster = self._raft, self._cluster
-        if cluster is None:
+    def met(self, link: Link) -> bytes:
+        """Raises Refused, Unavailable."""
+        if self._membership is None:
             raise Refused("this machine is alone: it has no `cluster_listen`")
-        if link is not None:
-            _check_member(link)
-        if raft is None and not self._knows_of_none:
-            raise Unavailable("this member starts, and cannot say yet whether there is a cluster")
-        return protocol.encode(protocol.Met(name=self._name, incarnation=self._born, may_begin=cluster.begins,
-                                            members=() if raft is None else raft.members, serves=self._ready))
-
-    async def join(self, payload: bytes) -> bytes:
-        """Take a member in: a new one, one that has come back with an empty folder, or one that has moved."""
-        asked, raft = protocol.joining.decode(payload), self._raft
-        assert raft is not None
-        known = next((member for member in raft.members if member.name == asked.name), None)
-        if known is not None and known.incarnation != asked.incarnation and known.address != asked.address:
-            self._check_gone(known)
-        same = known is not None and known.incarnation == asked.incarnation
-        if known is None or not same or known.address != asked.address:
-            log.info("member %s %s", asked.name, "joins" if known is None else "has moved" if same else "is back, empty",
-                     extra={"address": asked.address})
-            await raft.add(Member(name=asked.name, address=asked.address, incarnation=asked.incarnation,
-                                  voter=known is not None and same and known.voter))
-        return self.met()
-
-    def _check_gone(self, known: Member) -> None:
-        """Somebody else asks to come back in its place. Raises Unavailable while it is at work itself."""
-        assert self._raft is not None
-        heard_s = next((member.heard_s for member in self._raft.status().members if member.name == known.name), None)
-        if known.name == self._name or (heard_s is not None and heard_s < AT_WORK_S):
-            raise Unavailable(f"a member {known.name} is at work at {known.address}: give another machine another name")
-
-    async def leave(self, payload: bytes) -> bytes:
-        name, raft = msgspec.msgpack.decode(payload, type=str), self._raft
-        assert raft is not None
-        if all(member.name != name for member in raft.members):
-            raise Refused(f"the cluster has no metadata member {name}")
-        if name == self._name and raft.leads:
-            if len(raft.members) == 1:
-                raise Refused(f"{name} is the only metadata member")
-            await raft.hand_over()
-            return await self._forwarder.ask(protocol.LEAVE, payload)
-        await raft.remove(name)
-        return b""
+        _check_member(link)
+        return self._membership.met(self._ready)
 
     async def read_index(self) -> bytes:
         assert self._raft is not None
@@ -745,6 +622,12 @@ class _Connection(Handler):
 
     def lost(self, link: Link) -> None:
         self._server.forget(link)
+
+
+def _membership(name: str, cluster: ClusterSettings, folder: str, disk: Disk, secret: bytes, tls: "Tls | None") -> "Membership":
+    from consensus.membership import Membership  # here: a machine that is alone loads nothing of it
+
+    return Membership(name, cluster, folder, disk, secret, tls)
 
 
 def _of_a_member(link: Link) -> bool:

@@ -125,7 +125,8 @@ class Trio:
         """As kill -9 would: nothing is written, said or closed in order."""
         server = self.servers.pop(name)
         await server._wire.stop()
-        await server._forwarder.stop()
+        assert server._membership is not None
+        await server._membership.forwarder.stop()
         if server._leading is not None:
             await server._leading.stop()
         if hasattr(server, "housekeeper"):
