@@ -9,7 +9,7 @@ ROUNDS ?= 100
 OPS    ?= 100000
 CHUNKS ?= 1000
 
-.PHONY: run cluster dev test unit check format docs clients bench crash million torture torture-model torture-damage torture-power torture-syncs torture-controls faults walks sim sim-controls clean help three linear torture-cluster torture-cluster-disks
+.PHONY: run cluster dev test unit check format docs clients bench crash million torture torture-model torture-damage torture-power torture-syncs torture-controls forming faults walks sim sim-controls clean help three linear torture-cluster torture-cluster-disks
 
 help:                       ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -103,6 +103,10 @@ torture-cluster: $(VENV)/.test  ## machines of three killed under load: ROUNDS=1
 torture-cluster-disks: $(VENV)/.test  ## a wiped disk and rot on three machines: CHUNKS=1000 SEED=1
 	$(BIN)/python -m tests.torture cluster-disks --fault wiped --count $(CHUNKS) $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tests.torture cluster-disks --fault rotten --count $(CHUNKS) $(if $(SEED),--seed $(SEED))
+
+forming: ROUNDS = 20
+forming: $(VENV)/.test      ## machines killed and wiped while they form a cluster: make forming ROUNDS=20 SEED=1
+	$(BIN)/python -m tests.cluster.forming --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
 
 torture-controls: $(VENV)/.test  ## products that break a rule on purpose, each to be caught: SEED=1
 	$(BIN)/python -m tests.torture controls $(if $(SEED),--seed $(SEED))
