@@ -28,7 +28,7 @@ from pysyncobj.config import SERIALIZER_STATE
 from pysyncobj.node import Node
 from pysyncobj.version import VERSION
 
-from consensus.core.errors import Unavailable, UnknownOutcome
+from consensus.core.errors import Refused, Unavailable, UnknownOutcome
 from consensus.core.results import AnyResult
 from consensus.group.timing import Timing
 from consensus.journal import COMMANDS, CONFIGURATION, Journal
@@ -346,8 +346,12 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
 
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         group, index, term = self._many, self._journal.last_index + 1, self.term
+        ours = members.find(proposed, group.name)
         if not self.leads:
             future.set_exception(Unavailable("this member does not lead"))
+        elif ours is None or not ours.voter or ours.incarnation != group.incarnation:
+            # The library would go on counting it. Removal hands over first; so this is another machine of the same name.
+            future.set_exception(Refused(f"{group.name} is the name of the member that leads"))
         elif group.change_pends or self._journal.term_at(self.raftCommitIndex) != term:
             future.set_exception(Unavailable("another change of the members is not finished yet"))
         if future.done():

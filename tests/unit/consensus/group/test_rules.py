@@ -501,6 +501,15 @@ def test_a_leader_that_is_to_be_removed_hands_over(world: World) -> None:
     del world.seats[leader.name]
 
 
+def test_nobody_takes_the_name_of_who_leads(world: World) -> None:
+    """The library counts the leader, whatever a configuration says of it."""
+    leader, _ = leading(world)
+    before = raft_of(leader).members
+    with pytest.raises(Refused):
+        world.run(raft_of(leader).add(Member(name=leader.name, address="elsewhere:1", incarnation=b"another")))
+    assert raft_of(leader).members == before
+
+
 def test_the_last_one_stays(tmp_path: Path) -> None:
     with World(tmp_path, 1, "a") as world:
         world.run(world.begin())
