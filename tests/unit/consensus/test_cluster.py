@@ -205,7 +205,7 @@ async def test_a_member_that_lost_its_folder_comes_back_as_another_one(trio: Tri
     assert await keys(await trio.client(lost), made) == ["meanwhile"]
 
 
-@pytest.mark.parametrize("what", ["journal", "rot", "sqlite"])
+@pytest.mark.parametrize("what", ["journal", "rot", "sqlite", "incarnation"])
 async def test_a_member_whose_state_is_damaged_begins_anew_from_the_others(trio: Trio, what: str) -> None:
     await trio.serve()
     leader = await trio.led()
@@ -216,7 +216,9 @@ async def test_a_member_whose_state_is_damaged_begins_anew_from_the_others(trio:
         await client.commit(put(made, f"{number:02}"))
     await trio.kill(lost)
     segments = sorted((trio.meta(lost) / "journal").glob("*.log"))
-    if what == "journal":
+    if what == "incarnation":
+        (trio.meta(lost) / "incarnation").unlink()
+    elif what == "journal":
         for segment in segments:
             segment.unlink()
     elif what == "rot":
