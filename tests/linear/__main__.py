@@ -18,7 +18,7 @@ from tests.trio import Loopback, Namespaces, Trio
 OPERATIONS_A_SECOND = 10_000 / 60
 """Fewer say too little; a run that was disturbed need not reach it."""
 
-KINDS = ("partitions", "kills", "pauses", "clocks", "wipes", "members")
+KINDS = ("partitions", "kills", "pauses", "clocks", "wipes", "members", "flapping", "stutters", "roles")
 
 
 def main() -> int:
@@ -39,7 +39,7 @@ def main() -> int:
                     + (f", with the variant {given.variant!r}" if given.variant else ""), given.seed)
     total = 0
     with scratch(report, keep=not given.variant) as folder:
-        network = Namespaces() if given.partitions else Loopback()
+        network = Namespaces() if given.partitions or given.flapping else Loopback()
         with Trio(folder, count=given.machines, network=network) as trio:
             if given.variant:
                 for machine in trio.machines:

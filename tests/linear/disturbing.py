@@ -4,6 +4,9 @@ partitions  cables are cut: one machine alone, one direction only, the leader fr
 kills       kill -9 of a whole machine, the leader's more often than not; it is started again after a moment
 pauses      the leader stands still for ten seconds, and then goes on as if nothing had been
 clocks      one machine's wall clock jumps by up to 90 s forwards or backwards
+flapping    for seconds, cables are cut and joined in random directions several times a second
+stutters    for seconds, one machine after the other stands still for a moment
+roles       kill -9 of single processes: a metadata member, a storage node, a gateway; their supervisor starts them again
 wipes       a machine is killed and its disk emptied; the next comes when all copies are back
 members     a machine's metadata member is removed from the cluster for good, its disk emptied, and it joins anew: with four
             machines three of them vote, so the fourth takes its place meanwhile
@@ -36,10 +39,12 @@ class Disturbance:
     """`done` tells what happened when, for the report."""
 
     def __init__(self, trio: Trio, seed: int | str, *, partitions: bool = False, kills: bool = False, pauses: bool = False,
-                 clocks: bool = False, wipes: bool = False, members: bool = False) -> None:
+                 clocks: bool = False, wipes: bool = False, members: bool = False, flapping: bool = False, stutters: bool = False,
+                 roles: bool = False) -> None:
         self._trio, self._choose = trio, random.Random(f"disturbing {seed}")
         self._kinds = [kind for kind, wanted in ((self._partition, partitions), (self._kill, kills), (self._pause, pauses),
-                                                 (self._wipe, wipes), (self._remove, members)) if wanted]
+                                                 (self._wipe, wipes), (self._remove, members), (self._flap, flapping),
+                                                 (self._stutter, stutters), (self._kill_roles, roles)) if wanted]
         self._clocks = clocks
         self._began = time.monotonic()
         self.done: list[str] = []
@@ -117,6 +122,31 @@ class Disturbance:
         machine.pause()
         await asyncio.sleep(for_s)
         machine.unpause()
+
+    async def _flap(self, left_s: float) -> None:
+        self._say("cables flap")
+        pairs = list(itertools.permutations(range(len(self._trio.machines)), 2))
+        end = time.monotonic() + min(left_s, CUT_S[1])
+        while time.monotonic() < end:
+            self._trio.network.cut({pair for pair in pairs if self._choose.random() < 0.35})
+            await asyncio.sleep(self._choose.uniform(0.05, 1.0))
+        self._trio.heal()
+
+    async def _stutter(self, left_s: float) -> None:
+        self._say("machines stutter")
+        end = time.monotonic() + min(left_s, CUT_S[1])
+        while time.monotonic() < end:
+            machine = self._choose.choice(self._trio.running)
+            machine.pause()
+            await asyncio.sleep(self._choose.uniform(0.1, 1.5))
+            machine.unpause()
+
+    async def _kill_roles(self, left_s: float) -> None:
+        del left_s
+        machine, role = self._choose.choice(self._trio.running), self._choose.choice(("meta", "meta", "node", "gateway"))
+        if machine.roles()[role]:
+            self._say(f"{machine.name}'s {role} killed")
+            machine.kill(role)
 
     async def _wipe(self, left_s: float) -> None:
         del left_s

@@ -118,6 +118,7 @@ def _cluster(parser: argparse.ArgumentParser) -> None:
     _seed(parser)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--kind", default=cluster.NODE, choices=[*cluster.KINDS, "power"])
+    parser.add_argument("--hurried", action="store_true", help="collection deletes at once what nobody refers to")
     parser.add_argument("--variant", default="", choices=["", *variants.BROKEN], help="a product that breaks a rule")
     parser.add_argument("--until-caught", action="store_true", help="end at the first violation")
 
@@ -126,7 +127,7 @@ def _cluster(parser: argparse.ArgumentParser) -> None:
             report = cluster_power.run(given.rounds, given.seed, variant=given.variant, until_caught=given.until_caught)
         else:
             report = cluster.run(given.rounds, given.seed, kind=given.kind, variant=given.variant,
-                                 until_caught=given.until_caught)
+                                 until_caught=given.until_caught, hurried=given.hurried)
         return report.end(f"{given.rounds} rounds")
 
     parser.set_defaults(start=start)

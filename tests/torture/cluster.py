@@ -41,6 +41,7 @@ WRITES_BACK_S_MAX, READS_BACK_S_MAX = 5.0, 2.0
 
 FSCK_EVERY = 10
 WHOLE_PATIENCE_S = 120.0
+COLLECT_PATIENCE_S = 60.0
 LISTED_TRIES = 5
 POLL_S = 0.05
 
@@ -55,15 +56,22 @@ class Back(NamedTuple):
 
 
 def run(rounds: int, seed: int, *, kind: str = NODE, quiet: bool = False, parent: Path | None = None,
-        largest: int = SIZES[-1][2], until_caught: bool = False, variant: str = "") -> Report:
-    report = Report(f"kill -9 of machines ({kind}), {rounds} rounds" + (f", with the variant {variant!r}" if variant else ""),
-                    seed, quiet=quiet)
-    with scratch(report, parent, keep=not variant) as folder, Trio(folder) as trio:
+        largest: int = SIZES[-1][2], until_caught: bool = False, variant: str = "",
+        hurried: bool = False) -> Report:
+    """`hurried`: sessions end soon and readers get no grace, so that what nobody refers to is deleted at once, on all nodes,
+    beside everything else; at the end nothing is left over."""
+    report = Report(f"kill -9 of machines ({kind}), {rounds} rounds" + (f", with the variant {variant!r}" if variant else "")
+                    + (", with hurried collection" if hurried else ""), seed, quiet=quiet)
+    settings = {"read_grace_seconds": "0"} if hurried else {}
+    with scratch(report, parent, keep=not variant) as folder, Trio(folder, settings=settings) as trio:
+        lives = ("hurried collection", "small files") if hurried else ()
         for machine in trio.machines:
-            machine.variables = variants.environment(machine.folder, *filter(None, [variant]))
+            machine.variables = variants.environment(machine.folder, *filter(None, [variant]), *lives)
         try:
             trio.start()
             Rounds(trio, report, kind, largest).run(rounds, until_caught)
+            if hurried and not report.wrong:
+                report.violations("collection", _collected(trio, report))
         except NotReady as error:
             report.violations("the machines", [f"do not come back: {error}"])
     return report
@@ -187,6 +195,25 @@ class Rounds:
             if not left or took > WHOLE_PATIENCE_S:
                 return took, left
             time.sleep(0.5)
+
+
+def _collected(trio: Trio, report: Report) -> list[str]:
+    """Nothing is left over on any node that metadata does not list there, nor anything in the queue."""
+    began = time.monotonic()
+    done = admin.run(trio.machines[0], "gc/run", now=True)
+    wrong = [f"gc run: {error}" for error in done["errors"]]
+    while True:
+        found = leftovers.look(trio.machines[0], trio.machines[1:])
+        if not found.orphans and not found.queued:
+            break
+        if time.monotonic() - began > COLLECT_PATIENCE_S:
+            wrong += [f"chunk {digest.hex()[:12]} on {node} is an orphan" for node, digest, _ in found.orphans]
+            wrong += [f"{found.queued} things are still in the metadata's queue"] if found.queued else []
+            break
+        time.sleep(0.5)
+    report.say(f"     collected in {time.monotonic() - began:.1f} s: {len(found.held)} copies held, {len(found.listed)} listed, "
+               f"{len(found.orphans)} orphans")
+    return wrong + found.wrong
 
 
 def _share(values: list[float], share: float) -> float:
