@@ -74,11 +74,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     copies: Annotated[int, _about("Copies of each chunk, as far as there are storage nodes. 1 to 9.")] = 3
     signature_v2: Annotated[bool, _about(
         "Accept the old signature version 2, which boto3 still uses for presigned links.")] = True
-    object_ownership: Annotated[Literal["BucketOwnerEnforced", "ObjectWriter"], _about(
-        "What a bucket answers whose ownership controls were never set: AWS's default of today, or the classic one (none)."
-    )] = "BucketOwnerEnforced"
+    object_ownership: Annotated[Literal["BucketOwnerEnforced", "BucketOwnerPreferred", "ObjectWriter"], _about(
+        "What holds in a bucket whose ownership controls were never set: AWS's default of today, under which access lists are off, "
+        "or another one. ObjectWriter is the classic one, and is shown as none.")] = "BucketOwnerEnforced"
     block_public_access: Annotated[bool, _about(
-        "What a bucket answers whose public access block was never set: all four true, or none.")] = True
+        "What holds in a bucket whose public access block was never set: all four switches on, or none.")] = True
     default_encryption: Annotated[bool, _about(
         "What a bucket answers whose encryption was never set: AES256 as AWS does today, or none. It shapes this answer only: "
         "Staddle does not encrypt yet, so the default is none.")] = False

@@ -72,7 +72,7 @@ class Settings:
     object_ownership: str = "BucketOwnerEnforced"
     block_public_access: bool = True
     default_encryption: bool = False
-    """These three say what a bucket answers whose configuration was never set: AWS's defaults, or the classic ones."""
+    """These three say what holds for a bucket where it was never set: AWS's defaults, or the classic ones."""
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
