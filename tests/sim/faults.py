@@ -8,7 +8,11 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
-from tests.sim.machines import Machine
+from consensus.core.commands import AnyCommand, AskNode, SetBucketCopies
+from consensus.core.errors import ClusterError
+from consensus.core.ids import NodeId
+from tests.sim.machines import Gateway, Machine
+from tests.sim.workload import PLAIN, Workload
 from tests.sim.world import World
 
 Fault = Callable[[], Awaitable[None]]
@@ -17,7 +21,8 @@ Fault = Callable[[], Awaitable[None]]
 class Faults:
     """Goes on until it is stopped; then heals everything."""
 
-    def __init__(self, world: World, machines: list[Machine], *, metadata_can_be_lost: bool) -> None:
+    def __init__(self, world: World, machines: list[Machine], workload: Workload, *, metadata_can_be_lost: bool) -> None:
+        self._workload = workload
         self._world, self._machines, self._chance = world, machines, world.chance("faults")
         self._metadata_can_be_lost = metadata_can_be_lost
         self._names = [machine.name for machine in machines]
@@ -37,6 +42,8 @@ class Faults:
             "clock": (8, self._clock),
             "bit-rot": (6, self._rot),
             "wiped": (4, self._wipe),
+            "copies": (5, self._change_copies),
+            "drain": (4, self._drain),
         }
         self.rotten_on = ""
         """The machine whose copies may be damaged: no other is hurt until they are repaired."""
@@ -62,6 +69,46 @@ class Faults:
             machine.go_on()
             if not machine.powered:
                 machine.start()
+
+    async def undo(self) -> None:
+        """What admins have asked for, once the machines serve again."""
+        bucket = self._workload.bucket_id(PLAIN)
+        if bucket is not None:
+            await self._ask(SetBucketCopies(bucket=bucket), insist=True)
+        for name in self._names:
+            await self._ask(AskNode(node=NodeId(name), asked=""), insist=True)
+
+    async def _ask(self, command: AnyCommand, *, insist: bool = False) -> None:
+        """An admin's command, through some gateway."""
+        answered = False
+
+        async def commit(gateway: Gateway) -> None:
+            nonlocal answered
+            try:
+                result = await gateway.metadata.commit(command)
+                self._world.trace(f"{command} {result}")
+                answered = True
+            except ClusterError as error:
+                self._world.note(f"{type(command).__name__}: {error!r}")
+
+        for _ in range(20 if insist else 1):
+            gateway = self._one().gateway
+            if gateway is not None and not gateway.process.dead:
+                await gateway.process.carry_out(commit(gateway))
+            if answered:
+                return
+            await asyncio.sleep(0.5)
+
+    async def _change_copies(self) -> None:
+        bucket, copies = self._workload.bucket_id(PLAIN), self._chance.choice((2, 2, None))
+        if bucket is not None :
+            self._say(f"{copies} copies of the bucket")
+            await self._ask(SetBucketCopies(bucket=bucket, copies=copies))
+
+    async def _drain(self) -> None:
+        name, state = self._chance.choice(self._names), self._chance.choice(("draining", "read-only", ""))
+        self._say(f"{name} is asked to be {state or 'as it is'}")
+        await self._ask(AskNode(node=NodeId(name), asked=state))
 
     def _say(self, what: str) -> None:
         self._world.note(f"FAULT {what}")

@@ -99,7 +99,7 @@ def simulate(seed: int, seconds: float = SECONDS, broken: Broken = lambda world:
         machines = laid_out(world, members)
         world.loop.ends_at = seconds + ENDS_S
         workload, watch = Workload(world), Watch(world, machines)
-        faults = Faults(world, machines, metadata_can_be_lost=members > 1)
+        faults = Faults(world, machines, workload, metadata_can_be_lost=members > 1)
         for machine in machines:
             machine.on_gateway = workload.begin
         watch.install()
@@ -114,7 +114,7 @@ def simulate(seed: int, seconds: float = SECONDS, broken: Broken = lambda world:
                 else:
                     await script(world, world.machines)
                 await faults.heal()
-                await verdict.judge(world, machines, workload, watch)
+                await verdict.judge(world, machines, workload, watch, faults.undo)
                 watching.cancel()
         finally:
             watch.uninstall()

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import sqlite3
+from collections.abc import Awaitable, Callable
 
 from consensus import queries
 from consensus.core.errors import ClusterError
@@ -24,14 +25,16 @@ LOOK_S = 1.0
 SEARCH_BUDGET = 200_000
 
 
-async def judge(world: World, machines: list[Machine], workload: Workload, watch: Watch) -> None:
-    """Everything is healed."""
+async def judge(world: World, machines: list[Machine], workload: Workload, watch: Watch,
+                undo: Callable[[], Awaitable[None]]) -> None:
+    """Everything is healed. `undo` takes back what admins have asked for."""
     if not await _until(SERVES_S, lambda: not _not_running(machines)):
         world.violation(f"availability: {_not_running(machines)} {SERVES_S:.0f} s after everything was healed")
         return
     for machine in machines:
         assert machine.gateway is not None
         await machine.gateway.process.carry_out(_serves(world, workload, machine))
+    await undo()
     workload.running = False
     why = ["nothing was looked at"]
 
@@ -54,10 +57,9 @@ async def judge(world: World, machines: list[Machine], workload: Workload, watch
     world.note(f"rests at entry {watch.last_index}: {_row_hash_of(machines)}")
 
 
-async def _until(seconds: float, met: "object") -> bool:
+async def _until(seconds: float, met: Callable[[], bool]) -> bool:
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
-    assert callable(met)
     while not met():
         if loop.time() > until:
             return False

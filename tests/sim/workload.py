@@ -68,6 +68,9 @@ class Workload:
     def history(self) -> list[Op]:
         return [self._history[number] for number in sorted(self._history)]
 
+    def bucket_id(self, name: str) -> BucketId | None:
+        return self._buckets.get(name)
+
     # Clients
 
     def begin(self, gateway: Gateway) -> None:
@@ -121,8 +124,11 @@ class Workload:
         """A new ETag. One body in six is the same as others, so that copies are shared and collected."""
         self._number += 1
         chance = self._chance
-        if chance.random() < 0.16:
+        kind = chance.random()
+        if kind < 0.16:
             body = b"shared %d" % chance.randrange(3)
+        elif kind < 0.17:                                 # as a stream, piece by piece
+            body = b"%d " % self._number * 200_000
         else:
             body = b"%d " % self._number * chance.randint(1, 40)
         etag = hashlib.md5(b"%d" % self._number, usedforsecurity=False).hexdigest()[:12]
