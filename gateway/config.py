@@ -75,7 +75,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     signature_v2: Annotated[bool, _about(
         "Accept the old signature version 2, which boto3 still uses for presigned links.")] = True
     object_ownership: Annotated[Literal["BucketOwnerEnforced", "BucketOwnerPreferred", "ObjectWriter"], _about(
-        "What holds in a bucket whose ownership controls were never set: AWS's default of today, under which access lists are off, "
+        "What holds in a bucket whose ownership controls were never set: AWS's default of today, which turns access lists off, "
         "or another one. ObjectWriter is the classic one, and is shown as none.")] = "BucketOwnerEnforced"
     block_public_access: Annotated[bool, _about(
         "What holds in a bucket whose public access block was never set: all four switches on, or none.")] = True
