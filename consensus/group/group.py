@@ -312,6 +312,8 @@ class Group:
             self._asked_at.pop(name, None)
         if self._node.failed or self._stopped:
             return
+        if name == self.name:
+            raise Refused("another machine has our name")
         try:
             self._take(self._peer(name), message)
         except Refused:
