@@ -44,6 +44,9 @@ SLOWER = 3.0
 AVOID_S = 5.0
 """How long a slow home is left alone."""
 
+CONNECT_S = 1.5
+"""For a link to a member on another machine, TLS and its first answer included."""
+
 LINGER_S = 5.0
 """A link that we have left for home may still answer what was asked over it."""
 
@@ -141,7 +144,7 @@ class MemberLink:
         wire = WireClient(address, self._secret, on_push=lambda operation, payload: self._pushed(wire, operation, payload),
                           on_lost=lambda: self._on_lost(wire), tls=self._tls)
         try:
-            async with asyncio.timeout(ANSWER_S if self._others or self._known else HANDSHAKE_TIMEOUT_S * 2):
+            async with asyncio.timeout(self._patience_s(address)):
                 await wire.connect()
                 serving = await _watch(wire)
             if not serving.led:
@@ -154,6 +157,11 @@ class MemberLink:
             wire.close()
             raise
         return wire, serving
+
+    def _patience_s(self, address: str) -> float:
+        if not self._others and not self._known:
+            return HANDSHAKE_TIMEOUT_S * 2               # there is nobody else
+        return ANSWER_S if address == self._home else CONNECT_S
 
     async def _use(self, wire: WireClient, serving: protocol.Serving, home: bool) -> bool:
         """Serve by this link until it is lost. True if it was given up, since the member hangs or knows no leader."""

@@ -417,7 +417,7 @@ class MetaServer:
     def pass_on(self, link: Link, operation: int, request_id: int, payload: memoryview, passed_on: bool) -> None:
         """To the leader, once."""
         if operation == protocol.JOIN:
-            _check_member(link)
+            _check_joining(link, payload, passed_on)
         if passed_on or self._membership is None:
             raise Unavailable("this member does not lead")
         self._membership.forwarder.relay(link, operation, request_id, bytes(payload))
@@ -440,7 +440,7 @@ class MetaServer:
                 return self._read_backup(bytes(payload), passed_on)
             return self.beside.operations[operation](bytes(payload))
         if operation == protocol.JOIN and membership is not None:
-            _check_member(link)
+            _check_joining(link, payload, passed_on)
             return membership.join(bytes(payload))
         if operation == protocol.LEAVE and membership is not None:
             return membership.leave(bytes(payload))
@@ -639,6 +639,13 @@ def _check_member(link: Link) -> None:
     """Raises Refused."""
     if not _of_a_member(link):
         raise Refused(f"{link.peer} is no metadata member")
+
+
+def _check_joining(link: Link, payload: memoryview, passed_on: bool) -> None:
+    """A machine asks for itself; a member may pass that on. Raises Refused, and what decoding raises."""
+    _check_member(link)
+    if link.peer and not passed_on and link.peer.partition("/")[0] != protocol.joining.decode(payload).name:
+        raise Refused(f"{link.peer} asks to be let in by another name")
 
 
 def _lock(path: str) -> int:
