@@ -84,11 +84,11 @@ def many(options: argparse.Namespace) -> int:
                 sys.executable, "-m", "tests.sim", "--seeds", str(count), "--first", str(first), "--jobs", "1",
                 "--seconds", str(options.seconds)]))
         first += count
-    failed = sum(process.wait() != 0 for process in running)
+    went_wrong = sum(process.wait() != 0 for process in running)
     took = time.perf_counter() - began
     print(f"{options.seeds} seeds of {options.seconds:g} simulated seconds in {took:.0f} s: "
           f"{options.seeds / took * 3600:.0f} seeds per hour")
-    return 1 if failed else 0
+    return 1 if went_wrong else 0
 
 
 if __name__ == "__main__":

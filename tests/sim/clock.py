@@ -207,9 +207,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 self._now, self._at_once = when, 0
         now = self._now
         while timers and timers[0][0] <= now:
-            handle = heapq.heappop(timers)[2]
-            if not handle._cancelled:
-                turn.append(handle)
+            timer = heapq.heappop(timers)[2]
+            if not timer._cancelled:
+                turn.append(timer)
         for _ in range(len(turn)):
             handle = turn.popleft()
             if handle._cancelled:

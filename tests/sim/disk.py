@@ -11,6 +11,7 @@ import os
 import random
 import shutil
 import sqlite3
+from typing import Any
 
 from consensus.disk import Buffer, Disk
 from tests.sim.clock import CURRENT
@@ -144,8 +145,8 @@ class Files:
             return
         _close(fd)
 
-    def connect(self, *arguments: object, **named: object) -> sqlite3.Connection:
-        connection: sqlite3.Connection = _connect(*arguments, **named)      # type: ignore[arg-type]
+    def connect(self, *arguments: Any, **named: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = _connect(*arguments, **named)
         process = CURRENT.get()
         if process is not None:
             connections: list[sqlite3.Connection] = process.__dict__.setdefault("connections", [])

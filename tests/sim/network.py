@@ -188,7 +188,7 @@ class Connection(asyncio.Transport):
             return
         view = memoryview(data)
         while view and not self.closing:
-            buffer = protocol.get_buffer(-1)
+            buffer = memoryview(protocol.get_buffer(-1))
             count = min(len(buffer), len(view))
             buffer[:count] = view[:count]
             protocol.buffer_updated(count)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from consensus import queries
 from consensus.core.errors import ClusterError
-from consensus.core.ids import NodeId
+from consensus.core.ids import Digest, NodeId
 from tests.linear.checker import check
 from tests.sim.machines import Machine
 from tests.sim.watching import Watch, listed
@@ -115,7 +115,7 @@ def _unrest(machines: list[Machine], watch: Watch) -> list[str]:
             why.append(f"leak: {machine.name} keeps {len(names - expected)} copies that nothing refers to")
         if expected - names:
             why.append(f"promise 3: {machine.name} lacks {len(expected - names)} copies that it is listed for")
-        rotten = [name for name in sorted(expected & names) if not store.whole(*name)]
+        rotten = [name for name in sorted(expected & names) if not store.whole(Digest(name[0]), name[1])]
         if rotten and not store.damaged_by_faults.issuperset(rotten):
             why.append(f"promise 2: {machine.name} holds {len(rotten)} rotten copies")
     if not why and len({row_hash(each) for each in databases.values()}) > 1:        # dear, so last
