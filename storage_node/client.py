@@ -104,8 +104,13 @@ class _Connection:
                 raise Unavailable(self._why)
             self._connecting = loop.create_task(self._connect())
             self._connecting.add_done_callback(_seen)
+        connecting = self._connecting
         try:
-            return await asyncio.shield(self._connecting)
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            if connecting.cancelled() and (task := asyncio.current_task()) is not None and not task.cancelling():
+                raise Unavailable(f"connecting to {self._address} was given up") from None     # and we were not
+            raise
         finally:
             if self._connecting is not None and self._connecting.done():
                 self._connecting = None

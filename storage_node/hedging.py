@@ -18,6 +18,9 @@ HEDGE_S_MIN = 0.02
 HEDGE_TIMES = 3
 """Of the node's median."""
 
+HEDGE_S_MAX = 1.0
+"""A node that takes longer than a third of this is not worth more patience."""
+
 HEDGE_SHARE = 0.05
 """Of reads."""
 
@@ -46,7 +49,7 @@ class Hedges:
 
 
 def patience_s(median_s: float) -> float:
-    return max(HEDGE_S_MIN, HEDGE_TIMES * median_s)
+    return min(max(HEDGE_S_MIN, HEDGE_TIMES * median_s), HEDGE_S_MAX)
 
 
 async def first_good(sources: list[NodeId], fetch: Callable[[NodeId], Coroutine[None, None, bytes]],

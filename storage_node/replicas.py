@@ -327,7 +327,7 @@ class Replicas:
             doubtful = standing.reads.suspect(now) if here else not standing.may_read(now)
             if doubtful:
                 self._look_after(node)
-            keys[node] = doubtful, standing.reads.median_s * (LOCAL_SHARE if here else random.uniform(0.75, 1.25))
+            keys[node] = doubtful, standing.reads.expected_s(now) * (LOCAL_SHARE if here else random.uniform(0.75, 1.25))
         return sorted(nodes, key=lambda node: keys[node])
 
     async def _everybody(self) -> list[NodeId]:
@@ -359,9 +359,10 @@ class Replicas:
                 self._report(node, part, error)
 
         if len(sources) > 1:
+            now = asyncio.get_running_loop().time()
             return await first_good(
                 sources, lambda node: self._timed(node, part, start, length),
-                lambda node: patience_s(self.standing(node).reads.median_s), self._hedges, failed)
+                lambda node: patience_s(self.standing(node).reads.expected_s(now)), self._hedges, failed)
         for node in list(sources):
             try:
                 return await self._fetch_from(node, part, start, length)

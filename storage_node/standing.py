@@ -25,6 +25,10 @@ BLAMED_S, BLAMED_S_MAX = 2.0, 16.0
 as long each time that it isn't."""
 
 
+FORGOTTEN_S = 10.0
+"""Without being asked. Nodes that others were preferred to get a chance again: how else would they be found to be better?"""
+
+
 class Pace:
     """One kind of request: how long it takes, and how long nothing has come back."""
 
@@ -52,6 +56,10 @@ class Pace:
     def given_up(self) -> None:
         """An answer that says nothing of the node's pace: a refusal, or one that nobody waits for."""
         self._open -= 1
+
+    def expected_s(self, now: float) -> float:
+        """How long it may take, as far as that is known."""
+        return self.median_s if self._open or now - self._heard_at < FORGOTTEN_S else min(self.median_s, FIRST_S)
 
     def took(self, seconds: float) -> None:
         self.median_s *= STEP if seconds > self.median_s else 1 / STEP

@@ -450,6 +450,21 @@ def test_a_dead_host_in_the_map_does_not_hold_up_reads_and_writes() -> None:
     with_nodes(2, body)
 
 
+def test_whoever_waits_for_a_link_that_is_given_up_is_told_so_and_not_cancelled() -> None:
+    async def body(nodes: Nodes) -> None:
+        server = answers_nothing(f"unix:{nodes.folder}/dead.sock")
+        client = NodeClient(f"unix:{nodes.folder}/dead.sock", SECRET)
+        asking = asyncio.ensure_future(client.disk())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        client.close()
+        with pytest.raises(Unavailable):
+            await asking
+        server.close()
+
+    with_nodes(1, body)
+
+
 def test_a_link_that_hangs_is_let_go_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("storage_node.client.HANGING_S", 0.1)
     monkeypatch.setattr("storage_node.client.PROBE_TIMEOUT_S", 0.1)
@@ -486,6 +501,19 @@ def test_the_median_follows_what_a_node_does() -> None:
     for _ in range(100):
         pace.took(0.1)
     assert 0.05 < pace.median_s < 0.2
+
+
+def test_a_node_that_was_not_asked_for_a_while_gets_a_chance_again() -> None:
+    pace = Pace()
+    pace.asked(100.0)
+    for _ in range(60):
+        pace.took(1.0)
+    pace.given_up()
+    assert pace.expected_s(101.0) > 0.5
+    assert pace.expected_s(120.0) < 0.01
+    pace.asked(120.0)
+    pace.given_up()
+    assert pace.expected_s(121.0) > 0.5, "one more bad answer is enough"
 
 
 def test_silence_makes_suspect_and_an_answer_ends_it() -> None:
