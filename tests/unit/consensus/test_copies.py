@@ -52,7 +52,7 @@ from consensus.core.results import (
 from consensus.rows import decode_locations, unpack_slices
 from tests.unit.consensus.metadata import PLAIN, Cluster, whole
 
-WALKS, STEPS = 12, 60
+WALKS, STEPS = 8, 60
 PIECES = [bytes([number]) * 5 for number in range(12)]
 LONG = [b"long %d" % number for number in range(70)]
 
