@@ -106,3 +106,26 @@ def test_explanations(server: StaddleProcess, s3: Any, limited: Any) -> None:
                          ({"action": "s3:ListAllMyBuckets", "user": "nobody"}, "NoSuchUser"),
                          ({"action": "s3:GetObject", "bucket": "explained", "context": "aws:Nothing=1"}, "InvalidArgument")):
         assert ask(server, "GET", "explain", fields).code == code
+
+
+def test_a_bucket_policy_is_in_force_on_all_workers_when_it_is_answered(server: StaddleProcess, s3: Any) -> None:
+    s3.create_bucket(Bucket="at-once")
+    s3.put_object(Bucket="at-once", Key="key", Body=b"")
+    s3.delete_public_access_block(Bucket="at-once")
+    everyone = json.dumps({"Version": "2012-10-17", "Statement": {
+        "Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::at-once/*"}})
+
+    def statuses() -> set[int]:
+        found = set()
+        for _ in range(6):
+            connection = server.connect()
+            connection.request("GET", "/at-once/key")
+            found.add(connection.getresponse().status)
+            connection.close()
+        return found
+
+    for _ in range(3):
+        s3.put_bucket_policy(Bucket="at-once", Policy=everyone)
+        assert statuses() == {200}
+        s3.delete_bucket_policy(Bucket="at-once")
+        assert statuses() == {403}
