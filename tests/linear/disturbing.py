@@ -24,6 +24,9 @@ from tests.torture.cluster_disks import lacking
 from tests.trio import Machine, Trio
 
 EVERY_S = 8.0
+QUIET_S_MIN = 1.0
+"""Between two, for all to come back."""
+
 CUT_S = (2.0, 6.0)
 DOWN_S = (0.2, 2.0)
 PAUSE_S = 10.0
@@ -54,21 +57,22 @@ class Disturbance:
         """Ends with everything whole again."""
         self._began = time.monotonic()
         end = self._began + seconds
+        await asyncio.sleep(QUIET_S_MIN)
         try:
-            while (left := end - time.monotonic()) > EVERY_S / 4:
-                await asyncio.sleep(min(EVERY_S / 4, left))
+            while (left := end - time.monotonic()) > 0:
                 if self._clocks:
                     self._skew()
+                began = time.monotonic()
                 if self._kinds:
-                    await self._choose.choice(self._kinds)(max(0.5, end - time.monotonic()))
-                await asyncio.sleep(max(0.0, min(EVERY_S * 3 / 4, end - time.monotonic())))
+                    await self._choose.choice(self._kinds)(max(0.5, left))
+                until = max(began + EVERY_S, time.monotonic() + QUIET_S_MIN)
+                await asyncio.sleep(max(0.0, min(until, end) - time.monotonic()))
         finally:
             await self.mend()
 
     async def mend(self) -> None:
         trio = self._trio
-        if hasattr(trio.network, "_blocked"):
-            trio.heal()
+        trio.heal()
         for machine in trio.machines:
             machine.unpause()
             if machine.clock is not None:
