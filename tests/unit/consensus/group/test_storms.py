@@ -55,6 +55,11 @@ async def trouble(world: World, until: float, kinds: str) -> None:
             net.partition({seat.name for seat in chance.sample(seats, chance.randint(1, len(seats) - 1))})
         elif kind == "o":                                                     # one way only
             net.cut = {(seat.name, other.name) for other in seats if other is not seat}
+        elif kind == "b":                                                     # two that reach all but each other
+            one, two = chance.sample(seats, 2)
+            net.cut = {(one.name, two.name), (two.name, one.name)}
+        elif kind == "i":                                                     # hears, and is not heard, or the reverse
+            net.cut = {(other.name, seat.name) for other in seats if other is not seat}
         elif kind == "h":
             net.cut = set()
         elif kind == "l":
@@ -96,7 +101,7 @@ async def storm(world: World, kinds: str) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(("names", "kinds"), [("abc", "ppohhlkssg"), ("abcde", "ppohhlkssg"), ("abc", "plhw")])
+@pytest.mark.parametrize(("names", "kinds"), [("abc", "ppoibhhlkssg"), ("abcde", "ppoibhhlkssg"), ("abc", "plbhw")])
 def test_nothing_is_lost_in_a_storm(tmp_path: Path, seed: int, names: str, kinds: str) -> None:
     with World(tmp_path, seed * 31 + len(names) + len(kinds), names) as world:
         world.run(storm(world, kinds))
