@@ -45,7 +45,7 @@ async def measure(folder: str, pids: dict[str, int], seconds: float) -> None:
     for name in NAMES:
         clients[name] = MetadataClient(f"unix:{folder}/{name}/meta.sock", SECRET, f"{folder}/{name}/meta", owner="bench")
         await clients[name].start()
-    while sum(member.voter for member in (await clients["n1"].status()).members) < 3:      # noqa: ASYNC110 - a bench
+    while sum(member.voter for member in (await clients["n1"].status()).members) < 3:
         await asyncio.sleep(0.1)
     created = await clients["n1"].commit(CreateBucket(name="bench", account="a", owner="o"))
     assert isinstance(created, BucketCreated)
