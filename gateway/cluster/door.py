@@ -72,8 +72,9 @@ class NotNow(Exception):
     """A sentence: not refused, but it cannot be done now."""
 
 
-Spend = Callable[[str, bytes, str], Awaitable[None]]
-"""Spends the token of this id and hash for a machine's visit. Raises Refused with a sentence, ClusterError."""
+Spend = Callable[[str, bytes, str], Awaitable[tuple[str, ...]]]
+"""Spends the token of this id and hash for a machine's visit, and tells where the members of the metadata are. Raises Refused
+with a sentence, ClusterError."""
 
 
 class Door:
@@ -141,16 +142,17 @@ class Door:
                 raise NotNow("this machine has no cluster yet itself")
             if guest == self._name:
                 raise Refused(f"this machine is called {guest} itself: give the new one another --name")
-            await self._spend(token_id.hex(), hash_of(token_secret), visitor(guest, nonce))
+            members = await self._spend(token_id.hex(), hash_of(token_secret), visitor(guest, nonce))
         except Refused as error:
             log.warning("refused to let machine %s in: %s", guest, error)
             return REFUSED, str(error).encode()
         except (ClusterError, NotNow) as error:
             return TRY_AGAIN, str(error).encode()
         log.warning("machine %s was let in with token %s", guest, token_id.hex())
-        return OK, self._welcome(self._secret.hex())
+        return OK, self._welcome(self._secret.hex(), members)
 
-    def _welcome(self, secret: str) -> bytes:
+    def _welcome(self, secret: str, members: tuple[str, ...] = ()) -> bytes:
         root = None if self.root is None else RootKey(access_key=self.root.access_key, secret_key=self.root.secret_key)
         return msgspec.json.encode(Welcome(
-            name=self._name, life=self.life, may_begin=self._may_begin, root=root, secret=secret, peers=self._peers()))
+            name=self._name, life=self.life, may_begin=self._may_begin, root=root, secret=secret,
+            peers=tuple(dict.fromkeys((*self._peers(), *members)))))

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from consensus.core.errors import ClusterError, Refused, UnknownOutcome
 from consensus.core.tls import Tls
 from gateway.cluster.door import Door
-from gateway.cluster.entering import root_key
+from gateway.cluster.entering import refuse_taken_name, root_key
 from gateway.cluster.machine import Machine, remembered_peers
 from gateway.config import DOOR_PORT, Config
-from gateway.folders import FolderError, Folders
+from gateway.folders import FolderError, Folders, has_metadata
 from gateway.identities import Identity
 
 REFUSALS = {
@@ -28,8 +28,9 @@ async def at_the_door(machine: Machine, folders: Folders, config: Config, secret
     tls = machine.tls(secret, "door")
     home = "meta" in config.roles
 
-    async def spend(token: str, digest: bytes, name: str) -> None:
+    async def spend(token: str, digest: bytes, name: str) -> tuple[str, ...]:
         # Here, and a client for each token: they come once in a machine's life, and the supervisor stays small.
+        from consensus import queries
         from consensus.client import MetadataClient
         from consensus.core.commands import SpendToken
         from consensus.core.results import Done, TokenRefused
@@ -39,12 +40,14 @@ async def at_the_door(machine: Machine, folders: Folders, config: Config, secret
         try:
             await metadata.start()
             outcome = await metadata.commit(SpendToken(id=token, hash=digest, name=name))
+            members = await metadata.read(queries.members) if isinstance(outcome, Done) else []
         finally:
             await metadata.stop()
         if isinstance(outcome, TokenRefused):
             raise Refused(REFUSALS.get(outcome.why, f"the token is refused: {outcome.why}"))
         if not isinstance(outcome, Done):
             raise UnknownOutcome("whether the token was spent is not known")
+        return tuple(member.address for member in members if member.address)
 
     def peers() -> tuple[str, ...]:
         with contextlib.suppress(FolderError):
@@ -59,6 +62,8 @@ async def at_the_door(machine: Machine, folders: Folders, config: Config, secret
         raise FolderError(f"setting 'cluster_listen': cannot listen on {machine.listens(DOOR_PORT)}: "
                           f"{getattr(error, 'strerror', None) or error}") from error
     try:
+        if root is not None and not has_metadata(folders):
+            await refuse_taken_name(machine, door, tls)
         found = (root, False) if root is not None else await _unless_stopped(machine, folders, door, tls)
         if found is not None:
             door.root = found[0]

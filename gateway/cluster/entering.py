@@ -58,11 +58,8 @@ async def root_key(machine: Machine, folders: Folders, ours: Door, tls: Tls) -> 
     whether it was made just now. Waits for as long as that takes. Raises FolderError."""
     said = 0.0
     while True:
-        answers = await asyncio.gather(*[_peer(address, machine, tls) for address in machine.peers])
-        welcomes = [answer for answer in answers if isinstance(answer, Welcome) and answer.life != ours.life]
+        answers, welcomes = await _ask_peers(machine, ours, tls)
         for welcome in welcomes:
-            if welcome.name == machine.name:
-                raise FolderError(f"setting 'name': another machine of the cluster is called {machine.name} too")
             if welcome.root is not None:
                 return keep_root(folders.root, welcome.root.access_key, welcome.root.secret_key), False
         missing = [f"{address} ({answer})" for address, answer in zip(machine.peers, answers, strict=True)
@@ -76,6 +73,22 @@ async def root_key(machine: Machine, folders: Folders, ours: Door, tls: Tls) -> 
                 f"{', '.join(before_us)} will begin" if before_us else "none of them has one yet")
             log.warning("waiting for a cluster at %s: %s", ", ".join(machine.peers), waited_for)
         await asyncio.sleep(ASK_AGAIN_S)
+
+
+async def refuse_taken_name(machine: Machine, ours: Door, tls: Tls) -> None:
+    """A machine that begins with an empty folder must not be taken for another one that lives: its storage nodes would come
+    in the place of that one's. Raises FolderError."""
+    await _ask_peers(machine, ours, tls)
+
+
+async def _ask_peers(machine: Machine, ours: Door, tls: Tls) -> tuple[list[Welcome | ClusterError], list[Welcome]]:
+    """What each peer says, and those answers that are others' than our own. Raises FolderError if one has our name."""
+    answers = await asyncio.gather(*[_peer(address, machine, tls) for address in machine.peers])
+    welcomes = [answer for answer in answers if isinstance(answer, Welcome) and answer.life != ours.life]
+    if any(welcome.name == machine.name for welcome in welcomes):
+        raise FolderError(f"setting 'name': another machine of the cluster is called {machine.name} too. Give this one "
+                          "another name, and an empty folder")
+    return answers, welcomes
 
 
 async def _peer(address: str, machine: Machine, tls: Tls) -> Welcome | ClusterError:

@@ -13,9 +13,10 @@ from consensus.core.errors import Refused, Unavailable
 from consensus.core.tls import Tls
 from gateway.cluster import door as doors
 from gateway.cluster.door import Door
-from gateway.cluster.entering import root_key, with_token
+from gateway.cluster.entering import refuse_taken_name, root_key, with_token
 from gateway.cluster.machine import Machine, door_of
 from gateway.cluster.tokens import JoinToken, new_token, parse_token, text_of
+from gateway.config import DOOR_PORT
 from gateway.folders import FolderError, Folders, known_root
 from gateway.identities import Identity
 from tests.servers import free_port
@@ -38,7 +39,7 @@ class Log:
         self.spent: dict[str, str] = {}
         self.down = 0
 
-    async def spend(self, token: str, digest: bytes, visitor: str) -> None:
+    async def spend(self, token: str, digest: bytes, visitor: str) -> tuple[str, ...]:
         if self.down:
             self.down -= 1
             raise Unavailable("no leader just now")
@@ -46,13 +47,12 @@ class Log:
             raise Refused("the cluster does not know this token")
         if self.spent.setdefault(token, visitor) != visitor:
             raise Refused("this token has been used")
+        return ("127.0.0.1:9999",)
 
 
 def a_port() -> int:
-    """Free, and so is the door's above it."""
-    while (port := free_port()) > 31_000:
-        pass
-    return port
+    """Of a cluster address whose door is free."""
+    return free_port() - DOOR_PORT
 
 
 @contextlib.asynccontextmanager
@@ -88,7 +88,7 @@ def test_a_token_gets_the_secret_and_the_root_key_once(run: Run) -> None:
             assert bytes.fromhex(welcome.secret) == SECRET
             assert welcome.root is not None
             assert (welcome.root.access_key, welcome.root.secret_key) == ("AK", "SK")
-            assert welcome.peers == (f"127.0.0.1:{port}",)
+            assert welcome.peers == (f"127.0.0.1:{port}", "127.0.0.1:9999"), "where the members are, by the log"
             with pytest.raises(Refused, match="has been used"):
                 await with_token(token, "n3")
             with pytest.raises(Refused, match="has been used"):
@@ -263,6 +263,20 @@ def test_two_machines_of_one_name_are_refused(run: Run, tmp_path: Path) -> None:
         async with opened(first, name="n1", root=None), opened(second, name="n1", root=None) as ours:
             with pytest.raises(FolderError, match="another machine of the cluster is called n1"):
                 await asked(tmp_path / "n1", ours, machine("n1", first, second))
+
+    run(main())
+
+
+def test_a_name_is_taken_by_whoever_answers_with_it(run: Run) -> None:
+    first, second, away = a_port(), a_port(), a_port()
+
+    async def main() -> None:
+        async with opened(first), opened(second, name="n2") as ours:
+            tls = Tls(SECRET, "n2/door")
+            await refuse_taken_name(machine("n2", first, second, away), ours, tls)        # its own door is no other machine
+            async with opened(away, name="n2"):
+                with pytest.raises(FolderError, match="is called n2 too"):
+                    await refuse_taken_name(machine("n2", first, second, away), ours, tls)
 
     run(main())
 
