@@ -16,7 +16,7 @@ from tests.trio import Trio
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 SEED = int(os.environ.get("STADDLE_TORTURE_SEED", str(random.randrange(10**6))))
-LARGEST = 2 << 20
+LARGEST = 256 << 10
 REFUSED_MAX = 6
 """503, to be tried again: of writes that were under way when the second machine came, and were then on too few nodes; of each
 client one for each newcomer."""

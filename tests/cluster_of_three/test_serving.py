@@ -16,7 +16,7 @@ from tests.trio import Trio
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 SEED = int(os.environ.get("STADDLE_TORTURE_SEED", str(random.randrange(10**6))))
-LARGEST = 4 << 20
+LARGEST = 1 << 20
 REFUSED_WITHIN_S = 20.0
 """Requests wait about ten for a majority that comes back."""
 

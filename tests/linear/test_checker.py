@@ -181,7 +181,7 @@ def test_a_list_is_one_moment_of_all_keys() -> None:
 
 def test_many_unknown_writes_cost_little() -> None:
     """Each partition leaves some, and they stay open to the end."""
-    verdict = checker.check(Store(3, clients=12, unknown=0.1).history(2000))
+    verdict = checker.check(Store(3, clients=12, unknown=0.1).history(1000))
     assert not verdict.violations
     assert verdict.alone == 0
     assert verdict.looked < checker.BUDGET // 4
