@@ -190,7 +190,7 @@ def test_asking_one_more_goes_by_the_time_that_it_usually_takes(monkeypatch: pyt
     with_nodes(4, body)
 
 
-@pytest.mark.parametrize("size", [5000, LARGE, 20 << 20])
+@pytest.mark.parametrize("size", [5000, LARGE, 8 << 20])
 def test_a_full_node_is_replaced_before_it_has_taken_anything(size: int) -> None:
     """With one copy there is nobody to copy from: what was sent is sent to the next node."""
     async def body(nodes: Nodes) -> None:
@@ -216,7 +216,7 @@ def test_a_node_without_room_for_all_of_a_large_chunk_refuses_it_at_its_beginnin
     async def body(nodes: Nodes) -> None:
         health = nodes.servers["n1"].store.health      # type: ignore[attr-defined]
         health.free_bytes = lambda: health.reserve_bytes + (64 << 20)
-        data, generations = os.urandom(12 << 20), [Generation(GENERATION.session, number) for number in range(8)]
+        data, generations = os.urandom(2 << 20), [Generation(GENERATION.session, number) for number in range(8)]
         for generation in generations:
             writer = await nodes.replicas.open_writer(generation, Policy(copies=1), 1 << 30)
             await writer.write(data)
@@ -285,7 +285,7 @@ def test_one_copy_at_once_is_enough_for_an_asynchronous_write() -> None:
     async def body(nodes: Nodes) -> None:
         await nodes.stop_node("n1")
         await nodes.stop_node("n3")
-        for number, size in enumerate([5000, LARGE, 20 << 20]):
+        for number, size in enumerate([5000, LARGE, 6 << 20]):
             assert (await write(nodes, size, number, Policy(replication="async")))[1] == {"n2"}
             with pytest.raises(Unavailable):
                 await write(nodes, size, number, Policy(replication="sync"))
