@@ -1,4 +1,4 @@
-"""What goes wrong, and when: one or a few faults at a time, healed again, so that the machines come to rest in between.
+"""What goes wrong, and when: one fault or two at a time, healed again, so that the machines come to rest in between.
 
 A disk is lost or damaged on one machine at a time and only after the one before has been repaired: more is more than
 three copies and three members promise to survive.
