@@ -101,7 +101,7 @@ def runs(trio: Trio, report: Report, *, count: int, seconds: float, operations_m
             report.say(f"        {line}")
         report.violations(f"run {number}", disturbance.failed)
         judge(recorder, report, f"run {number}", began=began, ended=began + seconds,
-              keep=Path(f"/tmp/linear-{report.seed}-{number}.jsonl"))
+              keep=trio.folder / f"history-{number}.jsonl")
         if len(recorder.history) < operations_min:
             report.violations(f"run {number}", [f"only {len(recorder.history)} operations, {operations_min} were wanted"])
         if report.wrong and until_caught:
