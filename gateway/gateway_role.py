@@ -8,6 +8,8 @@ import msgspec
 from consensus import queries
 from consensus.core.clock import SystemClock
 from consensus.core.errors import ClusterError, Refused
+from consensus.core.ids import NodeId
+from consensus.core.model import NodeInfo
 from gateway.admin.api import mount as mount_admin
 from gateway.admin.context import AdminServices
 from gateway.auth import Settings as AuthSettings
@@ -38,6 +40,9 @@ log = logging.getLogger("staddle.roles")
 NODES_COME_S = 10.0
 """How long the nodes of a new store are waited for. One that has not come by then may have a disk that is dead, and the
 others serve without it."""
+
+NOTICED_S = 1.0
+"""After so long, gateways of other machines have as a rule noticed that a node is back."""
 
 READY_ANSWER_S = 3.0
 """Who asks whether we are ready wants an answer while it is true."""
@@ -72,6 +77,7 @@ class GatewayRole:
         self._expected = frozenset(own)
         """This machine's storage nodes, until they have come: a write before would have fewer copies than wanted."""
         self._expect_until = 0.0
+        self._answered_at: float | None = None
         self._counters = Counters()
         self._server_log = None if config.access_log is None else ServerLog(config.access_log, self._bucket_owner)
         workers = [f"gateway-{number}" for number in range(1, config.gateway_workers + 1)]
@@ -170,7 +176,10 @@ class GatewayRole:
             if status.refusing:
                 return f"the metadata's disk is {status.refusing}"
             if self._expected:
-                missing = self._expected - {node.node for node in await self._metadata.nodes()}
+                known = await self._metadata.nodes()
+                missing = self._expected - {node.node for node in known}
+                if self._machine is not None and not missing:
+                    missing = await self._silent([node for node in known if node.node in self._expected])
                 if missing and asyncio.get_running_loop().time() < self._expect_until:
                     return f"storage node {min(missing)} has not come yet"
                 self._expected = frozenset()
@@ -182,6 +191,22 @@ class GatewayRole:
         except ClusterError as error:
             return str(error)
         return ""
+
+
+    async def _silent(self, own: list[NodeInfo]) -> frozenset[NodeId]:
+        """This machine's storage nodes that do not answer yet, or have not for long enough that other machines have noticed.
+        In a cluster they are known from before, and whoever restarts machines one by one goes on when we say that we are
+        ready: then all copies must be within reach again."""
+        try:
+            for node in own:
+                await self._replicas.client(node).disk()
+        except ClusterError:
+            self._answered_at = None
+            return frozenset((node.node,))
+        now = asyncio.get_running_loop().time()
+        if self._answered_at is None:
+            self._answered_at = now
+        return frozenset(node.node for node in own) if now - self._answered_at < NOTICED_S else frozenset()
 
 
 def _metrics_server(metrics: MetricsPage, address: str) -> GatewayServer:
