@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, get_type
 
 import msgspec
 
-from consensus import accounts, garbage, protocol, queries
+from consensus import accounts, garbage, holdings, protocol, queries
 from consensus.backup import PAGE_BYTES_MAX, Descriptor
 from consensus.commits import RETRY_S, Commits
 from consensus.config import BUSY_WAIT_S, COMMIT_DEADLINE_S, SERVING_WAIT_S
@@ -465,38 +465,38 @@ class MetadataClient:
 
     async def chunk_states(
         self, node: NodeId, copies: list[tuple[Digest, Generation]] | tuple[tuple[Digest, Generation], ...]
-    ) -> list[queries.ChunkState]:
+    ) -> list[holdings.ChunkState]:
         return await self.read(queries.chunk_states, node, copies)
 
-    async def released(self, node: NodeId, after: int = 0, limit: int = 300) -> queries.Released:
+    async def released(self, node: NodeId, after: int = 0, limit: int = 300) -> holdings.Released:
         return await self.read(queries.released, node, after, limit)
 
     async def live_chunks(
         self, node: NodeId, digests: list[Digest] | tuple[Digest, ...]
-    ) -> list[queries.LiveChunk | None]:
+    ) -> list[holdings.LiveChunk | None]:
         return await self.read(queries.live_chunks, node, digests)
 
     async def located(self, digest: Digest) -> tuple[Generation, tuple[NodeId, ...]] | None:
         return await self.read(queries.located, digest)
 
-    async def listed_on(self, node: NodeId, after: bytes = b"", limit: int = 1000) -> queries.ListedCopies:
+    async def listed_on(self, node: NodeId, after: bytes = b"", limit: int = 1000) -> holdings.ListedCopies:
         return await self.read(queries.listed_on, node, after, limit)
 
     async def lineage(self) -> tuple[int, str]:
         return await self.read(queries.lineage)
 
-    async def under_replicated(self, limit: int = 1000, after: tuple[int, bytes] = (0, b"")) -> list[queries.ShortChunk]:
+    async def under_replicated(self, limit: int = 1000, after: tuple[int, bytes] = (0, b"")) -> list[holdings.ShortChunk]:
         return await self.read(queries.under_replicated, limit, after)
 
     async def over_replicated(
         self, limit: int = 1000, after: tuple[int, bytes] = (-1 << 31, b"")
-    ) -> list[queries.ShortChunk]:
+    ) -> list[holdings.ShortChunk]:
         return await self.read(queries.over_replicated, limit, after)
 
-    async def chunk_places(self, after: bytes = b"", limit: int = 1000) -> list[queries.ChunkPlace]:
+    async def chunk_places(self, after: bytes = b"", limit: int = 1000) -> list[holdings.ChunkPlace]:
         return await self.read(queries.chunk_places, after, limit)
 
-    async def unequal(self) -> queries.Unequal:
+    async def unequal(self) -> holdings.Unequal:
         return await self.read(queries.unequal)
 
     async def usage(self) -> queries.Usage:

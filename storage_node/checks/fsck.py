@@ -15,11 +15,10 @@ from contextlib import closing
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from consensus import audit, queries
+from consensus import audit, holdings, queries
 from consensus.audit import Affected
 from consensus.core.errors import ClusterError, Corrupt
 from consensus.core.ids import Digest, Generation, NodeId
-from consensus.queries import ChunkPlace
 from storage_node.care.examine import examine
 from storage_node.checks import folder_check
 from storage_node.checks.findings import Collector, Report
@@ -193,7 +192,7 @@ class _Check:
         streams = {name: _Stream(node) for name, node in self._nodes.items() if name not in self._unreachable}
         after = b""
         while True:
-            rows: list[ChunkPlace] = await self._metadata.read(queries.chunk_places, after, PAGE)
+            rows: list[holdings.ChunkPlace] = await self._metadata.read(queries.chunk_places, after, PAGE)
             last = len(rows) < PAGE
             bound = END if last else rows[-1].digest
             copies: dict[Digest, dict[str, list[Copy]]] = {}
@@ -215,7 +214,7 @@ class _Check:
                 self._unreachable[name] = str(error)
                 del streams[name]
 
-    async def _judge_page(self, rows: list[ChunkPlace], copies: dict[Digest, dict[str, list[Copy]]]) -> None:
+    async def _judge_page(self, rows: list[holdings.ChunkPlace], copies: dict[Digest, dict[str, list[Copy]]]) -> None:
         by_digest = {row.digest: row for row in rows}
         waiting: dict[str, list[Copy]] = {}
         away = set(self._unreachable)
@@ -311,7 +310,7 @@ class _Check:
                 self._damaged[name] = known
 
     async def _judge_now(self, digest: Digest) -> list[Problem]:
-        row: ChunkPlace | None = await self._metadata.read(queries.chunk_place, digest)
+        row: holdings.ChunkPlace | None = await self._metadata.read(queries.chunk_place, digest)
         copies: dict[str, list[Copy]] = {}
         for name, node in self._nodes.items():
             if name not in self._unreachable:
@@ -337,7 +336,7 @@ class _Check:
         for name in {node for node, _, _ in orphans}:
             after = -1
             while True:
-                hints: queries.Released = await self._metadata.read(queries.released, NodeId(name), max(after, 0), PAGE)
+                hints: holdings.Released = await self._metadata.read(queries.released, NodeId(name), max(after, 0), PAGE)
                 for digest, generation in hints.copies:
                     orphan = orphans.get((name, digest, generation.pack()))
                     if orphan is not None and orphan in problems[orphan.digest]:

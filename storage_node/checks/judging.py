@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from consensus.core.ids import Digest
-from consensus.queries import ChunkPlace
+from consensus.holdings import ChunkPlace
 from storage_node.index import SETTLED, Copy
 
 

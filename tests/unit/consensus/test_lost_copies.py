@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from consensus import queries
+from consensus import holdings, queries
 from consensus.core.commands import Announce, Withdraw
 from consensus.core.ids import Generation, NodeId, digest
 from consensus.core.results import Announced, Committed, Malformed, Withdrawn
@@ -32,7 +32,7 @@ def test_the_last_copy_may_be_lost_and_the_row_stays_short(one: Cluster) -> None
     assert lose(one, b"data", first) == Withdrawn(places=(0,))
     assert one.chunk_row(b"data") == (*first, 1, 1)
     assert located(one, b"data") == set()
-    assert one.read(queries.under_replicated) == [queries.ShortChunk(digest(b"data"), first, 4, (), 1, (1, digest(b"data")))]
+    assert one.read(queries.under_replicated) == [holdings.ShortChunk(digest(b"data"), first, 4, (), 1, (1, digest(b"data")))]
     assert one.read(queries.chunk_states, N1, [(digest(b"data"), first)]) == ["short"]
     one.check()
     assert lose(one, b"data", first) == Withdrawn(places=()), "a second time it changes nothing"
@@ -106,8 +106,8 @@ def test_a_node_asks_what_is_live_and_what_it_is_listed_for(tmp_path: Path) -> N
     for number, data in enumerate(bodies):
         put(three, bucket, f"{number}", data, *(("n1", "n2") if number % 2 else ("n2", "n3")))
     live = three.read(queries.live_chunks, N1, [digest(bodies[1]), digest(bodies[2]), digest(b"nothing")])
-    assert live == [queries.LiveChunk(generation(three, bodies[1]), 1, True, True),
-                    queries.LiveChunk(generation(three, bodies[2]), 1, False, True), None]
+    assert live == [holdings.LiveChunk(generation(three, bodies[1]), 1, True, True),
+                    holdings.LiveChunk(generation(three, bodies[2]), 1, False, True), None]
     found: list[tuple[Any, Generation]] = []
     after: bytes | None = b""
     pages = 0

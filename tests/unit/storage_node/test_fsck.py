@@ -315,7 +315,7 @@ def test_a_repair_mends_what_can_be_mended(tmp_path: Path, damage: Damage, count
 
 def test_two_looks_at_the_same_chunk_agree() -> None:
     """The judgement itself, where a whole store would be too much."""
-    from consensus.queries import ChunkPlace
+    from consensus.holdings import ChunkPlace
     from storage_node.index import NEW, Copy
 
     name, generation = Digest(bytes(32)), Generation(5, 1)  # type: ignore[arg-type]
