@@ -7,6 +7,7 @@ so nothing else may run beside it (the tests start it in a process of its own). 
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import logging
 import os
 import random
@@ -25,6 +26,7 @@ import pysyncobj.syncobj
 
 from consensus import commits
 from consensus.core import clock as product_clock
+from consensus.core.wire import Link
 from tests.sim.clock import CURRENT, Process, VirtualLoop
 from tests.sim.disk import Files
 from tests.sim.network import Network
@@ -165,7 +167,9 @@ def _in_place(world: World) -> Iterator[None]:
         process = CURRENT.get()
         return BEGAN_S + loop.time() + (process.machine.skew_s if process is not None else 0.0)
 
+    numbers = itertools.count()
     places: list[tuple[Any, str, Any]] = [
+        (Link, "__hash__", lambda link: link.__dict__.setdefault("_number", next(numbers))),
         (time, "monotonic", monotonic), (time, "perf_counter", monotonic), (time, "time", wall),
         (time, "time_ns", lambda: int(wall() * 1e9)), (time, "clock_gettime", lambda which: monotonic()),
         (time, "monotonic_ns", lambda: int(monotonic() * 1e9)),
