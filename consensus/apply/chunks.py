@@ -1,9 +1,10 @@
 """Chunk rows: which generation of a digest is live, where it lies, and how many slices refer to it.
 
 "Names are never used twice" (docs/ARCHITECTURE.md): a commit brings its chunks under its own generation. If the digest
-is live already, the commit adds a reference and its generation is passed over for good, unless it has more valid
-locations than the row: then the row switches. A row whose last reference goes is removed at once. Only the node that
-holds a copy announces or withdraws it afterwards.
+is live already, the commit adds a reference and its generation is passed over for good, unless its copies are more than
+those of the row that can be read now, or as many on none of the row's nodes (who did not take these bytes, so they may be
+gone and nobody know yet): then the row switches. What was just acknowledged must not hang on disks that are away. A row whose
+last reference goes is removed at once. Only the node that holds a copy announces or withdraws it afterwards.
 """
 
 from dataclasses import dataclass
@@ -104,8 +105,15 @@ def plan(state: State, slices: tuple[Slice, ...], chunks: tuple[NewChunk, ...], 
 
 
 def is_too_few(state: State, row: ChunkRow, terms: Terms) -> bool:
-    """A reference that comes without bytes may raise how many copies are wanted, but what it acknowledges must be there."""
-    return terms.copies > (row.copies or state.copies) and state.valid(row.locations) < terms.quorum
+    """A reference that comes without bytes acknowledges what is there: that must be as many copies as of bytes that are
+    brought, whoever else has been content with fewer."""
+    return state.valid(row.locations) < terms.quorum
+
+
+def any_with_fewer(state: State, quorum: int) -> bool:
+    """Whether there is any chunk at all that lacks copies and of which fewer count. As a rule there is none."""
+    return state.execute("SELECT 1 FROM chunk WHERE short <> 0 AND short > 0 AND short <= ? LIMIT 1",
+                         (quorum,)).fetchone() is not None
 
 
 def _present(state: State, chunk: NewChunk) -> tuple[int, ...]:
@@ -130,7 +138,7 @@ def link(state: State, plan: Plan) -> None:
         if row is None:
             assert brought is not None
             _insert(state, digest, generation, brought[0], count, plan.terms, mark, brought[1])
-        elif brought is not None and len(brought[1]) > state.valid(row.locations):
+        elif brought is not None and _is_better(state, brought[1], row):
             for number in row.locations:
                 state.hint(number, digest, row.generation)
             _update(state, raised(state, row._replace(generation=generation, refs=row.refs + count, locations=brought[1]),
@@ -139,6 +147,11 @@ def link(state: State, plan: Plan) -> None:
             _update(state, raised(state, row._replace(refs=row.refs + count), copies, mark))
         else:
             state.execute("UPDATE chunk SET refs = refs + ? WHERE digest = ?", (count, digest))
+
+
+def _is_better(state: State, brought: tuple[int, ...], row: ChunkRow) -> bool:
+    at_hand = state.at_hand(row.locations)
+    return len(brought) > at_hand or (len(brought) == at_hand and not set(brought).intersection(row.locations))
 
 
 def mark_of(state: State, copies: int) -> int:
@@ -228,14 +241,14 @@ def announce(state: State, number: int, digest: Digest, generation: Generation) 
 
 
 def withdraw(state: State, number: int, digest: Digest, generation: Generation, lost: bool = False) -> bool:
-    """The node gives this copy up, if as many as wanted are left without it. One that is lost already counts no more,
+    """The node gives this copy up, if as many as wanted can be read without it. One that is lost already counts no more,
     whatever is left: a row without a location stays for what refers to it, and the next commit that brings its bytes
     has more valid locations, so the row switches to that one."""
     row = load(state, digest)
     if row is None or row.generation != generation or number not in row.locations:
         return False
     left = tuple(known for known in row.locations if known in state.names and known != number)
-    if not lost and state.valid(left) < state.wanted(row.copies):
+    if not lost and state.at_hand(left) < state.wanted(row.copies):
         return False
     state.touch()
     _update(state, row._replace(locations=left))

@@ -31,6 +31,8 @@ DROPPED_AT_ONCE_MAX = 50
 """Slices of a dead content that its last command drops itself; longer ones wait for Drain. Leaves the command far below
 its row limit even together with the most that it may bring."""
 
+LOOKED_AT_MAX = 300
+"""Slices of a shared content, and pages of them: as many as a command brings."""
 
 SLICES_AT_A_LOOK = 256
 """A reader has looked up all slices of a content of so many before it begins (queries.SLICES_PER_CALL_MAX); it comes back
@@ -188,15 +190,34 @@ def share(state: State, content: ContentId, terms: Terms) -> bool | TooFewCopies
     row = state.execute("SELECT kind, slices, copies FROM content WHERE id = ? AND refs > 0", (content,)).fetchone()
     if row is None:
         return False
-    if terms.copies > (row[2] or state.copies):
-        # What its chunks have is not what this bucket promises. Of a long one they are not looked at one by one.
-        rows = [chunks.load(state, piece.digest) for piece in unpack_slices(row[1])] if row[0] == INLINE else [None]
-        if any(chunk is None or chunks.is_too_few(state, chunk, terms) for chunk in rows):
-            return TooFewCopies(wanted=terms.quorum)
+    # Whether that is so is seen at once as a rule: all of it is wanted in as many copies, and nothing lacks so many.
+    if (terms.copies > (row[2] or state.copies) or (terms.quorum > 1 and chunks.any_with_fewer(state, terms.quorum))) and (
+            _is_too_few(state, content, row[0], row[1], terms)):
+        return TooFewCopies(wanted=terms.quorum)
     state.touch()
     state.execute("UPDATE content SET refs = refs + 1 WHERE id = ?", (content,))
     copies.refer(state, content, terms)
     return True
+
+
+def _is_too_few(state: State, content: int, kind: int, packed: bytes | None, terms: Terms) -> bool:
+    """Whether a chunk of it has fewer copies than a write with these terms needs: it may have been acknowledged by a bucket
+    that is content with fewer, or its copies are on their way. One that is too long to look at may have."""
+    if kind == INLINE:
+        pages = [packed or b""]
+    elif kind == PIECES:
+        pages = [page for (page,) in state.execute("SELECT slices FROM piece WHERE content = ? LIMIT ?",
+                                                   (content, LOOKED_AT_MAX + 1)).fetchall()]
+    else:
+        found = state.execute("SELECT c.slices FROM content_part p JOIN content c ON c.id = p.part_content WHERE p.content = ?"
+                              " LIMIT ?", (content, LOOKED_AT_MAX + 1)).fetchall()
+        if any(page is None for (page,) in found):
+            return True
+        pages = [page for (page,) in found]
+    if sum(map(len, pages)) > LOOKED_AT_MAX * SLICE_BYTES:
+        return True
+    rows = [chunks.load(state, digest) for digest in {piece.digest for page in pages for piece in unpack_slices(page)}]
+    return any(row is None or chunks.is_too_few(state, row, terms) for row in rows)
 
 
 def release(state: State, content: int, room: int = DROPPED_AT_ONCE_MAX, *, of_version: bool = False) -> int:

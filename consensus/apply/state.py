@@ -57,7 +57,7 @@ class State:
     """One machine's. `now`, `position`, `session` and `sequence` are those of the command in hand."""
 
     __slots__ = (
-        "_dirty", "_hints", "_terms", "buckets", "copies", "counting", "db", "default", "execute",
+        "_dirty", "_hints", "_terms", "away", "buckets", "copies", "counting", "db", "default", "execute",
         "executemany", "names", "nodes", "now", "pinned", "position", "replication", "sequence", "session", "session_node",
         "touched", "uncounted",
     )
@@ -78,6 +78,7 @@ class State:
         self.nodes: dict[NodeId, tuple[int, NodeInfo]] = {}
         self.names: dict[int, NodeId] = {}      # of the present incarnations: only these may be read
         self.uncounted: frozenset[int] = frozenset()    # those of them that leave or are lost: their copies don't count
+        self.away: frozenset[int] = frozenset()         # those that are down: their copies count, but nobody can read them now
         self._hints: dict[int, list[bytes]] = {}
         self._terms: dict[tuple[int | None, str | None], Terms] = {}
         for row in db.execute(f"SELECT {NODE_COLUMNS} FROM node"):
@@ -106,6 +107,7 @@ class State:
     def count_nodes(self) -> None:
         """The nodes or the settings have changed, and with them what decides how durable is durable."""
         self.uncounted = frozenset(number for number, info in self.nodes.values() if not info.counts)
+        self.away = frozenset(number for number, info in self.nodes.values() if info.state == "down")
         self._terms.clear()
         self.default = self.terms(None, None)
 
@@ -130,6 +132,10 @@ class State:
         """How many of these locations are on disks that still count."""
         names, uncounted = self.names, self.uncounted
         return sum(number in names and number not in uncounted for number in locations)
+
+    def at_hand(self, locations: Sequence[int]) -> int:
+        """How many of them are, besides, on nodes that aren't down."""
+        return self.valid([number for number in locations if number not in self.away]) if self.away else self.valid(locations)
 
     # Hints and the queue
 

@@ -15,15 +15,17 @@ from consensus.core.commands import (
     NewChunk,
     NewContent,
     PutVersion,
+    SetNodeState,
     StageContent,
     Withdraw,
 )
-from consensus.core.ids import Generation, digest
+from consensus.core.ids import Generation, NodeId, digest
 from consensus.core.model import Holder, Slice
 from consensus.core.results import (
     Announced,
     ChunkMissing,
     Committed,
+    Done,
     Malformed,
     NotDurable,
     SequencePassed,
@@ -133,6 +135,30 @@ def test_a_live_digest_gets_a_reference_and_the_newcomer_is_passed_over_for_good
     assert announce(three, "n3", b"x", second) == Announced(counted=0)
     three.run(DeleteVersion(bucket=bucket, key="a"))
     assert generation(three, b"x") == first, "also when its first reference goes"
+
+
+@pytest.mark.parametrize(("there", "down", "brought", "switches"), [
+    (("n1",), (), ("n2",), True),                     # n1 did not take them: perhaps it is gone
+    (("n1",), (), ("n1",), False),
+    (("n1", "n2"), (), ("n2", "n3"), False),
+    (("n1", "n2"), (), ("n3",), False),
+    (("n1", "n2"), ("n1", "n2"), ("n3",), True),
+    (("n1", "n2", "n3"), ("n1", "n2", "n3"), ("n4", "n5"), True),
+    (("n1", "n2", "n3"), ("n1", "n2"), ("n3", "n4"), True),
+    (("n1", "n2", "n3"), ("n1",), ("n2", "n3"), False),
+])
+def test_what_was_just_acknowledged_does_not_hang_on_nodes_that_are_away(
+    tmp_path: Any, there: tuple[str, ...], down: tuple[str, ...], brought: tuple[str, ...], switches: bool
+) -> None:
+    """The same bytes again, while those that hold them can't be reached: who has just written them can read them."""
+    cluster = Cluster(tmp_path, nodes=5, replication="async")
+    bucket = cluster.bucket()
+    put(cluster, bucket, "a", b"x", *there)
+    for node in down:
+        assert cluster.run(SetNodeState(node=NodeId(node), state="down")) == Done()
+    put(cluster, bucket, "b", b"x", *brought)
+    assert located(cluster, b"x") == set(brought if switches else there)
+    cluster.check()
 
 
 def test_the_row_switches_to_a_newcomer_with_more_valid_locations(three: Cluster) -> None:

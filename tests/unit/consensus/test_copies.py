@@ -359,6 +359,32 @@ def test_a_copy_may_not_promise_what_is_not_there(tmp_path: Path) -> None:
     cluster.check()
 
 
+@pytest.mark.parametrize("pieces", [1, 70])
+def test_a_copy_promises_a_quorum_though_its_source_was_acknowledged_with_less(tmp_path: Path, pieces: int) -> None:
+    """By reference from an asynchronous bucket into a synchronous one that wants as many copies; a long content as well."""
+    cluster = Cluster(tmp_path, nodes=3)
+    behind, sync = cluster.bucket("behind"), cluster.bucket("sync")
+    assert cluster.run(SetBucketCopies(bucket=behind, replication="async")) == Done()
+    parts = [b"piece %d" % number for number in range(pieces)]
+    made = cluster.run(PutVersion(bucket=behind, key="k", version_id="v", attributes=PLAIN, owner="o", content=NewContent(
+        size=sum(map(len, parts)), etag="e", slices=tuple(map(whole, parts)),
+        chunks=tuple(cluster.chunk(part, "n1") for part in parts))))
+    assert isinstance(made, Committed)
+    content = cluster.read(queries.current, behind, "k").content
+
+    def copied(bucket: int) -> Any:
+        return cluster.run(PutVersion(bucket=bucket, key="copy", version_id="w", attributes=PLAIN, owner="o", content_of=content))
+
+    assert isinstance(copied(behind), Committed)
+    assert copied(sync) == TooFewCopies(wanted=2)
+    rows = cluster.db.execute("SELECT digest, session, sequence FROM chunk").fetchall()
+    announced = cluster.run(Announce(node=NodeId("n2"), incarnation=cluster.nodes["n2"], copies=tuple(
+        (Digest(row[0]), Generation(SessionId(row[1]), row[2])) for row in rows)), cluster.node_sessions["n2"])
+    assert announced == Announced(counted=pieces)
+    assert isinstance(copied(sync), Committed)
+    cluster.check()
+
+
 # Nodes
 
 def test_what_is_asked_of_nodes_and_what_they_say(tmp_path: Path) -> None:
@@ -399,6 +425,23 @@ def test_what_is_asked_of_nodes_and_what_they_say(tmp_path: Path) -> None:
     cluster.check()
     cluster.reopen()
     assert [node.node for node in cluster.read(queries.nodes)] == ["n3"]
+
+
+def test_nothing_is_given_back_for_the_sake_of_copies_that_are_away(tmp_path: Path) -> None:
+    """A node that is down counts, so that nobody copies its share for a restart; but it makes nobody else's copy needless."""
+    cluster = Cluster(tmp_path, nodes=4, copies=2)
+    bucket = cluster.bucket()
+    made = cluster.run(PutVersion(bucket=bucket, key="k", version_id="v", attributes=PLAIN, owner="o", content=NewContent(
+        size=5, etag="e", slices=(whole(b"bytes"),), chunks=(cluster.chunk(b"bytes", "n1", "n2", "n3"),))))
+    assert isinstance(made, Committed)
+    row = cluster.db.execute("SELECT session, sequence FROM chunk").fetchone()
+    give_up = Withdraw(node=NodeId("n1"), copies=((digest(b"bytes"), Generation(SessionId(row[0]), row[1])),))
+    assert cluster.run(SetNodeState(node=NodeId("n2"), state="down")) == Done()
+    assert cluster.run(give_up, cluster.node_sessions["n1"]) == Withdrawn(places=())
+    assert cluster.read(queries.under_replicated) == []
+    assert cluster.run(SetNodeState(node=NodeId("n2"), state="up")) == Done()
+    assert cluster.run(give_up, cluster.node_sessions["n1"]) == Withdrawn(places=(0,))
+    cluster.check()
 
 
 def test_replication_and_copies_of_a_bucket_decide_its_quorum(tmp_path: Path) -> None:
