@@ -11,36 +11,34 @@ with what the leader had committed by then, and while another one leads it passe
 import asyncio
 import contextlib
 import fcntl
-import inspect
 import logging
 import os
 import secrets
-import sqlite3
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
-
-import msgspec
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from consensus import joining, protocol, queries, recovery, snapshot
 from consensus.apply.state import Replication
 from consensus.beside import Beside
 from consensus.config import MetaConfig
 from consensus.core.clock import Clock, SystemClock
-from consensus.core.codec import ENTRY_VERSION, UNDECODABLE, FutureEntry, encode_entry, encode_results
+from consensus.core.codec import UNDECODABLE, FutureEntry, encode_entry
 from consensus.core.commands import AnyCommand, Envelope
 from consensus.core.errors import ClusterError, Corrupt, NoSpace, ReadOnly, Refused, Unavailable
 from consensus.core.ids import SessionId
 from consensus.core.results import AnyResult
-from consensus.core.wire import OK, Buffer, Handler, Link, WireServer
+from consensus.core.wire import OK, Handler, Link, WireServer
 from consensus.disk import Disk
 from consensus.forwarding import PASSED_ON
 from consensus.housekeeping import Housekeeper
+from consensus.inquiries import Inquiries
+from consensus.intake import Intake
 from consensus.joining import ClusterSettings
 from consensus.leading import Leading
 from consensus.raft import RaftNode, exit_for_restart, exit_process
-from consensus.reads import Reader, failure, query_named
+from consensus.reads import Reader
 from consensus.room import Room
 from consensus.standby import LOCK, prove
 
@@ -51,25 +49,12 @@ if TYPE_CHECKING:                                 # a machine that is alone load
 
 log = logging.getLogger("staddle.meta")
 
-ENTRIES_PER_TICK_MAX = 2
-"""What queues beyond waits for the next tick, so that answers are never further away than two entries."""
-
-
 KEEP_BYTES = 64 << 20
 """Entries of a cluster's log that stay in memory although SQLite has them: a member that was away for less than about these
 gets them, one that was away for longer fetches a snapshot."""
 
 HOUSEKEEP_S_MAX = 10.0
 """One HOUSEKEEP is answered within this time: who wants more asks again, and can show how it goes."""
-
-
-class _Batch(NamedTuple):
-    """One client's SUBMIT, waiting for the log."""
-
-    link: Link
-    request_id: int
-    body: memoryview              # its envelopes, without the array's head
-    commands: int
 
 
 class MetaServer:
@@ -89,14 +74,12 @@ class MetaServer:
         self._copies, self._replication, self._on_failure = copies, replication, on_failure
         self._on_restart = on_restart
         self._wire = WireServer(address, secret, lambda: _Connection(self), also=also, tls=tls)
-        self._queue: deque[_Batch] = deque()
-        self._queued_bytes = 0
+        self.intake = Intake(self._config, self._check_room)
         self._watching: set[Link] = set()
         self._later: set[asyncio.Task[None]] = set()
         self._room = Room(folder)
         self._epoch = secrets.token_hex(8)
         self._lock = -1
-        self._entries = self._commands = 0
         self._raft: RaftNode | None = None
         self._recovered = False
         self._failure: BaseException | None = None
@@ -153,6 +136,7 @@ class MetaServer:
         assert self._raft is not None
         membership = self._membership
         self._reader = Reader(self._folder, queries.header, queries.ALONE)
+        self.inquiries = Inquiries(self._folder, self._machine.generation, self._reader, self._clock, self._raft.fail)
         self.beside = Beside(self._folder, self._machine, disk=self._disk, clock=self._clock, secret=self._secret,
                              ask_others=None if membership is None else membership.ask_others)
         self.housekeeper = Housekeeper(self._folder, self._machine, self._journal, self, disk=self._disk,
@@ -200,7 +184,7 @@ class MetaServer:
                                           on_restart=self._on_restart)
             if self._membership is not None:
                 self._membership.raft = raft
-            raft.before_taking(self._fill)
+            raft.before_taking(partial(self.intake.fill, raft))
             raft.start()
             error = self._failure
             if error is None:
@@ -269,7 +253,7 @@ class MetaServer:
     @property
     def busy(self) -> bool:
         """Clients are waiting for the log."""
-        return bool(self._queue)
+        return bool(self.intake.queue)
 
     @property
     def leads(self) -> bool:
@@ -300,52 +284,12 @@ class MetaServer:
     # Commands
 
     def submit(self, link: Link, request_id: int, payload: memoryview) -> None:
-        """Queue a client's commands for the next tick. Answers at once only if they are refused."""
-        raw = bytes(payload)
-        try:
-            envelopes = protocol.envelopes.decode(raw)
-        except UNDECODABLE as error:
-            raise Refused(f"commands that cannot be decoded: {error}") from error
-        count = len(envelopes)
-        if not 0 < count <= protocol.SUBMIT_COMMANDS_MAX or len(raw) > protocol.ENVELOPE_BYTES_MAX:
-            raise Refused(f"{count} commands in {len(raw)} bytes: more than one entry takes")
-        if self._queued_bytes > self._config.queue_bytes_max:
-            raise Unavailable("too many commands are waiting for the log")
+        """A client's commands, which are answered once they are carried out. Raises ClusterError if they are not taken."""
         if self._stopping or not self._ready:
             raise Unavailable("the metadata member stops" if self._stopping else "the metadata member starts")
-        now, heard = time.monotonic(), self.housekeeper.heard
-        for envelope in envelopes:
-            self._check_room(envelope.command)
-            if envelope.session:
-                heard[envelope.session] = now
-            elif not isinstance(envelope.command, protocol.WITHOUT_SESSION):
-                raise Refused(f"{type(envelope.command).__name__} needs a session")
-        self._queue.append(_Batch(link, request_id, protocol.array_body(raw), count))
-        self._queued_bytes += len(raw)
+        self.intake.take(link, request_id, payload, self.housekeeper.heard)
         assert self._raft is not None
         self._raft.wake()
-
-    def _fill(self) -> None:
-        """A tick begins: make entries of what has queued."""
-        assert self._raft is not None
-        queue, commands_max, bytes_max = self._queue, self._config.batch_commands_max, self._config.batch_bytes_max
-        for _ in range(ENTRIES_PER_TICK_MAX):
-            if not queue:
-                return
-            batches: list[_Batch] = []
-            commands = size = 0
-            while queue and (not batches or commands + queue[0].commands <= commands_max) and size < bytes_max:
-                batch = queue.popleft()
-                batches.append(batch)
-                commands += batch.commands
-                size += len(batch.body)
-            self._queued_bytes = max(0, self._queued_bytes - size) if queue else 0
-            self._entries += 1
-            self._commands += commands
-            head = bytes((ENTRY_VERSION,)) + protocol.array_head(commands)
-            self._raft.propose(b"".join((head, *[batch.body for batch in batches])), _Answers(batches).give)
-        if queue:
-            self._raft.wake()
 
     def _check_room(self, command: AnyCommand) -> None:
         """Raises NoSpace or ReadOnly for a command that the disk may not have room for; Unavailable if another member, whose
@@ -394,8 +338,8 @@ class MetaServer:
             applied_index=raft.applied_index, generation=self._machine.generation,
             sessions=len(self._machine.sessions.open), links=len(self._watching), journal_bytes=journal.size_bytes,
             journal_segments=journal.segment_count, journal_written_bytes=journal.bytes_written, syncs=journal.syncs,
-            sync_seconds=journal.sync_seconds, last_sync_s=journal.last_sync_s, entries=self._entries,
-            commands=self._commands, snapshot_index=kept[-1].index if kept else 0, refusing=self._room.refusing,
+            sync_seconds=journal.sync_seconds, last_sync_s=journal.last_sync_s, entries=self.intake.entries,
+            commands=self.intake.commands, snapshot_index=kept[-1].index if kept else 0, refusing=self._room.refusing,
             checked_ms=self.housekeeper.soundness.last.at_ms, findings=self.housekeeper.soundness.last.findings,
             name=self._name, alone=self._membership is None, members=tuple(
                 protocol.MemberStatus(
@@ -484,7 +428,7 @@ class MetaServer:
             except ClusterError as error:
                 link.send(operation, protocol.status_of(error), request_id, str(error).encode())
                 if isinstance(error, Corrupt) and operation == protocol.RECOUNT:
-                    self._found_damaged(error)
+                    self.inquiries.found_damaged(error)
             except UNDECODABLE as error:
                 link.send(operation, protocol.REFUSED, request_id, f"cannot be decoded: {error}".encode())
             else:
@@ -501,78 +445,14 @@ class MetaServer:
             self._raft.fail(error)                     # our own bug, or SQLite's: the state is in doubt
 
     async def query_later(self, payload: bytes) -> bytes:
-        """As `query`, in a cluster."""
+        """A question in a cluster: at a read index."""
         assert self._raft is not None
-        return self.query(payload, await self._raft.read_index())
-
-    def query(self, payload: Buffer, index: int = 0) -> bytes:
-        """A function of queries.py for a process without a member on its host."""
-        parts = protocol.query.decode(payload)
-        try:
-            function = query_named(queries, msgspec.msgpack.decode(parts[0], type=str) if parts else "")
-            kinds = list(get_type_hints(function).values())[1:-1]           # without the connection and the value
-            arguments: list[Any] = [msgspec.msgpack.decode(raw, type=kind)
-                                    for raw, kind in zip(parts[1:], kinds, strict=False)]
-            inspect.signature(function).bind(None, *arguments)
-        except (LookupError, TypeError, *UNDECODABLE) as error:
-            raise Refused(f"a query that cannot be understood: {error}") from error
-        generation, reader = self._machine.generation, self._reader
-        try:
-            return protocol.encode(reader.run_at(index, generation, function, *arguments) if index else
-                                   reader.run(generation, function, *arguments))
-        except Corrupt as error:
-            self._found_damaged(error)
-            raise
-        except sqlite3.Error as error:
-            failed = failure(error)
-            if isinstance(failed, Corrupt):
-                self._found_damaged(error)
-            raise failed from error
-        except OverflowError as error:
-            raise Refused(f"a number in a query is too large: {error}") from error
-
-    def look_at_damage(self, payload: memoryview) -> bytes:
-        """A client says that this question was answered by damage."""
-        with contextlib.suppress(Corrupt):
-            self.query(payload)
-        return b""
-
-    def _found_damaged(self, error: Exception) -> None:
-        """Make the metadata anew: damage must not stay until it is in both snapshots. After a rebuild that has changed
-        nothing, a row that cannot be read is no reason to stop the others again and again."""
-        mark = recovery.read_mark(self._folder)
-        if mark is not None and self._clock.now_ms() - mark.at_ms[-1] < recovery.READ_DAMAGE_AGAIN_MS:
-            log.error("damaged metadata, although it was made anew within the last day (`staddle fsck` tells what is "
-                      "affected): %s", error)
-            return
-        log.error("damaged metadata, which is made anew now: %s", error)
-        assert self._raft is not None
-        asyncio.get_running_loop().call_soon(self._raft.fail, error)
+        return self.inquiries.answer(payload, await self._raft.read_index())
 
     def forget(self, link: Link) -> None:
         self._watching.discard(link)
         if self._group is not None:
             self._group.lost(link)
-
-
-class _Answers:
-    """The clients of one entry, waiting for its results."""
-
-    __slots__ = ("_batches",)
-
-    def __init__(self, batches: list[_Batch]) -> None:
-        self._batches = batches
-
-    def give(self, results: list[AnyResult] | None, error: Exception | None) -> None:
-        place = 0
-        for link, request_id, _, count in self._batches:
-            if results is None:
-                kind = protocol.status_of(error) if isinstance(error, ClusterError) else protocol.UNKNOWN
-                link.send(protocol.SUBMIT, kind, request_id, str(error).encode())
-            else:
-                link.send(protocol.SUBMIT, OK, request_id, encode_results(results[place:place + count]))
-                place += count
-        assert results is None or place == len(results), "apply answers each command once"
 
 
 class _Connection(Handler):
@@ -606,9 +486,9 @@ class _Connection(Handler):
             elif operation == protocol.STATUS:
                 answer = protocol.encode(server.status())
             elif operation == protocol.QUERY:
-                answer = server.query(payload)
+                answer = server.inquiries.answer(payload)
             elif operation == protocol.DAMAGE:
-                answer = server.look_at_damage(payload)
+                answer = server.inquiries.look_at_damage(payload)
             elif operation == protocol.MEET:
                 answer = server.met(link)
             else:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from consensus import client as client_module
-from consensus import protocol, server
+from consensus import intake, protocol
 from consensus.config import SESSION_SPREAD_MAX
 from consensus.core.commands import (
     AbortUpload,
@@ -53,13 +53,13 @@ async def bucket_of(client: client_module.MetadataClient, name: str = "b") -> Bu
 
 def once(monkeypatch: pytest.MonkeyPatch, act: Callable[[Any, Any], None]) -> None:
     """In place of answering the next entry, `act(answers, results)`."""
-    give = server._Answers.give
+    give = intake.Answers.give
 
     def instead(answers: Any, results: Any, error: Any) -> None:
-        monkeypatch.setattr(server._Answers, "give", give)
+        monkeypatch.setattr(intake.Answers, "give", give)
         act(answers, results)
 
-    monkeypatch.setattr(server._Answers, "give", instead)
+    monkeypatch.setattr(intake.Answers, "give", instead)
 
 
 # The mark

@@ -195,7 +195,7 @@ async def test_a_stop_answers_everything_that_was_received(make_place: Callable[
     frames = [protocol.encode([envelope(9, number + 1, CreateBucket(name="b", account="a", owner="o"), 1)] * 10)
               for number in range(20)]
     answers = [wire.call(protocol.SUBMIT, frame) for frame in frames]
-    while len(server._queue) < len(frames) - 2:
+    while len(server.intake.queue) < len(frames) - 2:
         await asyncio.sleep(0)
     await server.stop()
     place.server = None
