@@ -333,6 +333,7 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
             without(self.members, name)                      # refused at all?
             await self.hand_over()
             raise Unavailable(f"{name} leads, and hands over: ask again")
+        self._many.check_without(name)
         await self._change(lambda members: without(members, name))
 
     async def _change(self, change: "Callable[[Members], Members]") -> None:

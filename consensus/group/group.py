@@ -5,6 +5,7 @@ What it needs of the world comes in: the post, a clock that only counts, randomn
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Container
@@ -50,7 +51,7 @@ SILENT_S = 1.5
 itself would take its time to find out that it may send again."""
 
 CAUGHT_UP_S = 1.0
-"""A learner that has acknowledged so lately, and all that is committed, may become a voter."""
+"""A learner that has acknowledged so lately, and all that is committed, may become a voter; a voter is there."""
 
 
 class Driver(Protocol):
@@ -223,6 +224,17 @@ class Group:
         """Raises Unavailable unless the learner may become a voter now."""
         if members.find(self.members, name) is not None and not self._caught_up(name, self.now()):
             raise Unavailable(f"member {name} has not caught up yet")
+
+    def check_without(self, name: str) -> None:
+        """Raises Unavailable if the voters that answer would be no majority without this one: the change would be in force at
+        once, could not be committed, and nothing else could be either."""
+        core, now = self._core, self.now()
+        left = members.voters(tuple(member for member in self.members if member.name != name))
+        heard = sum(member.name == self.name or now - core.responded.get(self._peer(member.name), -math.inf) < CAUGHT_UP_S
+                    for member in left)
+        if core.leads and heard < members.majority(left):
+            raise Unavailable(f"without {name}, only {heard} of {len(left)} voting members would be there now: no majority. "
+                              "Remove first those that are not there")
 
     def most_caught_up(self, fit: Container[str] | None = None) -> str | None:
         """The voter that could be elected at once: it has all of the log. One of the `fit`, if they are given."""

@@ -52,7 +52,9 @@ class Probes:
         self.members: Members = ()
         self._waiting: list[Told] = []                             # for the next round
         self._rounds: dict[int, _Round] = {}
-        self._number = 0
+        self._number = int(now() * 1_000_000)
+        """Of the last round. Begins with the clock: what the leader still has to answer to an earlier life of ours must not
+        be taken for an answer to this one, since its index is older than this life's readers."""
         self._soon = False
         self._unapplied: list[tuple[int, int, asyncio.Future[int]]] = []
 

@@ -510,6 +510,23 @@ def test_nobody_takes_the_name_of_who_leads(world: World) -> None:
     assert raft_of(leader).members == before
 
 
+def test_nobody_is_removed_whom_a_majority_needs(tmp_path: Path) -> None:
+    """Of five, two are gone: without one of the three others nothing could be committed any more, not even that it went."""
+    with World(tmp_path, 5, "abcde") as world:
+        world.run(world.begin())
+        leader, (one, two, three, _) = leading(world)
+        one.kill()
+        two.kill()
+        later(world, 1.5)
+        with pytest.raises(Unavailable, match="no majority"):
+            world.run(raft_of(leader).remove(three.name))
+        world.run(world.write(b"it goes on"))
+        world.run(raft_of(leader).remove(one.name))
+        world.run(raft_of(leader).remove(two.name))
+        world.run(raft_of(leader).remove(three.name))
+        assert len(raft_of(leader).members) == 2
+
+
 def test_the_last_one_stays(tmp_path: Path) -> None:
     with World(tmp_path, 1, "a") as world:
         world.run(world.begin())
@@ -593,6 +610,33 @@ def test_answers_to_probes_count_by_incarnation_and_term(world: World) -> None:
         assert reading.done(), "the control"
 
     world.run(read())
+
+
+def test_an_index_for_an_earlier_life_is_none_for_this_one(world: World) -> None:
+    """What a member had asked before it was killed may be answered after it has asked anew."""
+    _, (one, _) = leading(world)
+    later(world, 1.0)
+    held = [True]
+    world.net.on_frame = lambda source, target, message: held[0] and isinstance(message, Probe)
+
+    async def asked() -> None:
+        reading = asyncio.ensure_future(raft_of(one).read_index())
+        await asyncio.sleep(0.01)
+        one.kill()
+        reading.cancel()
+
+    world.run(asked())
+    started(world, one)
+    written = world.run(world.write(b"newer"))
+    later(world, 0.3)
+
+    async def ask_again() -> None:
+        reading = asyncio.ensure_future(raft_of(one).read_index())
+        await asyncio.sleep(0.01)
+        held[0] = False
+        assert await reading >= written
+
+    world.run(ask_again())
 
 
 def test_readers_of_a_moment_share_a_round(world: World) -> None:
