@@ -157,8 +157,9 @@ class Membership:
         raft = self.raft
         if raft is None and not self._knows_of_none:
             raise Unavailable("this member starts, and cannot say yet whether there is a cluster")
-        return protocol.encode(protocol.Met(name=self.name, incarnation=self._born, may_begin=self.cluster.begins,
-                                            members=() if raft is None else raft.members, serves=serves))
+        return protocol.encode(protocol.Met(
+            name=self.name, incarnation=self._born, may_begin=self.cluster.begins, members=() if raft is None else raft.members,
+            serves=serves and raft is not None and raft.group is not None and raft.group.elections.led))
 
     async def join(self, payload: bytes) -> bytes:
         """JOIN: take a member in, a new one, one that has come back with an empty folder, or one that has moved."""

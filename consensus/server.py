@@ -27,7 +27,7 @@ from consensus.core.clock import Clock, SystemClock
 from consensus.core.codec import UNDECODABLE, FutureEntry, encode_entry
 from consensus.core.commands import AnyCommand, Envelope
 from consensus.core.errors import ClusterError, Corrupt, NoSpace, ReadOnly, Refused, Unavailable
-from consensus.core.ids import SessionId
+from consensus.core.ids import POSITION_BITS, SessionId
 from consensus.core.results import AnyResult
 from consensus.core.wire import OK, Handler, Link, WireServer
 from consensus.disk import Disk
@@ -321,7 +321,7 @@ class MetaServer:
         for session in protocol.sessions.decode(payload):
             if session in open_sessions:
                 self.housekeeper.heard[session] = now
-            else:
+            elif session >> POSITION_BITS <= self._machine.applied:      # else a new leader has not got so far yet
                 ended.append(session)
         return protocol.encode(ended)
 

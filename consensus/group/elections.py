@@ -53,6 +53,11 @@ class Elections:
         ours = find(self.members, self._name)
         return ours is not None and ours.voter and ours.incarnation == self._incarnation
 
+    @property
+    def led(self) -> bool:
+        """A majority is there: we lead it, or have heard lately who does."""
+        return self._core.leads or self._now() - self._heard_at < self._timing.fallback_s
+
     def heard_leader(self) -> None:
         self._heard_at = self._now()
         self._trial, self._may_stand, self._handed = None, False, False

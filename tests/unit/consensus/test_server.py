@@ -17,7 +17,7 @@ from consensus.config import MetaConfig
 from consensus.core.codec import decode_results
 from consensus.core.commands import CreateBucket, DeleteVersion, Drain, Envelope, OpenSession
 from consensus.core.errors import Corrupt, NoSpace, Refused, Unavailable
-from consensus.core.ids import SessionId
+from consensus.core.ids import POSITION_BITS, SessionId
 from consensus.core.results import BucketCreated, BucketExists, Committed, Deleted
 from consensus.core.wire import OK, WireClient
 from consensus.journal import JournalFailed
@@ -247,6 +247,9 @@ async def test_silent_sessions_end_and_heard_ones_stay(place: Place, monkeypatch
     ids = [silent.session, *client._commits._sessions]  # type: ignore[attr-defined]
     code, ended = await wire.call(protocol.PING, protocol.encode(ids))
     assert msgspec.msgpack.decode(ended) == [silent.session]  # type: ignore[attr-defined]
+    later = (server.status().applied_index + 1) << POSITION_BITS
+    assert msgspec.msgpack.decode((await wire.call(protocol.PING, protocol.encode([later])))[1]) == [], \
+        "one that a new leader has in its log, but has not carried out yet"
 
 
 async def test_the_queue_is_drained(place: Place) -> None:

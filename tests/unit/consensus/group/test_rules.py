@@ -238,6 +238,19 @@ def test_a_leader_without_a_majority_leads_no_more(world: World) -> None:
     world.run(world.settle())
 
 
+def test_who_hears_nobody_does_not_say_that_there_is_a_majority(world: World) -> None:
+    """A member whose state is damaged sets it aside only when the others can go on without it."""
+    leader, (one, two) = leading(world)
+    assert all(raft_of(seat).group.elections.led for seat in (leader, one, two))
+    leader.kill()
+    world.run(world.leader())
+    later(world, 0.5)
+    assert all(raft_of(seat).group.elections.led for seat in (one, two))
+    two.kill()
+    later(world, 3.0)
+    assert not raft_of(one).group.elections.led
+
+
 def test_a_leader_that_stops_hands_over_at_once(world: World) -> None:
     leader, _ = leading(world)
     began = world.loop.time()
