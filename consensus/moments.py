@@ -33,14 +33,15 @@ MOMENT_S = 1.0
 class Moment:
     """What one request knows: an index, and when it was asked for (the loop's time)."""
 
-    __slots__ = ("asked", "index", "over")
+    __slots__ = ("asked", "ends", "index", "over")
 
     def __init__(self) -> None:
-        self.index, self.asked, self.over = 0, -MOMENT_S, False
+        self.index, self.asked, self.ends, self.over = 0, -MOMENT_S, 0, False
 
     def end(self) -> None:
-        """The next read is to see what is so now."""
+        """The next read is to see what is so now; an index that is under way is older."""
         self.asked = -MOMENT_S
+        self.ends += 1
 
 
 _moment: ContextVar[Moment | None] = ContextVar("moment", default=None)
@@ -96,13 +97,14 @@ class Moments:
             moment = None
         if moment is not None and asked - moment.asked < MOMENT_S:
             return moment.index
+        ends = 0 if moment is None else moment.ends
         future: asyncio.Future[int] = loop.create_future()
         self._waiting.append(future)
         if not self._is_due and len(self._asked) < ROUNDS_MAX:
             self._is_due = True
             loop.call_soon(self._ask)
         index = await future
-        if moment is not None:
+        if moment is not None and moment.ends == ends:
             moment.index, moment.asked = index, asked
         return index
 

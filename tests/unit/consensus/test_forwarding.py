@@ -127,6 +127,12 @@ async def test_readers_of_a_moment_share_an_index_and_a_request_its_own(tmp_path
             assert {await moments.index() for _ in range(5)} == {first}
             moments.passed()
             assert await moments.index() > first, "the request has committed something"
+        with moments.one():
+            beside = asyncio.create_task(moments.index())
+            await asyncio.sleep(0)
+            moments.passed()
+            before = await beside
+            assert await moments.index() > before, "what was asked for before it had committed is not for what comes after"
         later = await moments.index()
         assert await moments.index() > later, "no request, no moment"
     finally:
