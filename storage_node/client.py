@@ -247,7 +247,7 @@ class NodeClient:
         self.standing = standing or Standing()
         self._small = _Connection(address, secret, tls, self.standing)
         self._bulk = [_Connection(address, secret, tls, self.standing) for _ in range(BULK_LINKS)]
-        self._next_bulk = 0
+        self._next_bulk = self._connecting_bytes = 0
 
     def close(self) -> None:
         for connection in (self._small, *self._bulk):
@@ -257,7 +257,8 @@ class NodeClient:
     def has_room(self) -> bool:
         """Whether another small chunk may be sent: what the node has not taken yet is in our memory."""
         wire = self._small.now
-        return self.standing.writes.open < UNANSWERED_MAX and (wire is None or wire.unsent_bytes < UNSENT_BYTES_MAX)
+        unsent = self._connecting_bytes if wire is None else wire.unsent_bytes
+        return self.standing.writes.open < UNANSWERED_MAX and unsent < UNSENT_BYTES_MAX
 
     @property
     def has_room_for_streams(self) -> bool:
@@ -286,8 +287,15 @@ class NodeClient:
         """The same, connecting first. Status and payload, for `checked`. Raises Unavailable, Refused."""
         try:
             async with asyncio.timeout(DEADLINE_S):
-                wire = await self._small.get()
-                return await wire.call(protocol.PUT, request)
+                size = len(request)
+                self._connecting_bytes += size
+                try:
+                    wire = await self._small.get()
+                finally:
+                    self._connecting_bytes -= size
+                answer = wire.call(protocol.PUT, request)
+                del request                           # the node may take long to answer
+                return await answer
         except TimeoutError:
             raise Unavailable(f"{self.address} did not answer in {DEADLINE_S:g} s") from None
 

@@ -67,6 +67,7 @@ class NodeServer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._scrub_bytes_per_second, self._scrub_interval_s = scrub_bytes_per_second, scrub_interval_s
         self.care: Care | None = None
+        self._strange = False
         self.settler = Settler(self.store, metadata, node, register=self._register, interval_s=settle_interval_s,
                                read_grace_s=read_grace_s)
         folder, disk = (self.store.folder, self.store.disk) if isinstance(self.store, DiskStore) else (None, None)
@@ -89,13 +90,24 @@ class NodeServer:
         if isinstance(self.store, DiskStore):
             self.care = Care(self.node, self.store, self._metadata, self.settler, self.upkeep, busy=self._busy(),
                              scrub_bytes_per_second=self._scrub_bytes_per_second, scrub_interval_s=self._scrub_interval_s)
+            if self._strange and await self.store.inventory(None, 1):
+                self.care.comparison.want()
+            self._strange = False
             self.care.start()
         log.info("storage node %s serves %s on %s", self.node, self.data, self.address)
 
     async def _register(self) -> None:
+        """One that the metadata does not know with this disk (it was removed, or another disk was in its place meanwhile) may
+        hold copies that are listed no more and that nobody asks about: the inventories are compared then."""
+        known = any(info.node == self.node and info.incarnation == self.store.incarnation
+                    for info in await self._metadata.nodes())
         await self._metadata.register(RegisterNode(
             node=self.node, incarnation=self.store.incarnation, address=self.address, zone=self.zone,
             capacity_bytes=self.store.capacity_bytes()))
+        self._strange = self._strange or not known
+        if self._strange and self.care is not None:
+            self._strange = False
+            self.care.comparison.want()
 
     async def stop(self) -> None:
         """What has been received is written first; who waits gets his answer or loses the link."""

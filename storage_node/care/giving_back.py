@@ -1,8 +1,9 @@
 """Copies that are too many, given back by those that rank last: after a rebalance, when a node has come back, when a bucket
 wants fewer. And a node that an admin is taking out gives back whatever others have made meanwhile, until it holds nothing.
 
-Only the node itself gives a copy up, and apply refuses where too few would be left. Before that, one of the copies that stay
-is read whole and verified by its holder: what is listed might be rotten, and this one might be the last good one.
+Only the node itself gives a copy up, and apply refuses where too few would be left; what lies on a node that is down makes no
+other copy needless. Before that, one of the copies that stay is read whole and verified by its holder: what is listed might be
+rotten, and this one might be the last good one.
 """
 
 import asyncio
@@ -114,14 +115,14 @@ class GivingBack:
 
 def gives_back(node: NodeId, row: Unequal, nodes: dict[NodeId, NodeInfo]) -> bool:
     """Whether it is this node that gives its copy back: one whose copies don't count, if as many as wanted do; else those that
-    come last in the order of placement, as many as there are too many."""
+    come last in the order of placement, as many as there are too many. On nodes that are down there are none too many."""
     if node not in row.nodes or node not in nodes:
         return False
     holders = [nodes[name] for name in row.nodes if name in nodes]
     counted = [info for info in holders if info.counts]
-    surplus = len(counted) - row.wanted
-    if surplus < 0:
-        return False
-    if not nodes[node].counts:
-        return True
-    return any(info.node == node for info in ranked(row.digest, counted)[row.wanted:])
+    at_hand = [info for info in counted if info.state != "down"]
+    spare = len(at_hand) - row.wanted
+    if spare < 0 or not nodes[node].counts:
+        return spare >= 0
+    last = [info.node for info in ranked(row.digest, counted)[row.wanted:] if info in at_hand]
+    return spare > 0 and node in last[-spare:]

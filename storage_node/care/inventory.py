@@ -5,8 +5,8 @@
   it once the disk has been looked at.
 
 It runs once a day (hints live so long: consensus/apply/drain.py), after a start that was not clean, after an absence
-longer than that, and when the metadata has another history than before (restored from a backup). It is gentle: a page,
-then a pause.
+longer than that, when the metadata didn't know this disk, and when it has another history than before (restored from a
+backup). It is gentle: a page, then a pause.
 """
 
 import asyncio
@@ -91,6 +91,10 @@ class Comparison:
             except Exception:
                 log.exception("node %s: the comparison of inventories has failed", self._node)
             await asyncio.sleep(LOOK_S)
+
+    def want(self) -> None:
+        """It is due at the next look."""
+        self._due = True
 
     async def is_due(self) -> bool:
         """Raises ClusterError when the metadata can't be asked."""

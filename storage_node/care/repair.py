@@ -4,13 +4,14 @@ holds what was acknowledged at fewer copies than are wanted, what has lost some,
 There is no planner. Every node goes through the queue, the chunks with the fewest copies left first, and makes those copies
 for which it comes next in the order of placement among the nodes that are up and don't have one. So the work is shared
 without a word. When whoever comes next does nothing (its disk hangs, say), the one after it does after a while: two that
-make the same copy cost some bytes, no more, since a copy that isn't listed goes again (settle.py).
+make the same copy cost some bytes, no more, since what is too many is given back (giving_back.py).
 """
 
 import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -30,8 +31,15 @@ log = logging.getLogger("staddle.node")
 PAGE = 300
 """Rows of one look, and at most so many copies in one announcement."""
 
+SEEN_MAX = 100 * PAGE
+"""Rows of which is remembered since when they lack copies: 4 MB. Those further behind are looked at when it is their turn."""
+
 PATIENCE_S = 30.0
 """How long the next in the order is waited for before the one after it does the work; twice as long for the one after that."""
+
+QUEUE_BYTES_PER_S, ROW_BYTES = 8 << 20, 64 << 10
+"""Patience begins when the row's turn should have come, if the queue before it moves so slowly; each row costs something beside
+its bytes. After the loss of a disk the queue takes hours: if it began at once, soon everybody would fetch everything."""
 
 FRESH_S = 5.0
 """A row that lacks copies for less long is left alone: it was acknowledged at the quorum, and the late ones are on their way
@@ -40,6 +48,13 @@ or about to be announced by those that have them."""
 LOOK_S = 2.0
 SHARE = 0.25
 """Of the time, at most, goes into looking through a queue in which nothing is this node's."""
+
+
+class _Seen(NamedTuple):
+    """Since when a row is known to lack copies, and when it should have been its turn."""
+
+    since: float
+    turn: float
 
 
 class Repair:
@@ -51,8 +66,8 @@ class Repair:
         self._metadata, self._node, self._fellows = metadata, node, fellows
         self._fetcher, self._settler, self._takes_chunks = fetcher, settler, takes_chunks
         self._look_s, self._patience_s, self._fresh_s = look_s, patience_s, fresh_s
-        self._seen: dict[Digest, float] = {}
-        """Since when the rows of the queue are known to lack copies. Those of the last look only."""
+        self._seen: dict[Digest, _Seen] = {}
+        """Rows of the queue, as far as they were in it at the last look."""
         self._kicked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._status = RepairStatus()
@@ -102,13 +117,19 @@ class Repair:
     async def round(self) -> int:
         """Once through the queue. How many copies were made. Raises ClusterError: later, then."""
         after, made, waiting, waiting_bytes = (0, b""), 0, 0, 0
-        seen: dict[Digest, float] = {}
-        now = asyncio.get_running_loop().time()
+        seen: dict[Digest, _Seen] = {}
+        now, ahead = asyncio.get_running_loop().time(), 0
         while page := await self._metadata.under_replicated(PAGE, after):
             nodes = list((await self._fellows.look()).values())
-            seen.update((row.digest, self._seen.get(row.digest, now)) for row in page if len(seen) < 100 * PAGE)
-            due = [row for row in page if now - seen.get(row.digest, now) >= self._fresh_s] if self._takes_chunks() else []
-            own = [row for row in due if is_next(self._node, row, nodes, now - seen.get(row.digest, now), self._patience_s)]
+            own = []
+            for row in page:
+                known = self._seen.get(row.digest) or _Seen(now, now + ahead / QUEUE_BYTES_PER_S)
+                ahead += row.size + ROW_BYTES
+                if len(seen) < SEEN_MAX:
+                    seen[row.digest] = known
+                if now - known.since >= self._fresh_s and self._takes_chunks() and is_next(
+                        self._node, row, nodes, max(0.0, now - known.turn), self._patience_s):
+                    own.append(row)
             waiting, waiting_bytes = waiting + len(own), waiting_bytes + sum(row.size for row in own)
             if own:
                 self._status = msgspec.structs.replace(
@@ -121,7 +142,7 @@ class Repair:
         self._seen = seen
         self._status = msgspec.structs.replace(
             self._status, running=False, waiting=max(0, waiting - made), waiting_bytes=waiting_bytes if waiting > made else 0,
-            oldest_ms=int((now - min(seen.values(), default=now)) * 1000))
+            oldest_ms=int((now - min((row.since for row in seen.values()), default=now)) * 1000))
         return made
 
     async def _make(self, rows: Sequence[Unequal]) -> int:

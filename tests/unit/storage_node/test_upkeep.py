@@ -2,18 +2,26 @@
 
 import asyncio
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from consensus import audit, queries
 from consensus.core.commands import AskNode, Drain, RemoveNode, SetBucketCopies, SetNodeState
-from consensus.core.ids import NodeId, digest
+from consensus.core.ids import Digest, Generation, NodeId, SessionId, digest
+from consensus.core.model import NodeInfo
 from consensus.core.results import Done, NodeInUse
+from storage_node.care.fellows import Fellows
+from storage_node.care.repair import Repair
+from storage_node.care.telling import Unequal
 from storage_node.chunk import FILE_DATA_START, HEADER_BYTES, SMALL_BYTES_MAX, file_name
+from storage_node.client import NodeClient
 from storage_node.index import Copy
 from storage_node.segments import segment_path
 from tests.unit.storage_node.cluster import eventually
+from tests.unit.storage_node.test_shares import Row
 from tests.unit.storage_node.test_with_metadata import Machine, run
 
 LARGE = os.urandom(SMALL_BYTES_MAX + 300_000)
@@ -147,6 +155,73 @@ def test_what_lies_on_a_lost_node_is_made_anew_and_given_back(tmp_path: Path) ->
         await readable(machine, bodies)
 
     run(tmp_path, 4, body)
+
+
+def test_a_node_that_was_removed_and_comes_back_says_what_it_holds(tmp_path: Path) -> None:
+    """Nobody lists its copies any more, and nobody asks about them: it looks for itself. What is lacking it announces, what is
+    not wanted goes."""
+    async def body(machine: Machine) -> None:
+        bodies = await begin(machine, 10)
+        await settled(machine, 2)
+        await machine.stop_node("n2")
+        for state in ("down", "lost"):
+            await machine.metadata.commit(SetNodeState(node=NodeId("n2"), state=state))
+        assert await machine.metadata.commit(RemoveNode(node=NodeId("n2"), force=True)) == Done()
+        gone = bodies.pop("k0")
+        await machine.delete("k0")
+        await settled(machine, 1)
+        await machine.start_node("n2")
+        node = machine.nodes["n2"]
+        node.settler._read_grace_ms = 3_600_000       # until all rows are looked through they seem to lack nothing
+        hurry(machine)
+        await settled(machine, 2)
+        assert node.upkeep.repair._fetcher.fetched == 0, "all of it was here"
+        assert digest(gone) in await machine.copies("n2")
+
+        async def unsettled() -> bool:
+            return [copy.digest for copy in await node.store.unsettled(None, 100)] == [digest(gone)]
+
+        await eventually(unsettled)
+        await node.settler.collect(None, no_grace=True)
+        await machine.holds("n2", *bodies.values())
+
+    run(tmp_path, 2, body)
+
+
+def test_nobody_loses_patience_with_a_long_queue(tmp_path: Path) -> None:
+    """Whoever comes next has not reached the rows at the end yet: that is no reason to make its copies as well."""
+    class Rows:
+        rows = [Row(Digest(digest(b"%d" % number)), Generation(SessionId(1), 1), 1000, (NodeId("n1"),), 2, (2, b"%d" % number))
+                for number in range(200)]
+        nodes_ = [NodeInfo(node=NodeId(f"n{number}"), incarnation=b"i", address="a", zone=str(number)) for number in range(1, 5)]
+
+        async def under_replicated(self, limit: int, after: object) -> list[Row]:
+            return self.rows
+
+        async def nodes(self) -> list[NodeInfo]:
+            return self.nodes_
+
+    class Repairing(Repair):
+        async def _make(self, rows: Sequence[Unequal]) -> int:
+            made.update(row.digest for row in rows)
+            return 0
+
+    made: set[bytes] = set()
+
+    async def main() -> None:
+        metadata: Any = Rows()
+        fellows = Fellows(metadata, NodeId("n2"), lambda address: NodeClient(address, b""))
+        nothing: Any = None
+        repair = Repairing(metadata, NodeId("n2"), fellows, nothing, nothing, takes_chunks=lambda: True, patience_s=0.01,
+                           fresh_s=0.0)
+        await repair.round()
+        own = len(made)
+        assert 30 < own < 110, "a third of them"
+        await asyncio.sleep(0.1)
+        await repair.round()
+        assert own < len(made) < own + 40, "and those at the head, whose turn has come and gone"
+
+    asyncio.run(main())
 
 
 def test_rot_is_withdrawn_and_fetched_from_another_node(tmp_path: Path) -> None:
