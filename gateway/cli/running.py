@@ -106,6 +106,9 @@ def prepared(config: Config) -> tuple[Machine | None, Folders, list[str]]:
     alone = config.cluster_listen is None
     elsewhere = not alone and bool(config.peers or remembered_peers(folders))
     prepare(config.data, elsewhere=elsewhere or "meta" not in config.roles)
+    if not alone and not elsewhere and not config.initial and _has_forgotten(folders):
+        raise FolderError(f"{folders.root} holds a cluster's secret and nothing else of it. Say with --peers where its other "
+                          "machines are, and this one joins them again; or with --initial that it begins a new cluster")
     machine = machine_of(config, folders)
     missing = name_nodes(folders.root, config.data, machine.name if machine is not None else None)
     if machine is None:
@@ -117,6 +120,12 @@ def prepared(config: Config) -> tuple[Machine | None, Folders, list[str]]:
         missing.append("there are chunks but no metadata: this machine waits for its peers and begins no new cluster")
         machine = msgspec.structs.replace(machine, may_begin=False)
     return machine, folders, missing
+
+
+def _has_forgotten(folders: Folders) -> bool:
+    """Its secret was put into an empty folder, as after the loss of a disk: a machine that starts for the first time makes its
+    name before its secret."""
+    return (folders.root / "secret").exists() and not folders.machine_name.exists() and not has_metadata(folders)
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> str:

@@ -92,6 +92,31 @@ def test_chunks_without_metadata_begin_no_cluster(tmp_path: Path) -> None:
         prepared(config(tmp_path))                          # no peers: nobody has the metadata
 
 
+def test_an_empty_folder_with_a_clusters_secret_begins_no_second_cluster(tmp_path: Path) -> None:
+    """A new disk, on which the operator has put `secret` and `root-key` back: another store with the same keys would take
+    clients' writes."""
+    cluster_secret(prepare(config(tmp_path).data).root)
+    for _ in range(2):                                      # and at the second try neither
+        with pytest.raises(FolderError, match="--peers"):
+            prepared(config(tmp_path))
+    machine, _, _ = prepared(config(tmp_path, peers=("127.0.0.1:9420",)))
+    assert machine is not None
+    assert not machine.may_begin
+
+
+def test_a_first_start_that_was_broken_off_is_a_first_start_again(tmp_path: Path) -> None:
+    machine, folders, _ = prepared(config(tmp_path))
+    cluster_secret(folders.root)
+    assert prepared(config(tmp_path))[0] == machine
+
+
+def test_who_says_initial_begins_a_cluster_with_a_secret_of_his_own(tmp_path: Path) -> None:
+    cluster_secret(prepare(config(tmp_path).data).root)
+    machine, _, _ = prepared(config(tmp_path, initial=True))
+    assert machine is not None
+    assert machine.may_begin
+
+
 def test_the_secret_of_the_environment_is_that_of_the_folder_for_good(tmp_path: Path) -> None:
     assert cluster_secret(tmp_path, "ab" * 32) == bytes.fromhex("ab" * 32)
     assert cluster_secret(tmp_path) == bytes.fromhex("ab" * 32)
