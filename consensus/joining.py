@@ -134,6 +134,12 @@ class Joiner:
                     for peer, answer in zip(self._settings.peers, answers, strict=True)))
             await asyncio.sleep(ASK_S)
 
+    async def say_where(self) -> None:
+        """We are a member, at another address than the log says. Asked once: who cannot note it now will be asked again."""
+        for peer in self._settings.peers:
+            if await self._ask_in(peer):
+                return
+
     async def removed(self) -> bool:
         """Whether a peer that serves knows the cluster without us."""
         answers = await asyncio.gather(*[self._meet(peer) for peer in self._settings.peers])

@@ -100,6 +100,9 @@ class Membership:
         """Until SQLite holds what the leader had committed when it was asked. Raises Refused if we are no member any more."""
         raft, look_at = self._raft, time.monotonic() + REMOVED_S
         while True:
+            ours = find(raft.members, self.name)
+            if ours is not None and ours.address != self.cluster.address and not raft.leads:
+                await self._joiner(raft.members).say_where()         # the others look for us where we were
             try:
                 await raft.read_index()
                 return

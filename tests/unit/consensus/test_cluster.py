@@ -258,6 +258,19 @@ async def test_damage_everywhere_is_no_reason_to_forget_everything(trio: Trio) -
         assert list((trio.meta(name) / "journal").glob("*.log"))
 
 
+async def test_a_machine_that_comes_back_at_another_address_says_so(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> None:
+    await trio.serve()
+    leader = await trio.led()
+    gone, address = next(name for name in trio.names if name != leader), trio.address
+    await trio.kill(gone)
+    monkeypatch.setattr(trio, "address", lambda name: f"unix:{trio.folder / name}/new.sock" if name == gone else address(name))
+    await trio.serve(gone)
+    await trio.led()
+    members = {member.name: member for member in trio.servers[leader]._raft.members}  # type: ignore[union-attr]
+    assert members[gone].address == trio.address(gone)
+    assert members[gone].voter
+
+
 async def test_alone_a_member_of_a_cluster_goes_no_way_of_its_own(trio: Trio) -> None:
     await trio.serve()
     await trio.led()
