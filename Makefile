@@ -83,7 +83,7 @@ walks: WALKS = 5000
 walks: FIRST = 0
 walks: $(VENV)/.test        ## random interleavings of all that can happen to a chunk's copies: WALKS=5000 FIRST=0
 	STADDLE_WALKS=$(WALKS) STADDLE_FIRST_WALK=$(FIRST) $(BIN)/python -m pytest -q --timeout=0 -k as_designed \
-		tests/unit/storage_node/test_interleavings.py
+		tests/unit/storage_node/test_interleavings.py tests/unit/storage_node/test_pulling.py
 
 faults: ROUNDS = 10
 faults: $(VENV)/.test       ## disks that fill up or turn read-only under load (needs root): make faults ROUNDS=10 SEED=1

@@ -49,8 +49,8 @@ class Listed(Protocol):
     def after(self) -> bytes | None: ...
 
 
-class Unequal(Protocol):
-    """A chunk that lacks copies, or has too many. `nodes`: all that may be read; `place`: where a listing goes on after it."""
+class Place(Protocol):
+    """A chunk's row. `nodes`: all that are said to hold it and may be read."""
 
     @property
     def digest(self) -> Digest: ...
@@ -66,28 +66,13 @@ class Unequal(Protocol):
 
     @property
     def wanted(self) -> int: ...
+
+
+class Unequal(Place, Protocol):
+    """The row of a chunk that lacks copies, or has too many. `place`: where a listing goes on after it."""
 
     @property
     def place(self) -> tuple[int, bytes]: ...
-
-
-class Place(Protocol):
-    """A chunk's row."""
-
-    @property
-    def digest(self) -> Digest: ...
-
-    @property
-    def generation(self) -> Generation: ...
-
-    @property
-    def size(self) -> int: ...
-
-    @property
-    def nodes(self) -> tuple[NodeId, ...]: ...
-
-    @property
-    def wanted(self) -> int: ...
 
 
 class NodeMetadata(Protocol):

@@ -1,12 +1,7 @@
 """Every rule of the copies' life holds through random interleavings; and each rule switched off is caught by them."""
 
-import asyncio
-import logging
-import os
 import sqlite3
-import tempfile
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,40 +17,12 @@ from storage_node.care.mend import Mender
 from storage_node.care.settle import Settler
 from storage_node.care.telling import Live, Teller
 from storage_node.index import SETTLED, Copy
-from tests.contract.chunk_store import StoppedClock
-from tests.unit.consensus.metadata import Cluster
-from tests.unit.storage_node.interleavings import Link, Violation, World
-
-MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None     # durability isn't the question here
-
-WALKS = int(os.environ.get("STADDLE_WALKS", "30"))
-FIRST_WALK = int(os.environ.get("STADDLE_FIRST_WALK", "0"))
-"""`make walks` takes many more."""
-
-
-def walk(seeds: Iterable[int]) -> tuple[int, str] | None:
-    """The first violation: its seed and what happened."""
-    async def main(folder: str) -> tuple[int, str] | None:
-        cluster = Cluster(Path(folder), nodes=0, copies=2, replication="async")
-        world = World(cluster, cluster.bucket(), StoppedClock())
-        await world.start()
-        for seed in seeds:
-            try:
-                await world.run(seed)
-            except Violation as violation:
-                return seed, str(violation)
-        return None
-
-    logging.disable(logging.CRITICAL)
-    try:
-        with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
-            return asyncio.run(main(folder))
-    finally:
-        logging.disable(logging.NOTSET)
+from tests.unit.storage_node.interleavings import Link, World
+from tests.unit.storage_node.walks import some_walks, walk
 
 
 def test_as_designed_all_rules_hold() -> None:
-    found = walk(range(FIRST_WALK, FIRST_WALK + WALKS))
+    found = walk(World, some_walks(30))
     assert found is None, found[1]
 
 
@@ -242,4 +209,4 @@ walks change, another one will show it, later in the range."""
 def test_without_a_rule_something_goes_wrong(rule: Callable[[pytest.MonkeyPatch], None],
                                              monkeypatch: pytest.MonkeyPatch) -> None:
     rule(monkeypatch)
-    assert walk(RULES[rule]) is not None
+    assert walk(World, RULES[rule]) is not None

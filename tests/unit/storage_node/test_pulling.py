@@ -2,12 +2,7 @@
 and draining, on the real settler and the real apply. All rules hold, and what they rest on is needed.
 """
 
-import asyncio
-import logging
-import os
-import tempfile
-from collections.abc import Awaitable, Callable, Iterable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -17,13 +12,8 @@ from storage_node.care.settle import Settler
 from storage_node.care.telling import Teller
 from storage_node.chunk import block_table
 from storage_node.index import NEW
-from tests.contract.chunk_store import StoppedClock
-from tests.unit.consensus.metadata import Cluster
-from tests.unit.storage_node.interleavings import Node, Violation, World
-
-MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-
-WALKS = int(os.environ.get("STADDLE_WALKS", "20"))
+from tests.unit.storage_node.interleavings import Node, World
+from tests.unit.storage_node.walks import some_walks, walk
 
 
 class Pulling(World):
@@ -69,28 +59,8 @@ class Pulling(World):
         return any(copy.generation == generation.pack() for copy in self.good(node))
 
 
-def walk(seeds: Iterable[int]) -> tuple[int, str] | None:
-    async def main(folder: str) -> tuple[int, str] | None:
-        cluster = Cluster(Path(folder), nodes=0, copies=2, replication="async")
-        world = Pulling(cluster, cluster.bucket(), StoppedClock())
-        await world.start()
-        for seed in seeds:
-            try:
-                await world.run(seed)
-            except Violation as violation:
-                return seed, str(violation)
-        return None
-
-    logging.disable(logging.CRITICAL)
-    try:
-        with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
-            return asyncio.run(main(folder))
-    finally:
-        logging.disable(logging.NOTSET)
-
-
-def test_all_rules_hold_while_copies_are_fetched_and_given_back() -> None:
-    found = walk(range(WALKS))
+def test_as_designed_all_rules_hold_while_copies_are_fetched_and_given_back() -> None:
+    found = walk(Pulling, some_walks(20))
     assert found is None, found[1]
 
 
@@ -138,4 +108,4 @@ async def _without_storing(self: Pulling, node: Node) -> None:
 def test_without_a_rule_something_goes_wrong(broken: Callable[[pytest.MonkeyPatch], None],
                                              monkeypatch: pytest.MonkeyPatch) -> None:
     broken(monkeypatch)
-    assert walk(range(60)) is not None
+    assert walk(Pulling, range(60)) is not None
