@@ -56,10 +56,16 @@ async def at_the_door(machine: Machine, folders: Folders, config: Config, secret
 
     door = Door(machine.listens(DOOR_PORT), secret, tls, name=machine.name, may_begin=machine.may_begin, peers=peers, spend=spend)
     door.root = root
+    beside = contextlib.AsyncExitStack()
     try:
         await door.start()
+        if not home:
+            from gateway.cluster.no_member import without_member  # here: the supervisor stays small
+
+            await beside.enter_async_context(without_member(machine, secret, tls))
     except (OSError, ClusterError) as error:
-        raise FolderError(f"setting 'cluster_listen': cannot listen on {machine.listens(DOOR_PORT)}: "
+        await door.stop()
+        raise FolderError(f"setting 'cluster_listen': cannot listen on {machine.listens(DOOR_PORT if home else 0)}: "
                           f"{getattr(error, 'strerror', None) or error}") from error
     try:
         if root is not None and not has_metadata(folders):
@@ -69,6 +75,7 @@ async def at_the_door(machine: Machine, folders: Folders, config: Config, secret
             door.root = found[0]
         yield found
     finally:
+        await beside.aclose()
         await door.stop()
 
 

@@ -9,12 +9,16 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from consensus import protocol
 from consensus.core.errors import Refused, Unavailable
 from consensus.core.tls import Tls
+from consensus.forwarding import call_member
+from consensus.joining import ClusterSettings, Joiner
 from gateway.cluster import door as doors
 from gateway.cluster.door import Door
 from gateway.cluster.entering import refuse_taken_name, root_key, with_token
 from gateway.cluster.machine import Machine, door_of
+from gateway.cluster.no_member import without_member
 from gateway.cluster.tokens import JoinToken, new_token, parse_token, text_of
 from gateway.config import DOOR_PORT
 from gateway.folders import FolderError, Folders, known_root
@@ -290,3 +294,20 @@ def test_tokens_as_text() -> None:
         with pytest.raises(ValueError, match=says):
             parse_token(text)
 
+
+
+def test_a_machine_without_a_metadata_member_keeps_nobody_from_beginning(run: Run) -> None:
+    async def steps() -> None:
+        port = free_port()
+        peer = Machine(name="g1", zone="g1", host="127.0.0.1", listen_host="127.0.0.1", port=port)
+        settings = ClusterSettings(address="127.0.0.1:1", peers=(peer.address(),), begins=True)
+        joiner = Joiner(settings, "n1", b"", SECRET, Tls(SECRET, "n1/meta"))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await joiner.join()
+        async with without_member(peer, SECRET, Tls(SECRET, "g1/door")):
+            assert await joiner.join() == ()
+            with pytest.raises(Refused, match="no metadata member"):
+                await call_member(peer.address(), SECRET, Tls(SECRET, "n1/meta"), protocol.WATCH, b"", answer_s=5)
+
+    run(steps())
