@@ -2,22 +2,35 @@
 is answered when its entry has been carried out.
 """
 
+import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+import msgspec
 
 from consensus import protocol
 from consensus.config import MetaConfig
+from consensus.core.clock import Clock
 from consensus.core.codec import ENTRY_VERSION, UNDECODABLE, encode_results
-from consensus.core.commands import AnyCommand
+from consensus.core.commands import AnyCommand, Envelope
 from consensus.core.errors import ClusterError, Refused, Unavailable
 from consensus.core.results import AnyResult
 from consensus.core.wire import OK, Link
 from consensus.raft import RaftNode
 
+log = logging.getLogger("staddle.meta")
+
 ENTRIES_PER_TICK_MAX = 2
 """What queues beyond waits for the next tick, so that answers are never further away than two entries."""
+
+AHEAD_MS_MAX = 2 * 3_600_000
+"""Of another machine's clock before the leader's. The log's time never goes back, so one clock that is years ahead would end
+the retention of everybody's objects, for good; an hour of difference has to be borne."""
+
+SAY_S = 60.0
+"""Between two words about a wrong clock."""
 
 
 class _Batch(NamedTuple):
@@ -32,9 +45,11 @@ class _Batch(NamedTuple):
 class Intake:
     """`entries` and `commands` count what went into the log."""
 
-    def __init__(self, config: MetaConfig, check: Callable[[AnyCommand], None]) -> None:
-        """`check` raises for a command that may not be taken now."""
-        self._config, self._check = config, check
+    def __init__(self, config: MetaConfig, check: Callable[[AnyCommand], None], clock: Clock | None) -> None:
+        """`check` raises for a command that may not be taken now. `clock`: ours, where clients on other machines have other
+        ones; None if all of them are here."""
+        self._config, self._check, self._clock = config, check, clock
+        self._may_say_at = 0.0
         self.queue: deque[_Batch] = deque()
         self._queued_bytes = 0
         self.entries = self.commands = 0
@@ -51,15 +66,27 @@ class Intake:
             raise Refused(f"{count} commands in {len(raw)} bytes: more than one entry takes")
         if self._queued_bytes > self._config.queue_bytes_max:
             raise Unavailable("too many commands are waiting for the log")
-        now = time.monotonic()
+        now, latest_ms = time.monotonic(), 0
         for envelope in envelopes:
             self._check(envelope.command)
+            latest_ms = max(latest_ms, envelope.now_ms)
             if envelope.session:
                 heard[envelope.session] = now
             elif not isinstance(envelope.command, protocol.WITHOUT_SESSION):
                 raise Refused(f"{type(envelope.command).__name__} needs a session")
+        if self._clock is not None and latest_ms > (limit_ms := self._clock.now_ms() + AHEAD_MS_MAX):
+            raw = self._held_back(link, envelopes, limit_ms, now)
         self.queue.append(_Batch(link, request_id, protocol.array_body(raw), count))
         self._queued_bytes += len(raw)
+
+    def _held_back(self, link: Link, envelopes: Sequence[Envelope], limit_ms: int, now: float) -> bytes:
+        """The same commands, not later than this. Times order nothing, so that is all it changes."""
+        if now > self._may_say_at:
+            self._may_say_at = now + SAY_S
+            log.error("the clock of %s is hours ahead of this machine's, or this one's is behind: it is not believed",
+                      link.peer or "a process of this machine")
+        return protocol.encode([msgspec.structs.replace(envelope, now_ms=min(envelope.now_ms, limit_ms))
+                                for envelope in envelopes])
 
     def fill(self, raft: RaftNode) -> None:
         """A tick begins: make entries of what has queued."""

@@ -74,7 +74,7 @@ class MetaServer:
         self._copies, self._replication, self._on_failure = copies, replication, on_failure
         self._on_restart = on_restart
         self._wire = WireServer(address, secret, lambda: _Connection(self), also=also, tls=tls)
-        self.intake = Intake(self._config, self._check_room)
+        self.intake = Intake(self._config, self._check_room, None if cluster is None else self._clock)
         self._watching: set[Link] = set()
         self._later: set[asyncio.Task[None]] = set()
         self._room = Room(folder)

@@ -14,6 +14,7 @@ from consensus.core.commands import CreateBucket, RegisterNode
 from consensus.core.errors import NoSpace, Refused
 from consensus.core.ids import BucketId, NodeId
 from consensus.core.results import BucketExists, Committed
+from consensus.intake import AHEAD_MS_MAX
 from consensus.server import MetaServer
 from tests.unit.consensus.members import QUIET, SECRET, put
 from tests.unit.consensus.trio import Trio, bucket
@@ -269,6 +270,23 @@ async def test_a_machine_that_comes_back_at_another_address_says_so(trio: Trio, 
     members = {member.name: member for member in trio.servers[leader]._raft.members}  # type: ignore[union-attr]
     assert members[gone].address == trio.address(gone)
     assert members[gone].voter
+
+
+async def test_a_clock_that_is_years_ahead_does_not_take_everybody_with_it(trio: Trio) -> None:
+    """The log's time never goes back: retention would be over for all objects, and for good."""
+    await trio.serve()
+    leader = await trio.led()
+
+    class Ahead:
+        def now_ms(self) -> int:
+            return int((time.time() + 10 * 365 * 86400) * 1000)
+
+        def monotonic(self) -> float:
+            return time.monotonic()
+
+    wrong = await trio.client(next(name for name in trio.names if name != leader), clock=Ahead())
+    await bucket(wrong, "b")
+    assert trio.servers[leader]._machine.state.now <= (time.time() + 1) * 1000 + AHEAD_MS_MAX
 
 
 async def test_alone_a_member_of_a_cluster_goes_no_way_of_its_own(trio: Trio) -> None:
