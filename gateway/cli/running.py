@@ -164,6 +164,8 @@ def _welcome(config: Config, folders: Folders, root: Identity, host: str, port: 
             ("Data", ", ".join(str(folder.absolute()) for folder in config.data))]
     if machine is not None:
         rows.append(("Cluster", f"machine {machine.name} at {machine.address()}, {' and '.join(config.roles)}"))
+        if made and serves and not os.environ.get("STADDLE_CLUSTER_SECRET"):
+            rows.append(("Others join", f"staddle cluster token --data {folders.root} --endpoint {endpoint}"))
     if made:
         rows += [("Access key", root.access_key), ("Secret key", root.secret_key),
                  ("", f"shown this once, kept in {folders.root / 'root-key'}")]
