@@ -111,18 +111,20 @@ def is_too_few(state: State, row: ChunkRow, terms: Terms) -> bool:
 
 
 def any_with_fewer(state: State, quorum: int) -> bool:
-    """Whether there is any chunk at all that lacks copies and of which fewer count. As a rule there is none."""
+    """Whether there is any chunk at all that lacks copies and of which fewer count. As a rule there is none. (While all are
+    looked through because nodes have come or gone, what was enough before is enough.)"""
     return state.execute("SELECT 1 FROM chunk WHERE short <> 0 AND short > 0 AND short <= ? LIMIT 1",
                          (quorum,)).fetchone() is not None
 
 
 def _present(state: State, chunk: NewChunk) -> tuple[int, ...]:
-    """The numbers of the holders whose disk is the present one, each once. One that is being taken out doesn't count: nothing
-    new is listed there, so that it comes to its end."""
+    """The numbers of the holders whose disk is the present one, each once. One that is being taken out is as durable as others,
+    and gives nothing back before they have it: gateways send it no chunks any more as soon as they hear of it, and until then
+    no write has to fail."""
     numbers: list[int] = []
     for node, incarnation in chunk.holders:
         known = state.nodes.get(node)
-        if (known is not None and known[1].incarnation == incarnation and known[0] not in state.uncounted
+        if (known is not None and known[1].incarnation == incarnation and (known[1].counts or known[1].state == "draining")
                 and known[0] not in numbers):
             numbers.append(known[0])
     return tuple(numbers)
@@ -150,8 +152,8 @@ def link(state: State, plan: Plan) -> None:
 
 
 def _is_better(state: State, brought: tuple[int, ...], row: ChunkRow) -> bool:
-    at_hand = state.at_hand(row.locations)
-    return len(brought) > at_hand or (len(brought) == at_hand and not set(brought).intersection(row.locations))
+    fresh, at_hand = state.valid(brought), state.at_hand(row.locations)
+    return fresh > at_hand or (fresh == at_hand and not set(brought).intersection(row.locations))
 
 
 def mark_of(state: State, copies: int) -> int:
@@ -180,11 +182,11 @@ def _insert(
 ) -> None:
     locations = encode(numbers)
     session, sequence = generation
-    wanted, counted = terms.wanted, len(numbers)      # all of them count: see _present
     state.execute(
         "INSERT INTO chunk (digest, session, sequence, size, refs, wanted, short, locations, crc, copies, mark)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (digest, session, sequence, size, refs, wanted, 1 + counted if counted < wanted else wanted - counted, locations,
+        (digest, session, sequence, size, refs, terms.wanted,
+         shortness(numbers, state.names, state.uncounted, terms.wanted), locations,
          chunk_seal(digest, session, sequence, size, locations), terms.copies, mark),
     )
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from consensus import audit, queries
+from consensus.apply import queue
 from consensus.core.commands import (
     AbortUpload,
     ChangeKey,
@@ -68,9 +69,11 @@ from consensus.core.results import (
     SequencePassed,
     SessionEnded,
     Staged,
+    TooFewCopies,
     UserExists,
 )
 from consensus.machine import Machine
+from consensus.rows import decode_locations
 from tests.unit.consensus.metadata import PLAIN, Cluster, whole
 
 PIECES = [bytes([65 + number]) * (number + 1) for number in range(5)]
@@ -194,13 +197,25 @@ class Histories(RuleBasedStateMachine):
         quorum = len(self.cluster.nodes) // 2 + 1
         if brought and len(holders) < quorum:
             return content, pieces, NotDurable
-        return content, pieces, ChunkMissing if set(pieces) - brought - self.live() else None
+        live = self.live()
+        for piece in pieces:
+            if piece not in brought and piece not in live:
+                return content, pieces, ChunkMissing
+            if piece not in brought and self.lacks(piece):
+                return content, pieces, TooFewCopies
+        return content, pieces, None
+
+    def lacks(self, piece: bytes) -> bool:
+        """Whether so many of its disks are gone that a reference would acknowledge less than a quorum."""
+        (packed,) = self.cluster.db.execute("SELECT locations FROM chunk WHERE digest = ?", (digest(piece),)).fetchone()
+        numbers = {number for number, in self.cluster.db.execute("SELECT number FROM node")}
+        return len(numbers.intersection(decode_locations(packed))) < len(self.cluster.nodes) // 2 + 1
 
     def refused(self, result: Any, refusal: Any) -> bool:
         """Whether the content was refused, as it must be. A dead chunk may still be there until it is drained."""
         if refusal is ChunkMissing:
-            return isinstance(result, ChunkMissing)
-        assert isinstance(result, refusal) if refusal else not isinstance(result, NotDurable | ChunkMissing)
+            return isinstance(result, ChunkMissing | TooFewCopies)
+        assert isinstance(result, refusal) if refusal else not isinstance(result, NotDurable | ChunkMissing | TooFewCopies)
         return refusal is not None
 
     # Steps
@@ -296,7 +311,11 @@ class Histories(RuleBasedStateMachine):
                                      content_of=source.content))  # type: ignore[arg-type]
         if source not in known:
             assert result == ContentMissing()
+        elif isinstance(result, TooFewCopies):
+            assert any(self.lacks(piece) for piece in source.pieces)
         else:
+            reviewing = self.cluster.db.execute("SELECT 1 FROM queue WHERE kind = ?", (queue.REVIEW,)).fetchone()
+            assert reviewing or len(self.cluster.nodes) == 1 or not any(self.lacks(piece) for piece in source.pieces)
             self.committed(bucket, key, Version(version, result.order, source.pieces, source.etag), result)
 
     @precondition(lambda self: self.buckets)
