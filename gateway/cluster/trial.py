@@ -57,7 +57,8 @@ def main() -> int:
     environment = {**{name: value for name, value in os.environ.items() if not name.startswith("STADDLE_")},
                    **{name: os.environ[name] for name in ROOT_VARIABLES & os.environ.keys()},
                    "STADDLE_CLUSTER_SECRET": _secret(data / "secret"), "STADDLE_WORKERS": "1"}
-    signal.signal(signal.SIGTERM, _interrupt)
+    for wanted in (signal.SIGINT, signal.SIGTERM):        # a shell has its background jobs ignore the first
+        signal.signal(wanted, _interrupt)
     machines: list[Trial] = []
     try:
         machines += [_start(number, asked, data, environment) for number in range(1, asked.machines + 1)]
