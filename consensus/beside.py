@@ -114,7 +114,7 @@ class Beside:
             self._copy = None                         # of one that was given up: nobody will ask
         if self._copy is None:
             self._copied, self._copy = row[0], asyncio.ensure_future(self._make(name))
-            self._copy.add_done_callback(lambda done: done.cancelled() or done.exception())     # seen, if nobody asks
+            self._copy.add_done_callback(tasks.seen)     # if nobody asks
         copy = self._copy
         if self._copied != row[0] or not copy.done():
             return protocol.encode(Taking(written=self._written(name), total=os.stat(self._machine.path).st_size))

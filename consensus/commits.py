@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from consensus import protocol
 from consensus.config import COMMIT_DEADLINE_S, PING_S, SESSION_SPREAD_MAX
+from consensus.core import tasks
 from consensus.core.clock import Clock
 from consensus.core.codec import decode_results
 from consensus.core.commands import (
@@ -451,7 +452,7 @@ class Commits:
         session.telling = session.take()
         pending = _Pending(EndSession(session=NO_SESSION), session, session.telling, True,
                            self._loop.time() + self._deadline_s, self._loop.create_future())
-        pending.future.add_done_callback(lambda future: future.cancelled() or future.exception())    # nobody waits
+        pending.future.add_done_callback(tasks.seen)    # nobody waits
         self._enqueue(pending)
 
     def _spawn(self, work: Coroutine[Any, Any, Value]) -> "asyncio.Task[Value]":

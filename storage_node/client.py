@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from consensus.core import tasks
 from consensus.core.errors import ClusterError, Unavailable
 from consensus.core.ids import Digest, Generation
 from consensus.core.wire import OK, WireClient
@@ -103,7 +104,7 @@ class _Connection:
             if at_once and loop.time() < self._not_before:
                 raise Unavailable(self._why)
             self._connecting = loop.create_task(self._connect())
-            self._connecting.add_done_callback(_seen)
+            self._connecting.add_done_callback(tasks.seen)             # whoever waited may have gone
         connecting = self._connecting
         try:
             return await asyncio.shield(connecting)
@@ -152,12 +153,6 @@ class _Connection:
             self._connecting.cancel()
         if self._wire is not None:
             self._wire.close()
-
-
-def _seen(connecting: "asyncio.Task[WireClient]") -> None:
-    """Whoever waited may have gone."""
-    if not connecting.cancelled():
-        connecting.exception()
 
 
 class Upload:

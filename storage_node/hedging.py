@@ -8,6 +8,7 @@ So hedges are a small part of all reads; when they are used up, a reader waits u
 import asyncio
 from collections.abc import Callable, Coroutine
 
+from consensus.core import tasks
 from consensus.core.errors import ClusterError
 from consensus.core.ids import NodeId
 from storage_node.standing import SUSPECT_S_MIN
@@ -93,10 +94,4 @@ async def first_good(sources: list[NodeId], fetch: Callable[[NodeId], Coroutine[
     finally:
         for task in running:
             task.cancel()
-            task.add_done_callback(_seen)
-
-
-def _seen(task: "asyncio.Task[bytes]") -> None:
-    """Nobody wants to know any more."""
-    if not task.cancelled():
-        task.exception()
+            task.add_done_callback(tasks.seen)

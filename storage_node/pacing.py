@@ -12,6 +12,7 @@ should it go on (`AHEAD_BYTES_MAX`), and the large pieces in takers' hands, whic
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
 
+from consensus.core import tasks
 from storage_node.chunk import BLOCK_BYTES
 from storage_node.local import PIECE_BYTES as READ_BYTES
 
@@ -136,14 +137,8 @@ class _Waiting:
         task, self._next = self._next, None
         if task is not None:
             task.cancel()
-            task.add_done_callback(_seen)
+            task.add_done_callback(tasks.seen)
         return task
-
-
-def _seen(task: "asyncio.Task[bytes]") -> None:
-    """Nobody wants to know any more; asyncio would log an error that was not asked for."""
-    if not task.cancelled():
-        task.exception()
 
 
 def _length(at: int, end: int, unit: int) -> int:

@@ -1,7 +1,8 @@
-"""The end of a task that runs for as long as its owner does."""
+"""The end of a task that runs for as long as its owner does, and of one that nobody waits for any more."""
 
 import asyncio
 import contextlib
+from typing import Any
 
 
 async def end(task: "asyncio.Task[None] | None") -> None:
@@ -10,3 +11,9 @@ async def end(task: "asyncio.Task[None] | None") -> None:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+def seen(future: "asyncio.Future[Any]") -> None:
+    """A done callback for what nobody wants to know any more: asyncio would log an error that was not asked for."""
+    if not future.cancelled():
+        future.exception()

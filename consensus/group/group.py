@@ -12,6 +12,7 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from consensus.core import tasks
 from consensus.core.errors import Refused, Unavailable
 from consensus.core.model import Member
 from consensus.core.wire import Link
@@ -213,7 +214,7 @@ class Group:
 
     def _change(self, proposed: Members) -> None:
         self._changing = self._node.configure(proposed)
-        self._changing.add_done_callback(lambda done: done.cancelled() or done.exception())       # tried again if need be
+        self._changing.add_done_callback(tasks.seen)       # tried again if need be
 
     def _caught_up(self, name: str, now: float) -> bool:
         core, node = self._core, self._peer(name)

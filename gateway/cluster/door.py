@@ -41,6 +41,9 @@ ANSWER = struct.Struct("<HI")
 ANSWER_BYTES_MAX = 64 << 10
 AUTHORITY_BYTES_MAX = 4096
 
+HANG_UP_S = 1.0
+"""Of a connection that is closed: TLS says goodbye, and the other side may be gone."""
+
 PATIENCE_S = 15.0
 """Of a whole visit; spending a token takes a commit."""
 
@@ -120,10 +123,7 @@ class Door:
             log.info("a visitor at the door went away: %r", error)
         finally:
             self._strangers -= not certified
-            writer.close()
-            with contextlib.suppress(OSError, TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await writer.wait_closed()
+            await hang_up(writer)
 
     async def _answer(self, raw: bytes, certified: str) -> tuple[int, bytes]:
         magic, version, kind, padded, nonce, token_id, token_secret = REQUEST.unpack(raw)
@@ -156,3 +156,11 @@ class Door:
         return msgspec.json.encode(Welcome(
             name=self._name, life=self.life, may_begin=self._may_begin, root=root, secret=secret,
             peers=tuple(dict.fromkeys((*self._peers(), *members)))))
+
+
+async def hang_up(writer: asyncio.StreamWriter) -> None:
+    """Close a connection, and wait a moment for the other side to see it."""
+    writer.close()
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(HANG_UP_S):
+            await writer.wait_closed()

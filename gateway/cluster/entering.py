@@ -1,7 +1,6 @@
 """How a machine gets what it needs to be of a cluster: the secret with a token, the root key from its peers' doors."""
 
 import asyncio
-import contextlib
 import datetime
 import hashlib
 import logging
@@ -128,10 +127,7 @@ async def _visit(address: str, context: ssl.SSLContext, kind: int, name: str, vi
         raise Unavailable(f"no answer: {error or 'timed out'}") from error
     finally:
         if writer is not None:
-            writer.close()
-            with contextlib.suppress(OSError, TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await writer.wait_closed()
+            await door.hang_up(writer)
     if status != door.OK:
         sentence = answer.decode(errors="replace")
         raise Refused(sentence) if status == door.REFUSED else Unavailable(sentence)
