@@ -104,6 +104,7 @@ class Fitting:
         """The members of the lost life have a log that this one is no part of: it begins as one member, and they join anew."""
         self._db.execute("DELETE FROM member")
         self._db.execute("DELETE FROM join_token")
+        self._db.execute("DELETE FROM duty")         # the gateways that had them are of the lost life too
 
     def _keep_backups(self, files: dict[str, Descriptor]) -> None:
         """A backup stays if its copy is still there: what it refers to is in this one too. That holds for this one itself."""

@@ -26,6 +26,7 @@ from consensus.core.ids import NULL_VERSION, BucketId, ContentId, UploadId, Vers
 from consensus.core.model import (
     Backup,
     Bucket,
+    Duty,
     JoinToken,
     LocatedSlice,
     Member,
@@ -361,6 +362,12 @@ def join_tokens(db: Database) -> list[JoinToken]:
     return [JoinToken(id=row[0], hash=row[1], created_ms=row[2], expires_ms=row[3], spent_by=row[4], spent_at_ms=row[5])
             for row in db.execute("SELECT id, hash, created, expires, spent_by, spent_at FROM join_token"
                                   " ORDER BY created, id").fetchall()]
+
+
+def duties(db: Database) -> list[Duty]:
+    """Of gateways, by name: those whose lease is over too, as long as nobody else has taken them."""
+    return [Duty(name=name, holder=holder, since_ms=since, expires_ms=expires) for name, holder, since, expires in
+            db.execute("SELECT name, holder, since, expires FROM duty ORDER BY name").fetchall()]
 
 
 def defaults(db: Database) -> tuple[int, str] | None:

@@ -418,10 +418,22 @@ class JoinToken(_Table):
         without_rowid = True
 
 
+class Duty(_Table):
+    """Which gateway does what work for all, and until when unless it says so again (the log's time)."""
+
+    name = TextField(primary_key=True)
+    holder = TextField()
+    since = IntegerField()
+    expires = IntegerField()
+
+    class Meta:
+        without_rowid = True
+
+
 TABLES = (
     Meta, Bucket, BucketSetting, Session, Result, Node, Object, History, Content, Staged, Piece, ContentPart, Upload,
     Completed, Part, Chunk, Queue, Lingering, Released, User, AccessKey, Backup, Held,
-    Member, JoinToken, UserPolicy,
+    Member, JoinToken, UserPolicy, Duty,
 )
 
 _PARTIAL = "CREATE INDEX IF NOT EXISTS chunk_unequal ON chunk (short, digest) WHERE short <> 0"

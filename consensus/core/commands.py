@@ -444,6 +444,24 @@ class DropBackup(Command, frozen=True, kw_only=True):
     own: bool = False
 
 
+# Duties of gateways
+
+class TakeDuty(Command, frozen=True, kw_only=True):
+    """Let `holder` do the work `name` for so long, if nobody else does: it is free, its lease is over by the log's time, or
+    it is the holder's already (then the lease begins anew). Answer: DutyTaken, DutyHeld, Malformed."""
+
+    name: str
+    holder: str
+    lease_ms: int
+
+
+class DropDuty(Command, frozen=True, kw_only=True):
+    """`holder` does it no longer. Somebody else's stays. Answer: Done, Malformed."""
+
+    name: str
+    holder: str
+
+
 # Housekeeping, proposed by the leader
 
 class ExpireUploads(Command, frozen=True, kw_only=True):
@@ -469,7 +487,7 @@ AnyCommand = (
     | CreateUser | ChangeUser | DeleteUser | CreateKey | ChangeKey | DeleteKey | OpenBackup | KeepBackup | DropBackup
     | ExpireUploads | SetTags | SetBucketSetting | SetObjectLock | SetRetention | SetLegalHold
     | SetNodeState | AskNode | RemoveNode | SetDefaults | CreateToken | SpendToken | DeleteToken | SetBucketCopies
-    | SetAcl | SetUserPolicy
+    | SetAcl | SetUserPolicy | TakeDuty | DropDuty
 )
 
 

@@ -192,6 +192,15 @@ class JoinToken(Value, frozen=True, kw_only=True):
     spent_at_ms: int | None = None
 
 
+class Duty(Value, frozen=True, kw_only=True):
+    """Work that one gateway does for all, as long as its lease lasts."""
+
+    name: str
+    holder: str                  # the process: machine/gateway-1
+    since_ms: int                # without a break
+    expires_ms: int
+
+
 class User(Value, frozen=True, kw_only=True):
     """Who may ask. Several users may share an account: it owns the buckets, `user_id` is the canonical id."""
 

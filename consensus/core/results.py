@@ -212,11 +212,25 @@ class NoBackup(Result, frozen=True, kw_only=True):
     pass
 
 
+class DutyTaken(Result, frozen=True, kw_only=True):
+    """The duty is the holder's, without a break since `since_ms`, until `expires_ms`: the log's time."""
+
+    since_ms: int
+    expires_ms: int
+
+
+class DutyHeld(Result, frozen=True, kw_only=True):
+    """Refused: somebody else does it, until `expires_ms` at least."""
+
+    holder: str
+    expires_ms: int
+
+
 AnyResult = (
     Done | SessionOpened | SessionEnded | SequencePassed | Malformed | BucketCreated | BucketExists | NoBucket
     | BucketNotEmpty | NoKey | NoUpload | ConditionFailed | ConditionConflict | Committed | Staged | NotDurable
     | ChunkMissing | ContentMissing | PartStored | PartChanged | Deleted | Drained | Announced | Withdrawn
     | Changed | Locked | NoObjectLock | WrongBucketState | NoVersion | IsMarker
     | UserExists | NoUser | KeyExists | NoAccessKey | BackupExists | NoBackup
-    | TooFewCopies | NoNode | NodeInUse | TokenRefused
+    | TooFewCopies | NoNode | NodeInUse | TokenRefused | DutyTaken | DutyHeld
 )

@@ -1,0 +1,91 @@
+"""Duties of gateways: background work that one of all gateways does, whichever holds its lease (consensus/apply/duties.py).
+
+A duty is taken only while there is work, so an idle store writes no log; who has no more work lets it go or lets it lapse.
+`hold` before each step is cheap: it asks the log only when half of the lease has passed. Actions must be commands that
+apply checks: a process that was stopped for a minute may believe for a moment that it still holds the lease.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator
+
+from consensus import queries
+from consensus.client import MetadataClient
+from consensus.core.clock import Clock
+from consensus.core.commands import DropDuty, TakeDuty
+from consensus.core.errors import ClusterError
+from consensus.core.results import DutyTaken
+
+log = logging.getLogger("staddle.duties")
+
+LEASE_S = 20.0
+"""How long work rests after its holder was lost. Renewed twice in that time: six commands a minute while there is work."""
+
+
+class Duty:
+    """One duty, as this process sees it. `holder` names the process, the same after a restart: it goes on at once."""
+
+    def __init__(self, metadata: MetadataClient, clock: Clock, name: str, holder: str, lease_s: float = LEASE_S) -> None:
+        self._metadata, self._clock = metadata, clock
+        self.name, self.holder, self._lease_s = name, holder, lease_s
+        self._until = self._renew_at = float("-inf")      # the loop's time
+
+    @property
+    def held(self) -> bool:
+        """Whether nobody else can have it now, as far as our own clock tells."""
+        return asyncio.get_running_loop().time() < self._until
+
+    async def hold(self) -> bool:
+        """Take it, or go on holding it. False: another gateway does that work. Raises ClusterError."""
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        if asked < self._renew_at:
+            return True
+        if asked >= self._until and await self._taken_elsewhere():
+            return False
+        before = asked < self._until
+        outcome = await self._metadata.commit(TakeDuty(name=self.name, holder=self.holder, lease_ms=int(self._lease_s * 1000)))
+        if not isinstance(outcome, DutyTaken):
+            if before:
+                log.warning("duty %s is another gateway's now: %s", self.name, outcome)
+            self._until = self._renew_at = float("-inf")
+            return False
+        if not before:
+            log.info("duty %s is done here", self.name)
+        # From when we asked, not from when we heard: the lease may be as old as that.
+        self._until, self._renew_at = asked + self._lease_s, asked + self._lease_s / 2
+        return True
+
+    async def _taken_elsewhere(self) -> bool:
+        """Reading costs no entry of the log, and those who wait look often."""
+        now_ms = self._clock.now_ms()
+        return any(duty.name == self.name and duty.holder != self.holder and duty.expires_ms > now_ms
+                   for duty in await self._metadata.read(queries.duties))
+
+    async def release(self) -> None:
+        """Let it go, so that another gateway need not wait for the lease's end. Repeats and failures do no harm."""
+        held, self._until, self._renew_at = self.held, float("-inf"), float("-inf")
+        if held:
+            with contextlib.suppress(ClusterError):         # then it lapses
+                await self._metadata.commit(DropDuty(name=self.name, holder=self.holder))
+
+
+class Duties:
+    """Those of one process: what metrics show."""
+
+    def __init__(self, metadata: MetadataClient, clock: Clock, holder: str) -> None:
+        self._metadata, self._clock, self._holder = metadata, clock, holder
+        self._known: list[Duty] = []
+
+    def __iter__(self) -> Iterator[Duty]:
+        return iter(self._known)
+
+    def duty(self, name: str, lease_s: float = LEASE_S) -> Duty:
+        made = Duty(self._metadata, self._clock, name, self._holder, lease_s)
+        self._known.append(made)
+        return made
+
+    def figures(self) -> dict[str, int]:
+        """1 for each that is held here."""
+        return {duty.name: int(duty.held) for duty in self._known}
