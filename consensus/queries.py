@@ -114,6 +114,15 @@ def bucket_settings(db: Database, bucket_id: BucketId, beginning: str) -> tuple[
     return (0 if row is None else row[0]), found
 
 
+def settings_page(
+    db: Database, bucket_id: BucketId, beginning: str, after: str, limit: int,
+) -> list[tuple[str, bytes]]:
+    """The bucket's settings whose names (ASCII) begin so and come after `after`, in order of name."""
+    return db.execute(
+        "SELECT name, document FROM bucket_setting WHERE bucket = ? AND name >= ? AND name > ? AND name < ?"
+        " ORDER BY name LIMIT ?", (bucket_id, beginning, after, beginning + "\x7f", limit)).fetchall()
+
+
 def buckets(db: Database, account: str | None, prefix: str = "", after: str = "", limit: int = 1000) -> list[Bucket]:
     """In order of name; of one account, or of all."""
     # Names are ASCII, so no name sorts above prefix + U+10FFFF.

@@ -31,6 +31,11 @@ class Questions(Reading):
     async def bucket_settings(self, bucket_id: BucketId, beginning: str) -> tuple[int, list[tuple[str, bytes]]]:
         return await self.read(queries.bucket_settings, bucket_id, beginning)
 
+    async def settings_page(
+        self, bucket_id: BucketId, beginning: str, after: str, limit: int,
+    ) -> list[tuple[str, bytes]]:
+        return await self.read(queries.settings_page, bucket_id, beginning, after, limit)
+
     async def buckets(self, account: str | None, prefix: str = "", after: str = "", limit: int = 1000) -> list[Bucket]:
         return await self.read(queries.buckets, account, prefix, after, limit)
 

@@ -35,6 +35,15 @@ SETTING_BYTES_MAX = 512 << 10
 SETTINGS_MAX = 64
 """Of one bucket: they go with it in one command. S3 has about 25 kinds."""
 
+FAMILY = "/"
+"""A setting with this in its name is one of a family: "inventory/weekly". S3 has four kinds that come many times."""
+
+FAMILY_MAX = 1100
+"""Settings of one family. S3 has 1,000; gateways refuse what is above, and several may be at it at once."""
+
+FAMILIES_MAX = 8
+"""With more, too much would go with a bucket in one command."""
+
 
 def find(state: State, id: BucketId) -> BucketState | None:
     bucket = state.buckets.get(id)
@@ -177,13 +186,32 @@ def set_setting(state: State, command: SetBucketSetting) -> AnyResult:
     if document is None:
         state.execute("DELETE FROM bucket_setting WHERE bucket = ? AND name = ?", (bucket.id, name))
         return Done()
-    others = state.execute(
-        "SELECT count(*) FROM bucket_setting WHERE bucket = ? AND name <> ?", (bucket.id, name)).fetchone()[0]
-    if others >= SETTINGS_MAX:
-        return Malformed(reason=f"a bucket has at most {SETTINGS_MAX} settings")
+    wrong = _too_many(state, bucket.id, name)
+    if wrong:
+        return wrong
     state.execute("INSERT OR REPLACE INTO bucket_setting (bucket, name, document) VALUES (?, ?, ?)",
                   (bucket.id, name, document))
     return Done()
+
+
+def _too_many(state: State, bucket: BucketId, name: str) -> Malformed | None:
+    family, slash, _ = name.partition(FAMILY)
+    if not slash:
+        others = state.execute("SELECT count(*) FROM bucket_setting WHERE bucket = ? AND name <> ? AND instr(name, ?) = 0",
+                               (bucket, name, FAMILY)).fetchone()[0]
+        return Malformed(reason=f"a bucket has at most {SETTINGS_MAX} settings") if others >= SETTINGS_MAX else None
+    others = state.execute(
+        "SELECT count(*) FROM bucket_setting WHERE bucket = ? AND name <> ? AND substr(name, 1, ?) = ?",
+        (bucket, name, len(family) + 1, family + FAMILY)).fetchone()[0]
+    if others >= FAMILY_MAX:
+        return Malformed(reason=f"a bucket has at most {FAMILY_MAX} settings of one family")
+    if not others:
+        families = state.execute(
+            "SELECT count(DISTINCT substr(name, 1, instr(name, ?))) FROM bucket_setting WHERE bucket = ? AND instr(name, ?)"
+            " AND name <> ?", (FAMILY, bucket, FAMILY, name)).fetchone()[0]
+        if families >= FAMILIES_MAX:
+            return Malformed(reason=f"a bucket has at most {FAMILIES_MAX} families of settings")
+    return None
 
 
 def set_object_lock(state: State, command: SetObjectLock) -> AnyResult:
