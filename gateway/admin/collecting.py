@@ -10,9 +10,6 @@ from gateway.admin.values import GcCopy, GcDone, GcNode, GcWaits, ReportGc, RunG
 from gateway.admin.values import GcReport as Report
 from gateway.s3.times import iso8601
 
-COPIES_SHOWN_MAX = 100
-"""Named one by one, for each node; all are counted."""
-
 PAGES_MAX = 1000
 """Pages of 300 copies that a report counts: a few seconds. Beyond, it says that there are more."""
 
