@@ -45,6 +45,10 @@ FRESH_S = 5.0
 """A row that lacks copies for less long is left alone: it was acknowledged at the quorum, and the late ones are on their way
 or about to be announced by those that have them."""
 
+FRESH_LAST_S = 1.0
+"""The same for a row with one copy, which the next lost disk would lose: written while there was one node, or with asynchronous
+copies. One that is on its way all the same is fetched twice."""
+
 LOOK_S = 2.0
 SHARE = 0.25
 """Of the time, at most, goes into looking through a queue in which nothing is this node's."""
@@ -127,7 +131,8 @@ class Repair:
                 ahead += row.size + ROW_BYTES
                 if len(seen) < SEEN_MAX:
                     seen[row.digest] = known
-                if now - known.since >= self._fresh_s and self._takes_chunks() and is_next(
+                fresh_s = self._fresh_s if len(row.nodes) > 1 else min(self._fresh_s, FRESH_LAST_S)
+                if now - known.since >= fresh_s and self._takes_chunks() and is_next(
                         self._node, row, nodes, max(0.0, now - known.turn), self._patience_s):
                     own.append(row)
             waiting, waiting_bytes = waiting + len(own), waiting_bytes + sum(row.size for row in own)

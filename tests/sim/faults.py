@@ -1,13 +1,16 @@
 """What goes wrong, and when: one fault or two at a time, healed again, so that the machines come to rest in between.
 
 A disk is lost or damaged on one machine at a time and only after the one before has been repaired: more is more than
-three copies and three members promise to survive.
+three copies and three members promise to survive. Nor is the only copy of anything hurt: what was acknowledged while there
+was one storage node has no other yet.
 """
 
 import asyncio
 import random
+import sqlite3
 from collections.abc import Awaitable, Callable
 
+from consensus import queries
 from consensus.core.commands import AnyCommand, AskNode, SetBucketCopies
 from consensus.core.errors import ClusterError
 from consensus.core.ids import NodeId
@@ -21,8 +24,9 @@ Fault = Callable[[], Awaitable[None]]
 class Faults:
     """Goes on until it is stopped; then heals everything."""
 
-    def __init__(self, world: World, machines: list[Machine], workload: Workload, *, metadata_can_be_lost: bool) -> None:
-        self._workload = workload
+    def __init__(self, world: World, machines: list[Machine], workload: Workload,
+                 newest: Callable[[], sqlite3.Connection | None], *, metadata_can_be_lost: bool) -> None:
+        self._workload, self._newest = workload, newest
         self._world, self._machines, self._chance = world, machines, world.chance("faults")
         self._metadata_can_be_lost = metadata_can_be_lost
         self._names = [machine.name for machine in machines]
@@ -211,19 +215,27 @@ class Faults:
         machine.skew_s = self._chance.choice((-90.0, -3.0, 0.0, 3.0, 90.0))
         self._say(f"clock of {machine.name} is wrong by {machine.skew_s} s")
 
+    def _holds_the_last(self, machine: Machine) -> bool:
+        """Whether a chunk may have its only copy there. Nobody knows while no member has applied everything."""
+        db = self._newest()
+        if db is None or len(queries.nodes(db)) < 2:
+            return True
+        return any(row.nodes == (NodeId(machine.name),) for row in queries.under_replicated(db))
+
     async def _rot(self) -> None:
         machine = self._one()
-        if self.rotten_on not in ("", machine.name):
+        if self.rotten_on not in ("", machine.name) or self._holds_the_last(machine):
             return
         self.rotten_on = machine.name
         self._say(f"bit-rot on {machine.name}: {machine.store.rot(self._chance.choice((1, 5, 1000)))} copies")
 
     async def _wipe(self) -> None:
         machine = self._one()
-        if self.rotten_on or ("meta" in machine.roles and not self._metadata_can_be_lost):
+        if self.rotten_on or ("meta" in machine.roles and not self._metadata_can_be_lost) or self._holds_the_last(machine):
             return
         self.rotten_on = machine.name
         self._say(f"wiped {machine.name}")
+        self._world.count("disks wiped")
         machine.wipe()
         await asyncio.sleep(self._chance.uniform(0.2, 3))
         machine.start()

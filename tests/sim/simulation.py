@@ -99,7 +99,7 @@ def simulate(seed: int, seconds: float = SECONDS, broken: Broken = lambda world:
         machines = laid_out(world, members)
         world.loop.ends_at = seconds + ENDS_S
         workload, watch = Workload(world), Watch(world, machines)
-        faults = Faults(world, machines, workload, metadata_can_be_lost=members > 1)
+        faults = Faults(world, machines, workload, watch.newest, metadata_can_be_lost=members > 1)
         for machine in machines:
             machine.on_gateway = workload.begin
         watch.install()
