@@ -66,6 +66,7 @@ class Bucket(_Table):
     copies = IntegerField(null=True)
     replication = TextField(null=True)
     access = IntegerField(default=0)
+    events = IntegerField(constraints=[SQL("DEFAULT 0")])
 
     class Meta:
         indexes = ((("account", "name"), False),)
@@ -368,6 +369,37 @@ class AccessKey(_Table):
         without_rowid = True
 
 
+class QueuedEvent(_Table):
+    """What is still to be told to a target about a change, in the order of the log; `place` within the command."""
+
+    target = TextField()
+    ord = IntegerField()
+    place = IntegerField()
+    at = IntegerField()
+    event = BlobField()
+
+    class Meta:
+        table_name = "event"
+        without_rowid = True
+        primary_key = peewee.CompositeKey("target", "ord", "place")
+
+
+class EventTarget(_Table):
+    """`queued` rows of `event`, and what became of the others."""
+
+    name = TextField(primary_key=True)
+    queued = IntegerField(constraints=[SQL("DEFAULT 0")])
+    delivered = IntegerField(constraints=[SQL("DEFAULT 0")])
+    expired = IntegerField(constraints=[SQL("DEFAULT 0")])
+    dropped = IntegerField(constraints=[SQL("DEFAULT 0")])
+    error = TextField(constraints=[SQL("DEFAULT ''")])
+    error_at = IntegerField(constraints=[SQL("DEFAULT 0")])
+
+    class Meta:
+        table_name = "event_target"
+        without_rowid = True
+
+
 class Backup(_Table):
     """A kept copy of the metadata, of everything up to log index `idx`. While it is made, `idx` is NULL and the backup
     belongs to `session`."""
@@ -431,7 +463,7 @@ class Duty(_Table):
 
 
 TABLES = (
-    Meta, Bucket, BucketSetting, Session, Result, Node, Object, History, Content, Staged, Piece, ContentPart, Upload,
+    Meta, QueuedEvent, EventTarget, Bucket, BucketSetting, Session, Result, Node, Object, History, Content, Staged, Piece, ContentPart, Upload,
     Completed, Part, Chunk, Queue, Lingering, Released, User, AccessKey, Backup, Held,
     Member, JoinToken, UserPolicy, Duty,
 )
@@ -466,6 +498,7 @@ def _from_2(database: peewee.SqliteDatabase) -> None:
 def _from_3(database: peewee.SqliteDatabase) -> None:
     """New tables are there already; columns of older ones come here. No row changes but what every member derives from its
     own in the same way."""
+    database.execute_sql("ALTER TABLE bucket ADD COLUMN events INTEGER NOT NULL DEFAULT 0")
 
 
 _MIGRATIONS: dict[int, Callable[[peewee.SqliteDatabase], None]] = {1: _from_1, 2: _from_2, 3: _from_3}

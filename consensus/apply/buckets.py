@@ -1,6 +1,6 @@
 """Buckets: made, removed when nothing is in them, and their versioning."""
 
-from consensus.apply import copies, locks, queue
+from consensus.apply import copies, events, locks, queue
 from consensus.apply.state import BucketState, State, count_fits, texts_fit
 from consensus.core.commands import (
     ACCESS,
@@ -54,6 +54,7 @@ def find(state: State, id: BucketId) -> BucketState | None:
         if row is not None:
             bucket = state.buckets[id] = BucketState(*row)
             bucket.lock = locks.of_bucket(state, id)
+            bucket.events = events.of_bucket(state, id)
     return bucket
 
 
@@ -93,8 +94,8 @@ def _bad_settings(command: CreateBucket) -> Malformed | None:
 
 
 def _bad_setting(name: str, document: bytes) -> Malformed | None:
-    if not name or not texts_fit(name) or name == locks.SETTING:
-        return Malformed(reason="a setting has a short name, and object lock a command of its own")
+    if not name or not texts_fit(name) or name in (locks.SETTING, events.SETTING):
+        return Malformed(reason="a setting has a short name; object lock and notification have commands of their own")
     if len(document) > SETTING_BYTES_MAX:
         return Malformed(reason=f"a setting of a bucket has at most {SETTING_BYTES_MAX} bytes")
     return None

@@ -6,7 +6,7 @@ written at the latest by `flush`, in the transaction that also stores the applie
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from consensus.core import placement
 from consensus.core.commands import ROWS_PER_COMMAND_MAX
@@ -14,6 +14,9 @@ from consensus.core.ids import BucketId, Digest, Generation, NodeId
 from consensus.core.model import LockDefault, NodeInfo
 from consensus.core.results import Malformed
 from consensus.rows import I63_MAX, NODE_COLUMNS, encode, node_info
+
+if TYPE_CHECKING:
+    from consensus.apply.events import Watching
 
 Replication = Literal["sync", "async", "all"]
 
@@ -44,13 +47,14 @@ class BucketState:
     """A bucket as handlers need it. Its counters change by `State.count` only. `copies` and `replication` None: as the
     cluster's settings say."""
 
-    __slots__ = ("account", "bytes", "copies", "id", "lock", "name", "objects", "replication", "versioning")
+    __slots__ = ("account", "bytes", "copies", "events", "id", "lock", "name", "objects", "replication", "versioning")
 
     def __init__(self, id: BucketId, name: str, account: str, versioning: str, objects: int, bytes: int,
                  copies: int | None, replication: str | None) -> None:
         self.id, self.name, self.account, self.versioning = id, name, account, versioning
         self.objects, self.bytes, self.copies, self.replication = objects, bytes, copies, replication
         self.lock: LockDefault | None = None        # None: no object lock
+        self.events: Watching | None = None         # None: nobody is told of changes
 
 
 class State:

@@ -6,6 +6,7 @@ A command carries what apply may not look up for itself: the proposer's time and
 
 import msgspec
 
+from consensus.core.events import Notification, Origin
 from consensus.core.ids import BucketId, ContentId, Digest, Generation, NodeId, SessionId, UploadId, VersionId
 from consensus.core.model import AccessKey, Attributes, Checksum, Holder, LockDefault, Pairs, Slice, User, Value
 
@@ -249,6 +250,7 @@ class PutVersion(Command, frozen=True, kw_only=True):
     content_of: ContentId | None = None
     condition: Condition = Condition()
     checksum: Checksum | None = None    # with content_of: the new version's own checksum, when it isn't the source's
+    origin: Origin | None = None  # of this and other changes: only in a bucket with `events`
 
 
 class DeleteVersion(Command, frozen=True, kw_only=True):
@@ -261,6 +263,7 @@ class DeleteVersion(Command, frozen=True, kw_only=True):
     owner: str = ""
     condition: Condition = Condition()
     bypass: bool = False          # retention in GOVERNANCE mode
+    origin: Origin | None = None
 
 
 class SetTags(Command, frozen=True, kw_only=True):
@@ -271,6 +274,7 @@ class SetTags(Command, frozen=True, kw_only=True):
     key: str
     tags: Pairs
     version_id: VersionId | None = None
+    origin: Origin | None = None
 
 
 class SetAcl(Command, frozen=True, kw_only=True):
@@ -280,6 +284,7 @@ class SetAcl(Command, frozen=True, kw_only=True):
     key: str
     acl: Pairs | None
     version_id: VersionId | None = None
+    origin: Origin | None = None
 
 
 class SetRetention(Command, frozen=True, kw_only=True):
@@ -292,6 +297,7 @@ class SetRetention(Command, frozen=True, kw_only=True):
     until_ms: int
     version_id: VersionId | None = None
     bypass: bool = False
+    origin: Origin | None = None
 
 
 class SetLegalHold(Command, frozen=True, kw_only=True):
@@ -359,12 +365,47 @@ class CompleteUpload(Command, frozen=True, kw_only=True):
     staged: ContentId | None = None
     checksum: Checksum | None = None
     condition: Condition = Condition()
+    origin: Origin | None = None
 
 
 class AbortUpload(Command, frozen=True, kw_only=True):
     bucket: BucketId
     key: str
     upload_id: UploadId
+
+
+# Event notifications
+
+class SetNotification(Command, frozen=True, kw_only=True):
+    """What is told about this bucket from now on; None: nothing. What is queued already is still delivered. Answer: Done,
+    NoBucket, Malformed."""
+
+    bucket: BucketId
+    notification: Notification | None
+    test: tuple[str, ...] = ()    # targets that are sent a TestEvent
+    origin: Origin | None = None
+
+
+class EventsDone(Command, frozen=True, kw_only=True):
+    """These events (order, place) of a target are delivered, or given up. At most 400. Answer: Done, Malformed."""
+
+    target: str
+    events: tuple[tuple[int, int], ...]
+    delivered: bool = True
+
+
+class PurgeEvents(Command, frozen=True, kw_only=True):
+    """Give up what waits for a target. Answer: Drained, Malformed."""
+
+    target: str
+    limit: int = 500
+
+
+class ReportTarget(Command, frozen=True, kw_only=True):
+    """The last delivery to this target failed: why. Answer: Done, Malformed."""
+
+    target: str
+    error: str
 
 
 # Users and their keys
@@ -482,7 +523,8 @@ class Drain(Command, frozen=True, kw_only=True):
 
 
 AnyCommand = (
-    OpenSession | EndSession | RegisterNode | Announce | Withdraw | CreateBucket | DeleteBucket | SetVersioning
+    SetNotification | EventsDone | PurgeEvents | ReportTarget
+    | OpenSession | EndSession | RegisterNode | Announce | Withdraw | CreateBucket | DeleteBucket | SetVersioning
     | StageContent | PutVersion | DeleteVersion | CreateUpload | PutPart | StageParts | CompleteUpload | AbortUpload | Drain
     | CreateUser | ChangeUser | DeleteUser | CreateKey | ChangeKey | DeleteKey | OpenBackup | KeepBackup | DropBackup
     | ExpireUploads | SetTags | SetBucketSetting | SetObjectLock | SetRetention | SetLegalHold

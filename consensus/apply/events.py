@@ -1,0 +1,131 @@
+"""Event notifications: each change that a bucket's owner wants told is queued in the same step as the change itself.
+
+A bucket's rules are compiled when it is first used: name of an event -> those who *watch* for it. Rules of one bucket never
+overlap (the gateway refuses them), so a change is queued at most once; were they to, the first would count.
+
+Each target has a queue of its own, bounded by what the command says. A full one drops its oldest event for the newest: what
+came last is what a reader who has fallen behind needs to know of a key, and nobody's write is refused for a dead listener.
+Events that were delivered, or grew too old, go by commands of the gateway that delivers; a repeat finds nothing to do.
+"""
+
+from typing import NamedTuple
+
+import msgspec
+
+from consensus.apply import buckets
+from consensus.apply.state import BucketState, State, count_fits, texts_fit
+from consensus.core.commands import EventsDone, PurgeEvents, ReportTarget, SetNotification
+from consensus.core.events import Event, EventRule, Notification, Origin
+from consensus.core.results import AnyResult, Done, Drained, Malformed, NoBucket
+from consensus.rows import encode
+
+SETTING = "notification"
+"""The name among the bucket's settings."""
+
+RULES_MAX = 100
+"""AWS's limit of configurations for a bucket. It bounds the matching of one change."""
+
+TARGETS_MAX = 1000
+"""Rows of queues. Each is a target in somebody's settings, or was one."""
+
+DROPPED_AT_ONCE_MAX = 8
+"""Of a queue that is over its limit, with one event: it may have been lowered. So each new one makes the queue shorter."""
+
+NO_ORIGIN = Origin()
+
+
+class Watch(NamedTuple):
+    """A compiled rule."""
+
+    prefix: bytes
+    suffix: bytes
+    target: str
+    rule: str
+
+
+class Watching(NamedTuple):
+    """What is to be told of one bucket. `wide` are the names with a star, cut before it."""
+
+    owner: str
+    region: str
+    exact: dict[str, tuple[Watch, ...]]
+    wide: dict[str, tuple[Watch, ...]]
+
+    def find(self, name: str, key: bytes) -> Watch | None:
+        family = name.partition(":")[0]
+        for watch in (*self.exact.get(name, ()), *self.wide.get(family, ())):
+            if key.startswith(watch.prefix) and key.endswith(watch.suffix):
+                return watch
+        return None
+
+
+def of_bucket(state: State, bucket: int) -> Watching | None:
+    """None, as a rule: then nothing more is looked at when something changes in it."""
+    row = state.execute(
+        "SELECT b.owner, b.region, s.document FROM bucket_setting s JOIN bucket b ON b.id = s.bucket"
+        " WHERE s.bucket = ? AND s.name = ?", (bucket, SETTING)).fetchone()
+    return None if row is None else _compiled(row[0], row[1], msgspec.msgpack.decode(row[2], type=Notification))
+
+
+def _compiled(owner: str, region: str, notification: Notification) -> Watching | None:
+    exact: dict[str, tuple[Watch, ...]] = {}
+    wide: dict[str, tuple[Watch, ...]] = {}
+    for rule in notification.rules:
+        if not rule.target:
+            continue
+        watch = _watch(rule)
+        for event in rule.events:
+            name = event.removeprefix("s3:")
+            if name.endswith(":*"):
+                wide[name[:-2]] = (*wide.get(name[:-2], ()), watch)
+            else:
+                exact[name] = (*exact.get(name, ()), watch)
+    return Watching(owner, region, exact, wide) if exact or wide else None
+
+
+def _watch(rule: EventRule) -> Watch:
+    given = {name.lower(): value.encode() for name, value in rule.filters or ()}
+    return Watch(given.get("prefix", b""), given.get("suffix", b""), rule.target, rule.id)
+
+
+def record(
+    state: State, bucket: BucketState, name: str, key: bytes, *, origin: Origin | None = None, size: int | None = None,
+    etag: str | None = None, version_id: str | None = None, more: Pairs = (), place: int = 0,
+) -> None:
+    """Something has changed in a bucket with `events`. `version_id` as it is stored: "null" and None are not told. `place`
+    tells several events of one command apart."""
+    watching = bucket.events
+    assert watching is not None, "ask first: most buckets tell nobody anything"
+    watch = watching.find(name, key)
+    if watch is not None:
+        if origin is None or not texts_fit(origin.address, origin.principal, origin.request_id, origin.host_id):
+            origin = NO_ORIGIN
+        queue(state, watch.target, place, Event(
+            name=name, rule=watch.rule, bucket=bucket.name, owner=watching.owner, region=watching.region, at_ms=state.now,
+            key=key.decode(), size=size, etag=etag, version_id="" if version_id in (None, "null") else str(version_id),
+            origin=origin, more=more))
+
+
+def queue(state: State, target: str, place: int, event: Event) -> None:
+    state.touch(2)
+    if state.execute("SELECT 1 FROM event_target WHERE name = ?", (target,)).fetchone() is None:
+        if state.execute("SELECT count(*) FROM event_target").fetchone()[0] >= TARGETS_MAX:
+            return
+        state.execute("INSERT INTO event_target (name) VALUES (?)", (target,))
+    ((queued,),) = state.execute("UPDATE event_target SET queued = queued + 1 WHERE name = ? RETURNING queued",
+                                 (target,)).fetchall()
+    state.execute("INSERT INTO event (target, ord, place, at, event) VALUES (?, ?, ?, ?, ?)",
+                  (target, state.position, place, state.now, encode(event)))
+    too_many = queued - max(1, event.origin.queue_max)
+    if too_many > 0:
+        dropped = remove_oldest(state, target, min(too_many, DROPPED_AT_ONCE_MAX))
+        state.execute("UPDATE event_target SET queued = queued - ?, dropped = dropped + ? WHERE name = ?",
+                      (dropped, dropped, target))
+
+
+def remove_oldest(state: State, target: str, limit: int) -> int:
+    removed = state.execute(
+        "DELETE FROM event WHERE target = ?1 AND (ord, place) IN"
+        " (SELECT ord, place FROM event WHERE target = ?1 ORDER BY ord, place LIMIT ?2)", (target, limit)).rowcount
+    state.touch(removed)
+    return removed
