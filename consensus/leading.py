@@ -8,12 +8,15 @@ voters how theirs are, and hands over to one that takes commands. While nobody d
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from consensus import protocol
 from consensus.core import tasks
 from consensus.core.errors import ClusterError
 from consensus.core.model import Member
+
+if TYPE_CHECKING:
+    from consensus.group.changing import Changes
 
 log = logging.getLogger("staddle.meta")
 
@@ -27,7 +30,8 @@ class Raft(Protocol):
     def leads(self) -> bool: ...
     @property
     def members(self) -> tuple[Member, ...]: ...
-    async def hand_over(self, fit: "set[str] | None" = None) -> bool: ...
+    @property
+    def changes(self) -> "Changes": ...
 
 
 class Leading:
@@ -72,7 +76,7 @@ class Leading:
         self.sole = not fit
         if fit and self._raft.leads:
             log.warning("the metadata's disk is %s: %s is to lead", refusing, " or ".join(sorted(fit)))
-            await self._raft.hand_over(fit)
+            await self._raft.changes.hand_over(fit)
 
     async def _fit(self) -> set[str]:
         """The other voters whose disks take commands."""

@@ -138,7 +138,7 @@ class Membership:
         if self._raft.leads and self.has_heirs:
             voters = [member for member in self._raft.status().members if member.voter]
             if sum(member.connected for member in voters) > len(voters) // 2:
-                await self._raft.hand_over()
+                await self._raft.changes.hand_over()
 
     async def ask_others(self, operation: int, payload: bytes) -> AsyncIterator[bytes]:
         """The answers of the other members, of those who have one."""
@@ -174,7 +174,7 @@ class Membership:
         if known is None or not same or known.address != asked.address:
             log.info("member %s %s", asked.name, "joins" if known is None else "has moved" if same else "is back, empty",
                      extra={"address": asked.address})
-            await raft.add(Member(name=asked.name, address=asked.address, incarnation=asked.incarnation))
+            await raft.changes.add(Member(name=asked.name, address=asked.address, incarnation=asked.incarnation))
         return self.met(serves=True)
 
     def _check_gone(self, known: Member) -> None:
@@ -191,7 +191,7 @@ class Membership:
         if name == self.name and raft.leads:
             if len(raft.members) == 1:
                 raise Refused(f"{name} is the only metadata member")
-            await raft.hand_over()
+            await raft.changes.hand_over()
             return await self.forwarder.ask(protocol.LEAVE, payload)
-        await raft.remove(name)
+        await raft.changes.remove(name)
         return b""

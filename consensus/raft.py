@@ -1,5 +1,5 @@
 """A Raft member on PySyncObj's core: elections, log matching and the commit rule are the library's; disk, network,
-ticks and the state machine are ours. Exactly one release of it has been audited, so exactly that one is accepted.
+ticks and the state machine are ours (raft_library.py says what of it is used).
 
 The order within a tick is what every promise about durability rests on:
 
@@ -16,61 +16,34 @@ answered from a state in doubt, and applying the entry again would fail again.
 """
 
 import asyncio
-import logging
-import os
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import pysyncobj.syncobj
-from pysyncobj import FAIL_REASON, SyncObj, SyncObjConf
-from pysyncobj.config import SERIALIZER_STATE
+from pysyncobj import FAIL_REASON, SyncObj
 from pysyncobj.node import Node
-from pysyncobj.version import VERSION
 
-from consensus.core.errors import Refused, Unavailable, UnknownOutcome
+from consensus.core.errors import Unavailable, UnknownOutcome
 from consensus.core.results import AnyResult
+from consensus.endings import exit_for_restart, exit_process
 from consensus.group.timing import Timing
 from consensus.journal import COMMANDS, CONFIGURATION, Journal
+from consensus.raft_library import PRIVATE_FIELDS, NoPoller, check_library, configuration, own_parts
 from consensus.transport import LocalTransport
 
 if TYPE_CHECKING:                                 # a machine that is alone loads nothing of it
     from consensus.core.model import Member
+    from consensus.group.changing import Changes
     from consensus.group.group import Group, MemberStatus
-    from consensus.group.members import Members
     from consensus.group.transport import GroupTransport
     from consensus.snapshot import Snapshot
-
-logger = logging.getLogger(__name__)
-logging.getLogger(pysyncobj.syncobj.__name__).addFilter(lambda record: not str(record.msg).startswith("truncating already"))
-"""The library says so of entries that the journal only hides from it. One that a committed entry contradicts is Corrupt."""
-
-AUDITED_VERSION = "0.3.17"
-PRIVATE_METHODS = ("_checkCommandsToApply", "_onTick", "_isLeader", "_getLeader", "_SyncObj__sendAppendEntries",
-                   "_SyncObj__doApplyCommand", "_SyncObj__onBecomeLeader", "_SyncObj__generateRaftTimeout")
-PRIVATE_FIELDS = ("_SyncObj__raftLastApplied", "_SyncObj__raftLog", "_SyncObj__transport", "_SyncObj__noopIDx",
-                  "_SyncObj__commandsWaitingCommit", "_SyncObj__raftElectionDeadline", "_SyncObj__raftCurrentTerm",
-                  "_poller")
-REPLACED_GLOBALS = ("createJournal", "Serializer", "monotonicTime")
-"""What this file uses of the library beside its documented face; `check_library` looks for each."""
-
-EXIT_FAILED = 70
-"""Exit status of a member that stopped itself (EX_SOFTWARE)."""
-
-EXIT_RESTART = 75
-"""Exit status of a member that has put another state in its folder, and wants to be started again at once."""
 
 REPLAY_COMMIT_ENTRIES = 64
 """While old entries are replayed, SQLite commits after so many: a transaction stays as small as in normal work."""
 
-NEVER = 2**62
-
 TAKEN_MAX = 10_000
 """Entries waiting for a tick. The server makes its entries in the tick, so only its housekeeping's wait here."""
-
-HAND_OVER_S = 1.0
-"""A leader that stops waits so long for another one."""
-
 
 class StateMachine(Protocol):
     """What Raft drives. See consensus/machine.py."""
@@ -105,46 +78,6 @@ Answer = Callable[[list[AnyResult] | None, Exception | None], None]
 """Called once, in the loop, after the entry is committed and in SQLite, or with why that is not known. Never raises."""
 
 
-def check_library() -> None:
-    """Raises RuntimeError unless the installed PySyncObj is the audited one with the names that we rely on."""
-    missing = [name for name in PRIVATE_METHODS if not hasattr(SyncObj, name)]
-    missing += [name for name in REPLACED_GLOBALS if not hasattr(pysyncobj.syncobj, name)]
-    if VERSION != AUDITED_VERSION or missing:
-        raise RuntimeError(f"PySyncObj {AUDITED_VERSION} is needed, not {VERSION}; missing names: {missing or 'none'}")
-
-
-def exit_process(error: BaseException) -> None:
-    """The default of `on_failure`: end at once, without another write, flush or answer."""
-    logger.critical("the metadata member stops: %s", error, exc_info=error)
-    os._exit(EXIT_FAILED)
-
-
-def exit_for_restart() -> None:
-    """The default of `on_restart`."""
-    logger.info("the metadata member begins anew, on a state that it has fetched")
-    os._exit(EXIT_RESTART)
-
-
-class _NoSerializer:
-    """In place of the library's dump file: SQLite is the snapshot."""
-
-    def checkSerializing(self) -> tuple[int, None]:
-        return SERIALIZER_STATE.NOT_SERIALIZING, None
-
-    def cancelTransmisstion(self, node: Node) -> None:
-        pass
-
-    def getTransmissionData(self, node: Node) -> None:
-        return None
-
-
-class _NoPoller:
-    """In place of the library's poll of its own sockets: it has none."""
-
-    def poll(self, timeout: float) -> None:
-        pass
-
-
 class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
     """One member. All methods are called in the loop's thread."""
 
@@ -165,26 +98,14 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
         self._on_change: list[Callable[[], None]] = []
         self._seen: tuple[object, ...] = ()
         self._led_in = 0
-        self._pauses = False                                  # hands over: nothing more comes into the log
-        timing = group.timing if group is not None else Timing()
-        conf = SyncObjConf(
-            autoTick=False, appendEntriesUseBatch=True, appendEntriesBatchSizeBytes=NEVER, commandsWaitLeader=False,
-            raftMinTimeout=timing.election_min_s, raftMaxTimeout=timing.election_max_s,
-            appendEntriesPeriod=timing.heartbeat_s, leaderFallbackTimeout=timing.fallback_s,
-            logCompactionMinEntries=NEVER, logCompactionMinTime=NEVER, dynamicMembershipChange=False,
-        )
-        library = pysyncobj.syncobj
-        kept = library.createJournal, library.Serializer       # there is no other way to pass our own
-        library.createJournal, library.Serializer = lambda file: journal, lambda *arguments: _NoSerializer()
+        self.pauses = False                                   # hands over: nothing more comes into the log
         self._set_clock()
-        try:
-            super().__init__(Node(name), [], conf, transport=group.transport if group is not None else None,
-                             transportClass=LocalTransport)
-        finally:
-            library.createJournal, library.Serializer = kept
+        with own_parts(journal):
+            super().__init__(Node(name), [], configuration(group.timing if group is not None else Timing()),
+                             transport=group.transport if group is not None else None, transportClass=LocalTransport)
         missing = [field for field in PRIVATE_FIELDS if field not in self.__dict__]
         assert not missing, missing
-        self._poller = _NoPoller()
+        self._poller = NoPoller()
         self._transport: LocalTransport | GroupTransport = self._SyncObj__transport
         self._SyncObj__raftLastApplied = max(1, machine.applied)       # replay only what SQLite does not have
         if group is None:
@@ -193,6 +114,8 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
             from consensus.group.core import Core
 
             group.attach(self, Core(self), journal, lambda: machine.applied)
+            self.changes: Changes = group.changes
+            """Of the members; a member that is alone makes none."""
             if group.is_alone:
                 self._SyncObj__raftElectionDeadline = 0.0
         self.addOnTickCallback(self._end_of_tick)
@@ -307,56 +230,11 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
             **({} if self.group is None else self.group.status()),
         )
 
-    # Members, on the leader
-
-    async def add(self, member: "Member") -> None:
-        """Take it in as a learner, or with its new address; one with another incarnation begins as a learner again. It
-        becomes a voter by itself once it has caught up, if there are too few. Returns when that is committed; Raises
-        Unavailable (not now, or not here), Refused, UnknownOutcome."""
-        from consensus.group.members import with_member
-
-        await self._change(lambda members: with_member(members, member))
-
-    async def promote(self, name: str) -> None:
-        """Make a learner that has caught up a voter."""
-        from consensus.group.members import with_voter
-
-        self._many.check_caught_up(name)
-        await self._change(lambda members: with_voter(members, name))
-
-    async def remove(self, name: str) -> None:
-        """It is neither counted nor told anything any more. A leader cannot remove itself, since the library would go on
-        counting it: it hands over to another, who can."""
-        from consensus.group.members import without
-
-        if name == self._many.name and self.leads:
-            without(self.members, name)                      # refused at all?
-            await self.hand_over()
-            raise Unavailable(f"{name} leads, and hands over: ask again")
-        self._many.check_without(name)
-        await self._change(lambda members: without(members, name))
-
-    async def _change(self, change: "Callable[[Members], Members]") -> None:
-        proposed = change(self.members)
-        if proposed != self.members:
-            await self.configure(proposed)
-
-    def configure(self, proposed: "Members") -> "asyncio.Future[None]":
-        """Put a configuration into the log, where it is in force at once. The future ends when it is applied."""
-        from consensus.group import members
-
+    def add_configuration(self, encoded: bytes) -> "asyncio.Future[None]":
+        """Put a configuration of the group into the log of the leader that we are: it is in force at once. The future ends
+        when it is applied. See consensus/group/changing.py for what may be put there."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        group, index, term = self._many, self._journal.last_index + 1, self.term
-        ours = members.find(proposed, group.name)
-        if not self.leads:
-            future.set_exception(Unavailable("this member does not lead"))
-        elif ours is None or not ours.voter or ours.incarnation != group.incarnation:
-            # The library would go on counting it. Removal hands over first; so this is another machine of the same name.
-            future.set_exception(Refused(f"{group.name} is the name of the member that leads"))
-        elif group.change_pends or self._journal.term_at(self.raftCommitIndex) != term:
-            future.set_exception(Unavailable("another change of the members is not finished yet"))
-        if future.done():
-            return future
+        index, term = self._journal.last_index + 1, self.term
 
         def applied(results: list[AnyResult] | None, error: Exception | None) -> None:
             if future.done():
@@ -366,30 +244,14 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
             else:
                 future.set_exception(error)
 
-        self._journal.add(members.encode(proposed), index, term)
+        self._journal.add(encoded, index, term)
         self._SyncObj__commandsWaitingCommit[index].append(
             (term, lambda results, reason: self._answers.append(
                 (applied, results, None if reason == FAIL_REASON.SUCCESS else _error(reason)))))
-        group.refresh()
+        self._many.refresh()
         self.noticed()
         self.wake()
         return future
-
-    async def hand_over(self, fit: Container[str] | None = None) -> bool:
-        """Let a voter be elected at once, one of the `fit` if they are given, as soon as it has all of the log: nothing more
-        is taken until then. True when another leads; within a second, or not at all."""
-        group, until = self._many, self._now() + HAND_OVER_S
-        self._pauses = True
-        try:
-            while self.leader in (None, group.name) and self._now() < until:
-                if self.leads:
-                    self.wake()
-                    group.ask_to_stand(fit)
-                await asyncio.sleep(0.01)
-        finally:
-            self._pauses = False
-            self.wake()
-        return self.leader not in (None, group.name)
 
     # The tick
 
@@ -444,7 +306,7 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
     def _take(self) -> bool:
         """Queued entries into the log, and at once to the others, who sync at the same time as we do. True if there were
         any to send."""
-        if self._taken and not self._pauses:
+        if self._taken and not self.pauses:
             taken, self._taken = self._taken, []
             if self._isLeader():
                 journal, waiting, term = self._journal, self._SyncObj__commandsWaitingCommit, self.raftCurrentTerm

@@ -31,13 +31,14 @@ from consensus.core.ids import POSITION_BITS, SessionId
 from consensus.core.results import AnyResult
 from consensus.core.wire import OK, Handler, Link, WireServer
 from consensus.disk import Disk
+from consensus.endings import exit_for_restart, exit_process
 from consensus.forwarding import PASSED_ON
 from consensus.housekeeping import Housekeeper
 from consensus.inquiries import Inquiries
 from consensus.intake import Intake
 from consensus.joining import ClusterSettings
 from consensus.leading import Leading
-from consensus.raft import RaftNode, exit_for_restart, exit_process
+from consensus.raft import RaftNode
 from consensus.reads import Reader
 from consensus.room import Room
 from consensus.standby import LOCK, prove

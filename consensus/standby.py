@@ -29,7 +29,7 @@ from consensus.core.codec import UNDECODABLE
 from consensus.core.errors import ClusterError, Corrupt, ReadOnly, Refused, Unavailable
 from consensus.core.wire import OK, Handler, Link, WireServer
 from consensus.disk import CREATE, Disk
-from consensus.raft import exit_process
+from consensus.endings import exit_process
 from consensus.reads import Reader
 from consensus.recovery import read_mark
 

@@ -19,7 +19,7 @@ EX_CONFIG = 78
 
 EX_RESTART = 75
 """sysexits.h: try again. A metadata member that has put another state in its folder ends with it, to begin on that
-(consensus.raft.EXIT_RESTART)."""
+(consensus.endings.EXIT_RESTART)."""
 
 
 class Role(Protocol):

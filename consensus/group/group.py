@@ -18,6 +18,7 @@ from consensus.core.model import Member
 from consensus.core.wire import Link
 from consensus.disk import Disk
 from consensus.group import catching_up, members, messages
+from consensus.group.changing import Changes, Log
 from consensus.group.core import Core, Peer
 from consensus.group.elections import Elections
 from consensus.group.links import LinkPost
@@ -55,15 +56,13 @@ CAUGHT_UP_S = 1.0
 """A learner that has acknowledged so lately, and all that is committed, may become a voter; a voter is there."""
 
 
-class Driver(Protocol):
+class Driver(Log, Protocol):
     """What the group needs of its RaftNode."""
 
     failed: bool
 
-    def wake(self) -> None: ...
     def fail(self, error: BaseException) -> None: ...
     def noticed(self) -> None: ...
-    def configure(self, proposed: Members) -> "asyncio.Future[None]": ...
     def freeze_for(self, fetched: Snapshot) -> None: ...
 
 
@@ -108,6 +107,7 @@ class Group:
 
     def attach(self, node: Driver, core: Core, journal: Journal, applied: Callable[[], int]) -> None:
         self._node, self._core, self._journal, self._applied = node, core, journal, applied
+        self.changes = Changes(self, node, journal, lambda: core.commit)
         self.replication = Replication(core, journal, self.now, self.timing.heartbeat_s, self.send)
         self.elections = Elections(self.name, self.incarnation, core, journal, self.timing, self.now, self.send, self.answer)
         self.probes = Probes(self.name, self.incarnation, core, journal, applied, self.now, self.send, self.answer,
@@ -213,7 +213,7 @@ class Group:
                     break
 
     def _change(self, proposed: Members) -> None:
-        self._changing = self._node.configure(proposed)
+        self._changing = self.changes.configure(proposed)
         self._changing.add_done_callback(tasks.seen)       # tried again if need be
 
     def _caught_up(self, name: str, now: float) -> bool:

@@ -20,7 +20,7 @@ from consensus.core.commands import CreateBucket
 from consensus.core.results import BucketCreated
 from consensus.core.tls import Tls
 from consensus.joining import ClusterSettings
-from consensus.raft import EXIT_RESTART
+from consensus.endings import EXIT_RESTART
 from consensus.server import MetaServer
 from tests.bench.metadata_log import _cpu, _puts
 

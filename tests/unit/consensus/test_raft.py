@@ -7,13 +7,14 @@ from pathlib import Path
 import pysyncobj.syncobj
 import pytest
 
-from consensus import raft
+from consensus import raft, raft_library
 from consensus.config import MetaConfig
 from consensus.core.errors import Unavailable
 from consensus.core.results import AnyResult, Drained
 from consensus.disk import Disk
 from consensus.journal import Journal, JournalFailed
-from consensus.raft import RaftNode, check_library
+from consensus.raft import RaftNode
+from consensus.raft_library import check_library
 from tests.unit.consensus.crash import FaultyDisk, Stopped, Unsynced, every_step
 
 pytestmark = pytest.mark.anyio
@@ -74,7 +75,7 @@ def test_the_library_is_the_audited_one() -> None:
     check_library()
 
 
-@pytest.mark.parametrize("name", raft.PRIVATE_METHODS)
+@pytest.mark.parametrize("name", raft_library.PRIVATE_METHODS)
 def test_a_missing_private_name_is_noticed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.delattr(pysyncobj.syncobj.SyncObj, name)
     with pytest.raises(RuntimeError, match=name):
@@ -82,7 +83,7 @@ def test_a_missing_private_name_is_noticed(monkeypatch: pytest.MonkeyPatch, name
 
 
 def test_another_release_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(raft, "VERSION", "0.3.18")
+    monkeypatch.setattr(raft_library, "VERSION", "0.3.18")
     with pytest.raises(RuntimeError, match=r"0\.3\.18"):
         check_library()
 

@@ -133,7 +133,7 @@ def test_its_successor_begins_from_nothing(world: World) -> None:
     leader, (gone, _) = leading(world)
     gone.kill()
     gone.wipe()
-    world.run(raft_of(leader).add(gone.member))
+    world.run(raft_of(leader).changes.add(gone.member))
     assert raft_of(leader).group._core.match_index[raft_of(leader).group._peer(gone.name)] == 0
 
 
@@ -254,7 +254,7 @@ def test_who_hears_nobody_does_not_say_that_there_is_a_majority(world: World) ->
 def test_a_leader_that_stops_hands_over_at_once(world: World) -> None:
     leader, _ = leading(world)
     began = world.loop.time()
-    assert world.run(raft_of(leader).hand_over())
+    assert world.run(raft_of(leader).changes.hand_over())
     assert world.loop.time() - began < 0.1
     assert not leader.leads
     world.run(world.settle())
@@ -278,7 +278,7 @@ def test_a_leader_that_stops_hands_over_under_load_too(world: World) -> None:
         writers = [asyncio.ensure_future(write(number)) for number in range(20)]
         await asyncio.sleep(0.5)
         began = world.loop.time()
-        assert await raft_of(leader).hand_over()
+        assert await raft_of(leader).changes.hand_over()
         assert world.loop.time() - began < 0.1
         ended = True
         await asyncio.gather(*writers)
@@ -413,10 +413,10 @@ def test_one_change_at_a_time(world: World) -> None:
     world.net.partition({leader.name})
 
     async def both() -> list[Any]:
-        first = asyncio.ensure_future(raft.add(Member(name="d", address="d:1", incarnation=b"d")))
+        first = asyncio.ensure_future(raft.changes.add(Member(name="d", address="d:1", incarnation=b"d")))
         await asyncio.sleep(0.01)
         with pytest.raises(Unavailable, match="not finished"):
-            await raft.remove(one.name)
+            await raft.changes.remove(one.name)
         assert raft.members[-1].name == "d", "in force as soon as it is in the log"
         return await asyncio.gather(first, return_exceptions=True)
 
@@ -434,7 +434,7 @@ def test_no_change_before_the_term_has_committed_anything(world: World) -> None:
     world.run(_wait_for_another(world, leader))
     fresh = next(seat for seat in (one, two) if seat.leads)
     with pytest.raises(Unavailable, match="not finished"):
-        world.run(raft_of(fresh).add(Member(name="d", address="d:1", incarnation=b"d")))
+        world.run(raft_of(fresh).changes.add(Member(name="d", address="d:1", incarnation=b"d")))
     world.net.on_frame = None
     world.net.cut = set()
 
@@ -480,7 +480,7 @@ def test_a_voter_that_does_not_know_it_yet_gives_its_vote(tmp_path: Path) -> Non
 
         world.run(begin())
         world.net.cut = {(first.name, third.name)}
-        world.run(raft_of(first).promote(third.name))
+        world.run(raft_of(first).changes.promote(third.name))
         assert [member.voter for member in raft_of(third).members if member.name == third.name] == [False]
         first.kill()
         world.net.cut = set()
@@ -491,7 +491,7 @@ def test_a_voter_that_does_not_know_it_yet_gives_its_vote(tmp_path: Path) -> Non
 
 def test_a_member_that_was_removed_is_told_nothing_more_and_disturbs_nobody(world: World) -> None:
     leader, (one, _) = leading(world)
-    world.run(raft_of(leader).remove(one.name))
+    world.run(raft_of(leader).changes.remove(one.name))
     term = raft_of(leader).term
     later(world, 10.0)
     assert leader.leads
@@ -505,10 +505,10 @@ def test_a_member_that_was_removed_is_told_nothing_more_and_disturbs_nobody(worl
 def test_a_leader_that_is_to_be_removed_hands_over(world: World) -> None:
     leader, _ = leading(world)
     with pytest.raises(Unavailable, match="ask again"):
-        world.run(raft_of(leader).remove(leader.name))
+        world.run(raft_of(leader).changes.remove(leader.name))
     other, _ = leading(world)
     assert other is not leader
-    world.run(raft_of(other).remove(leader.name))
+    world.run(raft_of(other).changes.remove(leader.name))
     world.run(world.write(b"without it"))
     leader.kill()
     del world.seats[leader.name]
@@ -519,7 +519,7 @@ def test_nobody_takes_the_name_of_who_leads(world: World) -> None:
     leader, _ = leading(world)
     before = raft_of(leader).members
     with pytest.raises(Refused):
-        world.run(raft_of(leader).add(Member(name=leader.name, address="elsewhere:1", incarnation=b"another")))
+        world.run(raft_of(leader).changes.add(Member(name=leader.name, address="elsewhere:1", incarnation=b"another")))
     assert raft_of(leader).members == before
 
 
@@ -532,11 +532,11 @@ def test_nobody_is_removed_whom_a_majority_needs(tmp_path: Path) -> None:
         two.kill()
         later(world, 1.5)
         with pytest.raises(Unavailable, match="no majority"):
-            world.run(raft_of(leader).remove(three.name))
+            world.run(raft_of(leader).changes.remove(three.name))
         world.run(world.write(b"it goes on"))
-        world.run(raft_of(leader).remove(one.name))
-        world.run(raft_of(leader).remove(two.name))
-        world.run(raft_of(leader).remove(three.name))
+        world.run(raft_of(leader).changes.remove(one.name))
+        world.run(raft_of(leader).changes.remove(two.name))
+        world.run(raft_of(leader).changes.remove(three.name))
         assert len(raft_of(leader).members) == 2
 
 
@@ -546,14 +546,14 @@ def test_the_last_one_stays(tmp_path: Path) -> None:
         alone = world.seats["a"]
         assert raft_of(alone).members == (alone.member,), "its first configuration is in the log"
         with pytest.raises(Refused):
-            world.run(raft_of(alone).remove("a"))
+            world.run(raft_of(alone).changes.remove("a"))
         with pytest.raises(Refused):
-            world.run(raft_of(alone).add(Member(name="a", address="a:1", incarnation=b"another")))
+            world.run(raft_of(alone).changes.add(Member(name="a", address="a:1", incarnation=b"another")))
 
 
 def test_the_configuration_survives_restarts_and_moves(world: World) -> None:
     leader, (one, _) = leading(world)
-    world.run(raft_of(leader).add(msgspec.structs.replace(one.member, address="elsewhere:1")))
+    world.run(raft_of(leader).changes.add(msgspec.structs.replace(one.member, address="elsewhere:1")))
     assert [m.address for m in raft_of(leader).members if m.name == one.name] == ["elsewhere:1"]
     assert all(member.voter for member in raft_of(leader).members), "who only moves keeps its vote"
     for seat in world.seats.values():

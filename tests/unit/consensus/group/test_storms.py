@@ -72,7 +72,7 @@ async def trouble(world: World, until: float, kinds: str) -> None:
         elif kind == "w" and all(other.raft is not None for other in seats) and seat.raft is not None:
             await wiped(world, seat, until)
         elif kind == "g" and seat.leads and seat.raft is not None:
-            await seat.raft.hand_over()
+            await seat.raft.changes.hand_over()
     net.cut, net.lose, net.repeat, net.delay = set(), 0.0, 0.0, (0.0002, 0.002)
 
 

@@ -331,7 +331,7 @@ class World:
             leader = await self.leader()
             try:
                 assert leader.raft is not None
-                await leader.raft.add(seat.member)
+                await leader.raft.changes.add(seat.member)
                 return
             except (Unavailable, UnknownOutcome):
                 await asyncio.sleep(0.1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from consensus.raft import EXIT_RESTART
+from consensus.endings import EXIT_RESTART
 from gateway.cli.running import prepared
 from gateway.cluster.beginning import begin, join_with
 from gateway.cluster.machine import Machine, door_of, machine_of, remember_peers
