@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 POLICY, ACL, OWNERSHIP, BLOCK = (f"{ACCESS}{name}" for name in ("policy", "acl", "ownership", "block"))
 """Names of the settings."""
 
+PAYER = f"{ACCESS}requestPayment"
+BUCKET_OWNER, REQUESTER = "BucketOwner", "Requester"
+"""Who pays is a matter of access: where it is the requester, callers of other accounts must say that they know."""
+
 ENFORCED, PREFERRED, WRITER = "BucketOwnerEnforced", "BucketOwnerPreferred", "ObjectWriter"
 
 BUCKETS_MAX = 10_000
@@ -52,6 +56,7 @@ class Rules(NamedTuple):
     policy: Policy | None = None
     public: bool = False               # the policy
     acl: Pairs | None = None
+    payer: str = BUCKET_OWNER
 
     @property
     def acls_off(self) -> bool:
@@ -103,6 +108,8 @@ def _read(bucket: str, settings: dict[str, bytes], default: Rules) -> Rules:
         if (document := settings.get(BLOCK)) is not None:
             flags = _FLAGS.decode(document)
             rules = rules._replace(block=Block(*flags) if flags else None)
+        if (document := settings.get(PAYER)) is not None:
+            rules = rules._replace(payer=_TEXT.decode(document))
         if (document := settings.get(ACL)) is not None:
             rules = rules._replace(acl=_PAIRS.decode(document))
         if (document := settings.get(POLICY)) is not None:

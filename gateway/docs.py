@@ -15,7 +15,7 @@ from gateway.admin import document
 from gateway.cli import app
 from gateway.config import described
 from gateway.metrics import families
-from gateway.ops import HANDLERS, never
+from gateway.ops import HANDLERS, never, stored
 from gateway.s3.operations import BEYOND_MODEL, OPERATIONS, Operation
 
 NOTE = "<!-- Printed from the code by `make docs`; edit the code, not this page. -->\n"
@@ -78,6 +78,8 @@ def coverage() -> str:
         headers = "".join(f", `{header}`" for header in operation.headers)
         request = f"`{operation.method} {where}{query}`{headers}"
         lines.append(f"| {operation.name} | {request} | `{operation.action or '-'}` | {_answer(operation)} |")
+    lines += ["", "What comes of configurations that are kept, or would be:", "", "| configuration | |", "|---|---|"]
+    lines += [f"| {name} | {note} |" for name, note in sorted(stored.NOTES.items())]
     return "\n".join([*lines, ""])
 
 

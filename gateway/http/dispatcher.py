@@ -20,7 +20,7 @@ from gateway.http.request import s3_request
 from gateway.http.server_log import ServerLog
 from gateway.metrics.counters import Counters
 from gateway.ops import Handler, sharing
-from gateway.ops.context import Services
+from gateway.ops.context import PAYING, PAYS, Services
 from gateway.s3.errors import S3Error
 from gateway.s3.operations import Scope, route
 from gateway.s3.reply import Reply
@@ -96,6 +96,8 @@ class Dispatcher:
                 status = await self._refuse(exchange, request_id, error, unproved=request is not None and who is None)
             except ClientGone:
                 status = 499       # as nginx logs it: there was nobody to answer
+                if PAYS in who.headers and request.bucket and await context.charged(request):
+                    reply.headers.append(("x-amz-request-charged", PAYING))
             except ClusterError as error:
                 log.warning("%s: %s", type(error).__name__, error, extra={"request_id": request_id, "operation": name})
                 fault = _as_s3(error)

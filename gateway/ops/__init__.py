@@ -24,6 +24,7 @@ from gateway.ops import (
     public_access,
     reading,
     sharing,
+    stored,
     tagging,
     versioning,
 )
@@ -95,3 +96,4 @@ _IMPLEMENTED: dict[str, Handler] = {
 
 HANDLERS: dict[str, Handler] = {name: _IMPLEMENTED.get(name, never.answer) for name in OPERATION}
 """Operation name, as in the table, to its function."""
+    **stored.HANDLERS,

@@ -20,7 +20,7 @@ from consensus.core.ids import VersionId
 from consensus.core.model import Bucket, ObjectVersion
 from gateway import authorization
 from gateway.authorization import Case
-from gateway.bucket_access import PREFERRED, RuleBook, Rules, defaults
+from gateway.bucket_access import PREFERRED, REQUESTER, RuleBook, Rules, defaults
 from gateway.s3 import policy_context
 from gateway.s3.acl import People
 from gateway.s3.errors import S3Error
@@ -49,6 +49,9 @@ DECIDED_LATER = frozenset({"DeleteObjects", "PutObjectTagging", "PutObjectRetent
 """Operations whose body says what they need: their handlers call `require` when they have read it."""
 
 _CREATES = frozenset({"PutObject", "CopyObject", "CreateMultipartUpload", "PostObject"})
+
+PAYS, PAYING = "x-amz-request-payer", "requester"
+"""How a caller says that he knows that he pays."""
 
 ACCOUNT_DIGITS = 12
 """The length of AWS's account ids. Ours are any text; only the error for a malformed one follows AWS's form."""
@@ -190,6 +193,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         self, case: Case, request: S3Request, actions: tuple[str, ...], version: ObjectVersion | None, looked: bool,
     ) -> None:
         """What is asked of an object that is there depends on it; what an operation makes isn't there yet."""
+        self._must_pay(case, request)
         of_existing = tuple(
             action for action in actions if action in OF_EXISTING_OBJECTS and (not case.creates or action == "s3:GetObject"))
         self._enforce(case, [action for action in actions if action not in of_existing])
@@ -220,6 +224,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         """For what a copy reads. Raises S3Error AccessDenied."""
         if not self.unlimited_in(bucket):
             case = self.about(await self.case(bucket, request, key), version)
+            self._must_pay(case, request)
             if version is not None or not self._may_know_absence(case):
                 self._enforce(case, actions)
 
@@ -284,6 +289,20 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         lists count. Whoever may list the bucket sees as much."""
         assert case.rules is not None
         return not case.rules.acls_off and authorization.decide(case, "s3:ListBucket").allowed
+
+    def _must_pay(self, case: Case, request: S3Request) -> None:
+        """Where the requester pays, callers of other accounts say that they know it; who is nobody cannot pay."""
+        assert case.rules is not None
+        assert case.bucket is not None
+        if case.rules.payer == REQUESTER and case.caller.account != case.bucket.account and (
+                case.caller.anonymous or effective_headers(request).get(PAYS) != PAYING):
+            raise self._denied(case.bucket)
+
+    async def charged(self, request: S3Request) -> bool:
+        """Whether it is the caller who would pay for this request, which says that he knows (`PAYS`)."""
+        bucket = await self.metadata.bucket(request.bucket)
+        return (bucket is not None and bool(bucket.access) and self.principal.account != bucket.account
+                and (await self.rules_of(bucket)).payer == REQUESTER)
 
     def _enforce(self, case: Case, actions: Iterable[str]) -> None:
         refused = authorization.first_refusal(case, actions)

@@ -10,9 +10,22 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from gateway.s3.errors import S3Error
-from gateway.s3.xml_pieces import document, optional, word as yes_or_no
+from gateway.s3.xml_pieces import document, optional
+from gateway.s3.xml_pieces import word as yes_or_no
 from gateway.s3.xml_read import SMALL_BYTES_MAX, malformed, parse
-from gateway.s3.xml_schema import BOOLEAN, NUMBER, TEXT, Field, Tree, branch, branches, leaf, read, word, write
+from gateway.s3.xml_schema import (
+    Field,
+    Tree,
+    any_text,
+    branch,
+    branches,
+    leaf,
+    read,
+    true_or_false,
+    whole_number,
+    word,
+    write,
+)
 
 CONFIGURATIONS_MAX = 1000
 """Of one family in a bucket, on AWS."""
@@ -56,9 +69,9 @@ class Family(NamedTuple):
 
 # Filters
 
-_TAG = (Field("Key", TEXT, required=True), Field("Value", TEXT, required=True))
-_AND = (Field("Prefix", TEXT), Field("Tag", _TAG, many=True))
-_FILTER = (Field("Prefix", TEXT), Field("Tag", _TAG), Field("And", _AND))
+_TAG = (Field("Key", any_text, required=True), Field("Value", any_text, required=True))
+_AND = (Field("Prefix", any_text), Field("Tag", _TAG, many=True))
+_FILTER = (Field("Prefix", any_text), Field("Tag", _TAG), Field("And", _AND))
 
 
 def _check_filter(tree: Tree, *, may_be_empty: bool = True) -> None:
@@ -79,8 +92,8 @@ _EXPORT = (
     Field("OutputSchemaVersion", word("V_1"), required=True),
     Field("Destination", (
         Field("S3BucketDestination", (
-            Field("Format", word("CSV"), required=True), Field("BucketAccountId", TEXT),
-            Field("Bucket", TEXT, required=True), Field("Prefix", TEXT),
+            Field("Format", word("CSV"), required=True), Field("BucketAccountId", any_text),
+            Field("Bucket", any_text, required=True), Field("Prefix", any_text),
         ), required=True),
     ), required=True),
 )
@@ -99,7 +112,7 @@ def _check_destination(tree: Tree) -> None:
 
 
 ANALYTICS = Family(Shape("AnalyticsConfiguration", (
-    Field("Id", TEXT, required=True), Field("Filter", _FILTER),
+    Field("Id", any_text, required=True), Field("Filter", _FILTER),
     Field("StorageClassAnalysis", (Field("DataExport", _EXPORT),), required=True),
 ), _check_analytics), "ListBucketAnalyticsConfigurationResult")
 
@@ -119,14 +132,14 @@ def _check_inventory(tree: Tree) -> None:
 
 
 INVENTORY = Family(Shape("InventoryConfiguration", (
-    Field("Id", TEXT, required=True),
-    Field("IsEnabled", BOOLEAN, required=True),
-    Field("Filter", (Field("Prefix", TEXT, required=True),)),
+    Field("Id", any_text, required=True),
+    Field("IsEnabled", true_or_false, required=True),
+    Field("Filter", (Field("Prefix", any_text, required=True),)),
     Field("Destination", (
         Field("S3BucketDestination", (
-            Field("Format", word("CSV", "ORC", "Parquet"), required=True), Field("AccountId", TEXT),
-            Field("Bucket", TEXT, required=True), Field("Prefix", TEXT),
-            Field("Encryption", (Field("SSE-S3", ()), Field("SSE-KMS", (Field("KeyId", TEXT, required=True),)))),
+            Field("Format", word("CSV", "ORC", "Parquet"), required=True), Field("AccountId", any_text),
+            Field("Bucket", any_text, required=True), Field("Prefix", any_text),
+            Field("Encryption", (Field("SSE-S3", ()), Field("SSE-KMS", (Field("KeyId", any_text, required=True),)))),
         ), required=True),
     ), required=True),
     Field("Schedule", (Field("Frequency", word("Daily", "Weekly"), required=True),), required=True),
@@ -140,10 +153,10 @@ def _check_metrics(tree: Tree) -> None:
 
 
 METRICS = Family(Shape("MetricsConfiguration", (
-    Field("Id", TEXT, required=True),
+    Field("Id", any_text, required=True),
     Field("Filter", (
-        Field("Prefix", TEXT), Field("Tag", _TAG), Field("AccessPointArn", TEXT),
-        Field("And", (*_AND, Field("AccessPointArn", TEXT))),
+        Field("Prefix", any_text), Field("Tag", _TAG), Field("AccessPointArn", any_text),
+        Field("And", (*_AND, Field("AccessPointArn", any_text))),
     )),
 ), _check_metrics), "ListMetricsConfigurationsResult")
 
@@ -164,9 +177,9 @@ def _check_tiering(tree: Tree) -> None:
 
 
 INTELLIGENT_TIERING = Family(Shape("IntelligentTieringConfiguration", (
-    Field("Id", TEXT, required=True), Field("Filter", _FILTER), Field("Status", word("Enabled", "Disabled"), required=True),
+    Field("Id", any_text, required=True), Field("Filter", _FILTER), Field("Status", word("Enabled", "Disabled"), required=True),
     Field("Tiering", (
-        Field("AccessTier", word(*_DAYS), required=True), Field("Days", NUMBER, required=True),
+        Field("AccessTier", word(*_DAYS), required=True), Field("Days", whole_number, required=True),
     ), required=True, many=True),
 ), _check_tiering), "ListBucketIntelligentTieringConfigurationsOutput")
 
@@ -211,18 +224,18 @@ def _check_replication(tree: Tree) -> None:
 
 
 REPLICATION = Shape("ReplicationConfiguration", (
-    Field("Role", TEXT, required=True),
+    Field("Role", any_text, required=True),
     Field("Rule", (
-        Field("ID", TEXT), Field("Priority", NUMBER), Field("Prefix", TEXT), Field("Filter", _FILTER),
+        Field("ID", any_text), Field("Priority", whole_number), Field("Prefix", any_text), Field("Filter", _FILTER),
         Field("Status", _STATUS, required=True),
         Field("SourceSelectionCriteria", (Field("SseKmsEncryptedObjects", _ON), Field("ReplicaModifications", _ON))),
         Field("ExistingObjectReplication", _ON),
         Field("Destination", (
-            Field("Bucket", TEXT, required=True), Field("Account", TEXT), Field("StorageClass", TEXT),
+            Field("Bucket", any_text, required=True), Field("Account", any_text), Field("StorageClass", any_text),
             Field("AccessControlTranslation", (Field("Owner", word("Destination"), required=True),)),
-            Field("EncryptionConfiguration", (Field("ReplicaKmsKeyID", TEXT),)),
-            Field("ReplicationTime", (*_ON, Field("Time", (Field("Minutes", NUMBER),), required=True))),
-            Field("Metrics", (*_ON, Field("EventThreshold", (Field("Minutes", NUMBER),)))),
+            Field("EncryptionConfiguration", (Field("ReplicaKmsKeyID", any_text),)),
+            Field("ReplicationTime", (*_ON, Field("Time", (Field("Minutes", whole_number),), required=True))),
+            Field("Metrics", (*_ON, Field("EventThreshold", (Field("Minutes", whole_number),)))),
         ), required=True),
         Field("DeleteMarkerReplication", (Field("Status", _STATUS),)),
     ), required=True, many=True),

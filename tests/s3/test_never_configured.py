@@ -96,10 +96,10 @@ def test_classic_defaults(tmp_path: Any) -> None:
 
 def test_what_is_not_there_says_its_name(s3: BaseClient, bucket: str) -> None:
     with refused("NotImplemented", 501) as said:
-        s3.put_bucket_accelerate_configuration(Bucket=bucket, AccelerateConfiguration={"Status": "Enabled"})
-    assert "PutBucketAccelerateConfiguration" in said["Message"]
+        s3.get_object_torrent(Bucket=bucket, Key="key")
+    assert "GetObjectTorrent" in said["Message"]
     with refused("NoSuchBucket", 404):
-        s3.get_bucket_accelerate_configuration(Bucket="bucket-not-there")
+        s3.get_bucket_abac(Bucket="bucket-not-there")
 
 
 def test_access_lists_are_off(s3: BaseClient, bucket: str) -> None:
