@@ -86,6 +86,8 @@ class Dispatcher:
                 content = reply.body
                 if for_origin:
                     reply.headers.extend(for_origin)
+                if PAYS in who.headers and request.bucket and await context.charged(request):
+                    reply.headers.append(("x-amz-request-charged", PAYING))
                 if isinstance(content, bytes):
                     await exchange.reply(status, reply_head(request_id, reply), content)
                 else:
@@ -96,8 +98,6 @@ class Dispatcher:
                 status = await self._refuse(exchange, request_id, error, unproved=request is not None and who is None)
             except ClientGone:
                 status = 499       # as nginx logs it: there was nobody to answer
-                if PAYS in who.headers and request.bucket and await context.charged(request):
-                    reply.headers.append(("x-amz-request-charged", PAYING))
             except ClusterError as error:
                 log.warning("%s: %s", type(error).__name__, error, extra={"request_id": request_id, "operation": name})
                 fault = _as_s3(error)

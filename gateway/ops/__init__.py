@@ -92,8 +92,8 @@ _IMPLEMENTED: dict[str, Handler] = {
     "AbortMultipartUpload": multipart.abort_multipart_upload,
     "ListParts": multipart.list_parts,
     "ListMultipartUploads": multipart.list_multipart_uploads,
+    **stored.HANDLERS,
 }
 
 HANDLERS: dict[str, Handler] = {name: _IMPLEMENTED.get(name, never.answer) for name in OPERATION}
 """Operation name, as in the table, to its function."""
-    **stored.HANDLERS,
