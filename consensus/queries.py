@@ -36,6 +36,10 @@ from consensus.core.model import (
     Upload,
     UploadPage,
 )
+from consensus.event_queues import event_queues as event_queues
+from consensus.event_queues import notification as notification
+from consensus.event_queues import queued_events as queued_events
+from consensus.event_queues import waiting_targets as waiting_targets
 from consensus.garbage import gc_report as gc_report
 from consensus.garbage import held_contents as held_contents
 from consensus.garbage import lingering_contents as lingering_contents
@@ -71,7 +75,15 @@ Database = sqlite3.Connection
 SLICES_PER_CALL_MAX = 256
 """One call stays near a millisecond; who wants more calls again."""
 
-BUCKET_COLUMNS = "id, name, account, owner, created, region, versioning, objects, bytes, copies, replication, access"
+BUCKET_COLUMNS = (
+    "id, name, account, owner, created, region, versioning, objects, bytes, copies, replication, access"
+    ", events"
+)
+_WIDTH = len(BUCKET_COLUMNS.split(","))
+_VERSION = slice(_WIDTH, _WIDTH + len(VERSION_COLUMNS.split(",")))
+_CONTENT = slice(_VERSION.stop, _VERSION.stop + 6)
+_CHUNK = slice(_CONTENT.stop, _CONTENT.stop + 6)
+"""Where these are in a row of `_OPENED`."""
 
 
 class Usage(NamedTuple):
@@ -137,7 +149,7 @@ def buckets(db: Database, account: str | None, prefix: str = "", after: str = ""
 
 def _bucket(row: tuple[Any, ...]) -> Bucket:
     return Bucket(id=row[0], name=row[1], account=row[2], owner=row[3], created_ms=row[4], region=row[5],
-                  versioning=row[6], object_count=row[7], byte_count=row[8], copies=row[9], replication=row[10], access=row[11])
+                  versioning=row[6], object_count=row[7], byte_count=row[8], copies=row[9], replication=row[10], access=row[11], events=row[12] != 0)
 
 
 # Versions
@@ -215,14 +227,14 @@ def opened_at_once(
     if row is None:
         return None, None, []
     bucket = _bucket(row)
-    if row[12] is None:
+    if row[_WIDTH] is None:
         return None if bucket.versioning else (bucket, None, [])
-    version = _version(key, raw, row[12:24])
-    kind, size, etag, part_count, packed, crc = row[24:30]
+    version = _version(key, raw, row[_VERSION])
+    kind, size, etag, part_count, packed, crc = row[_CONTENT]
     if kind is None or crc != content_seal(version.content, kind, size, etag, part_count, packed):
         raise damaged(f"content {version.content}")
     if kind == INLINE and len(packed) == SLICE_BYTES:      # the usual small object
-        return bucket, version, [located_slices.locate(unpack_slice(packed), row[30:36], node_names(row[36]))]
+        return bucket, version, [located_slices.locate(unpack_slice(packed), row[_CHUNK], node_names(row[_CHUNK.stop]))]
     return None if size else (bucket, version, [])
 
 

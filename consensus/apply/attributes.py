@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from consensus.apply import buckets, locks
+from consensus.apply import buckets, events, locks
 from consensus.apply.state import BucketState, State, bad_key, texts_fit
 from consensus.core.commands import SetAcl, SetLegalHold, SetRetention, SetTags
 from consensus.core.ids import VersionId
@@ -26,6 +26,8 @@ from consensus.tables import VERSION_COLUMNS
 
 BYTES_MAX = 64 << 10
 """S3 allows 2 KiB of metadata, 10 tags and a few headers; this leaves room and bounds a row."""
+
+_EVENTS: dict[type, str] = {SetTags: "ObjectTagging:Put", SetAcl: "ObjectAcl:Put", SetRetention: "ObjectRetention:Put"}
 
 Change = Callable[[BucketState, Attributes], Attributes | AnyResult]
 """The new attributes, or why not."""
@@ -122,4 +124,7 @@ def _change(state: State, command: SetTags | SetAcl | SetRetention | SetLegalHol
     state.touch()
     state.execute(f"UPDATE {row.table} SET attributes = ?, crc = ? WHERE bucket = ? AND key = ? AND ord = ?",
                   (raw, _seal(key, row.columns, raw), bucket.id, key, order))
+    if bucket.events is not None and not isinstance(command, SetLegalHold):
+        events.record(state, bucket, _EVENTS[type(command)], key, origin=command.origin, etag=row.columns[5],
+                      version_id=version_id)
     return Changed(version_id=version_id if bucket.versioning else None)

@@ -5,18 +5,17 @@ overlap (the gateway refuses them), so a change is queued at most once; were the
 
 Each target has a queue of its own, bounded by what the command says. A full one drops its oldest event for the newest: what
 came last is what a reader who has fallen behind needs to know of a key, and nobody's write is refused for a dead listener.
-Events that were delivered, or grew too old, go by commands of the gateway that delivers; a repeat finds nothing to do.
+How rules are set and events leave: consensus/apply/event_queues.py.
 """
 
 from typing import NamedTuple
 
 import msgspec
 
-from consensus.apply import buckets
-from consensus.apply.state import BucketState, State, count_fits, texts_fit
-from consensus.core.commands import EventsDone, PurgeEvents, ReportTarget, SetNotification
+from consensus.apply.state import BucketState, State, texts_fit
 from consensus.core.events import Event, EventRule, Notification, Origin
-from consensus.core.results import AnyResult, Done, Drained, Malformed, NoBucket
+from consensus.core.model import Pairs
+from consensus.core.results import Committed, Deleted
 from consensus.rows import encode
 
 SETTING = "notification"
@@ -32,6 +31,9 @@ DROPPED_AT_ONCE_MAX = 8
 """Of a queue that is over its limit, with one event: it may have been lowered. So each new one makes the queue shorter."""
 
 NO_ORIGIN = Origin()
+
+NO_BYTES_ETAG = "d41d8cd98f00b204e9800998ecf8427e"
+"""As S3 has it of delete markers."""
 
 
 class Watch(NamedTuple):
@@ -93,9 +95,10 @@ def record(
     etag: str | None = None, version_id: str | None = None, more: Pairs = (), place: int = 0,
 ) -> None:
     """Something has changed in a bucket with `events`. `version_id` as it is stored: "null" and None are not told. `place`
-    tells several events of one command apart."""
+    tells several events of one command apart. An `origin` that knows better than the command names the event."""
     watching = bucket.events
     assert watching is not None, "ask first: most buckets tell nobody anything"
+    name = (origin.event if origin is not None else "") or name
     watch = watching.find(name, key)
     if watch is not None:
         if origin is None or not texts_fit(origin.address, origin.principal, origin.request_id, origin.host_id):
@@ -104,6 +107,24 @@ def record(
             name=name, rule=watch.rule, bucket=bucket.name, owner=watching.owner, region=watching.region, at_ms=state.now,
             key=key.decode(), size=size, etag=etag, version_id="" if version_id in (None, "null") else str(version_id),
             origin=origin, more=more))
+
+
+def created(
+    state: State, bucket: BucketState, name: str, key: bytes, size: int, result: Committed, origin: Origin | None,
+) -> None:
+    """A new current version."""
+    record(state, bucket, name, key, origin=origin, size=size, etag=result.etag, version_id=result.version_id)
+
+
+def removed(
+    state: State, bucket: BucketState, key: bytes, result: Deleted, named: bool, origin: Origin | None, place: int = 0,
+) -> None:
+    """A version went for good, or a delete marker came. What was not there is not told. `named`: by its version's id."""
+    if result.delete_marker and not named:
+        record(state, bucket, "ObjectRemoved:DeleteMarkerCreated", key, origin=origin, etag=NO_BYTES_ETAG,
+               version_id=result.version_id, place=place)
+    elif result.existed:
+        record(state, bucket, "ObjectRemoved:Delete", key, origin=origin, version_id=result.version_id, place=place)
 
 
 def queue(state: State, target: str, place: int, event: Event) -> None:

@@ -8,7 +8,7 @@ revision than the deciding command does are refused, so that the decision needs 
 
 from typing import NamedTuple
 
-from consensus.apply import buckets, contents, copies, queue
+from consensus.apply import buckets, contents, copies, events, queue
 from consensus.apply.contents import Prepared
 from consensus.apply.objects import (
     Body,
@@ -335,6 +335,8 @@ def _complete(state: State, command: CompleteUpload) -> AnyResult:
     copies.refer(state, listing.content, state.terms_of(bucket))
     body = Body(listing.content, size, command.etag, checksum, listing.parts)
     result = make_current(state, bucket, key, current, body, command.version_id, upload.attributes, upload.owner)
+    if bucket.events is not None:
+        events.created(state, bucket, "ObjectCreated:CompleteMultipartUpload", key, size, result, command.origin)
     remove_upload(state, bucket.id, key, command.upload_id, upload.order)
     state.touch()
     state.execute(

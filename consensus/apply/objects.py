@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from consensus.apply import attributes as rows
-from consensus.apply import buckets, contents, copies, locks
+from consensus.apply import buckets, contents, copies, events, locks
 from consensus.apply.contents import Prepared
 from consensus.apply.state import BucketState, State, Terms, bad_key, texts_fit
 from consensus.core.commands import Condition, DeleteVersion, PutVersion
@@ -105,7 +105,12 @@ def _put(state: State, command: PutVersion) -> AnyResult:
         if not isinstance(shared, Body):
             return shared
         body = shared
-    return make_current(state, bucket, key, current, body, command.version_id, command.attributes, command.owner)
+    result = make_current(state, bucket, key, current, body, command.version_id, command.attributes, command.owner)
+    if bucket.events is not None:
+        copied = command.content is None
+        events.created(state, bucket, "ObjectCreated:Copy" if copied else "ObjectCreated:Put", key, body.size, result,
+                       command.origin)
+    return result
 
 
 def _share(
@@ -216,6 +221,13 @@ def delete_version(state: State, command: DeleteVersion) -> AnyResult:
     bucket = buckets.find(state, command.bucket)
     if bucket is None:
         return NoBucket()
+    result = _delete(state, bucket, command)
+    if bucket.events is not None and isinstance(result, Deleted):
+        events.removed(state, bucket, command.key.encode(), result, command.version_id is not None, command.origin)
+    return result
+
+
+def _delete(state: State, bucket: BucketState, command: DeleteVersion) -> AnyResult:
     key = command.key.encode()
     wrong = bad_key(key)
     if wrong:

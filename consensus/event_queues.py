@@ -1,0 +1,57 @@
+"""The read side of event notifications: what waits for each target, and what is set for a bucket. Plain functions on a
+read-only connection, asked for through consensus.queries."""
+
+import sqlite3
+
+import msgspec
+
+from consensus.apply.events import SETTING
+from consensus.core.errors import Corrupt
+from consensus.core.events import Event, EventQueue, Notification, QueuedEvent
+from consensus.core.ids import BucketId
+
+Database = sqlite3.Connection
+
+EVENTS_PER_PAGE_MAX = 500
+"""Of some 400 bytes each."""
+
+_event = msgspec.msgpack.Decoder(Event)
+_notification = msgspec.msgpack.Decoder(Notification)
+
+
+def event_queues(db: Database) -> list[EventQueue]:
+    """Of every target that was ever told anything, by name."""
+    rows = db.execute(
+        "SELECT name, queued, delivered, expired, dropped, error, error_at,"
+        " (SELECT e.at FROM event e WHERE e.target = name ORDER BY e.ord, e.place LIMIT 1) FROM event_target ORDER BY name"
+    ).fetchall()
+    return [EventQueue(target=name, queued=queued, delivered=delivered, expired=expired, dropped=dropped, oldest_ms=oldest,
+                       error=error, error_ms=error_ms)
+            for name, queued, delivered, expired, dropped, error, error_ms, oldest in rows]
+
+
+def waiting_targets(db: Database) -> list[str]:
+    """Those for whom something waits: what the gateway that delivers asks all the time."""
+    return [name for (name,) in db.execute("SELECT name FROM event_target WHERE queued > 0 ORDER BY name").fetchall()]
+
+
+def queued_events(
+    db: Database, target: str, after: tuple[int, int] = (0, -1), limit: int = EVENTS_PER_PAGE_MAX
+) -> list[QueuedEvent]:
+    """What waits for a target after that one, in order."""
+    rows = db.execute(
+        "SELECT ord, place, event FROM event WHERE target = ? AND (ord, place) > (?, ?) ORDER BY ord, place LIMIT ?",
+        (target, *after, min(limit, EVENTS_PER_PAGE_MAX))).fetchall()
+    try:
+        return [QueuedEvent(order=order, place=place, event=_event.decode(raw)) for order, place, raw in rows]
+    except msgspec.MsgspecError as error:
+        raise Corrupt(f"an event that waits for {target} cannot be read: {error}") from error
+
+
+def notification(db: Database, bucket_id: BucketId) -> Notification | None:
+    """What is set for the bucket."""
+    row = db.execute("SELECT document FROM bucket_setting WHERE bucket = ? AND name = ?", (bucket_id, SETTING)).fetchone()
+    try:
+        return None if row is None else _notification.decode(row[0])
+    except msgspec.MsgspecError as error:
+        raise Corrupt(f"the notification of bucket {bucket_id} cannot be read: {error}") from error
