@@ -56,6 +56,10 @@ from consensus.holdings import over_replicated as over_replicated
 from consensus.holdings import released as released
 from consensus.holdings import under_replicated as under_replicated
 from consensus.holdings import unequal as unequal
+from consensus.lifecycles import lifecycle_buckets as lifecycle_buckets
+from consensus.lifecycles import lifecycle_page as lifecycle_page
+from consensus.lifecycles import lifecycle_uploads as lifecycle_uploads
+from consensus.lifecycles import log_time as log_time
 from consensus.rows import (
     INLINE,
     SLICE_BYTES,
@@ -77,7 +81,7 @@ SLICES_PER_CALL_MAX = 256
 
 BUCKET_COLUMNS = (
     "id, name, account, owner, created, region, versioning, objects, bytes, copies, replication, access"
-    ", events"
+    ", events, lifecycle"
 )
 _WIDTH = len(BUCKET_COLUMNS.split(","))
 _VERSION = slice(_WIDTH, _WIDTH + len(VERSION_COLUMNS.split(",")))
@@ -149,7 +153,8 @@ def buckets(db: Database, account: str | None, prefix: str = "", after: str = ""
 
 def _bucket(row: tuple[Any, ...]) -> Bucket:
     return Bucket(id=row[0], name=row[1], account=row[2], owner=row[3], created_ms=row[4], region=row[5],
-                  versioning=row[6], object_count=row[7], byte_count=row[8], copies=row[9], replication=row[10], access=row[11], events=row[12] != 0)
+                  versioning=row[6], object_count=row[7], byte_count=row[8], copies=row[9], replication=row[10], access=row[11], events=row[12] != 0,
+                  lifecycle=row[13])
 
 
 # Versions

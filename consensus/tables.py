@@ -66,6 +66,7 @@ class Bucket(_Table):
     copies = IntegerField(null=True)
     replication = TextField(null=True)
     access = IntegerField(default=0)
+    lifecycle = IntegerField(constraints=[SQL("DEFAULT 0")])
     events = IntegerField(constraints=[SQL("DEFAULT 0")])
 
     class Meta:
@@ -472,6 +473,9 @@ _PARTIAL = "CREATE INDEX IF NOT EXISTS chunk_unequal ON chunk (short, digest) WH
 """The durable queue of replication, repair and giving back: the rows that lack copies, fewest left first, and those that have
 more than are wanted; only those."""
 
+_LIFECYCLES = "CREATE INDEX IF NOT EXISTS bucket_lifecycle ON bucket (id) WHERE lifecycle <> 0"
+"""Whoever carries lifecycles out asks every few seconds which buckets have one."""
+
 def _from_1(database: peewee.SqliteDatabase) -> None:
     """`_make_current` has made the tables that were missing. No row changes, so members need not do this together."""
     execute: Callable[..., Any] = database.execute_sql
@@ -498,7 +502,9 @@ def _from_2(database: peewee.SqliteDatabase) -> None:
 def _from_3(database: peewee.SqliteDatabase) -> None:
     """New tables are there already; columns of older ones come here. No row changes but what every member derives from its
     own in the same way."""
-    database.execute_sql("ALTER TABLE bucket ADD COLUMN events INTEGER NOT NULL DEFAULT 0")
+    execute: Callable[..., Any] = database.execute_sql
+    execute("ALTER TABLE bucket ADD COLUMN lifecycle INTEGER NOT NULL DEFAULT 0")
+    execute("ALTER TABLE bucket ADD COLUMN events INTEGER NOT NULL DEFAULT 0")
 
 
 _MIGRATIONS: dict[int, Callable[[peewee.SqliteDatabase], None]] = {1: _from_1, 2: _from_2, 3: _from_3}
@@ -533,4 +539,5 @@ def _make_current(database: peewee.SqliteDatabase, path: str) -> None:
     while version < SCHEMA_VERSION:
         _MIGRATIONS[version](database)
         version += 1
+    execute(_LIFECYCLES)
     execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (version,))

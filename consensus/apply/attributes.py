@@ -74,6 +74,14 @@ def set_acl(state: State, command: SetAcl) -> AnyResult:
     return _change(state, command, lambda _, known: msgspec.structs.replace(known, acl=command.acl))
 
 
+def set_storage_class(state: State, bucket: BucketState, key: bytes, row: Row, storage_class: str) -> None:
+    """The label that says where a version lies. Its bytes stay where they are."""
+    raw = encode(msgspec.structs.replace(row.attributes, storage_class=storage_class))
+    state.touch()
+    state.execute(f"UPDATE {row.table} SET storage_class = ?, attributes = ?, crc = ? WHERE bucket = ? AND key = ? AND ord = ?",
+                  (storage_class, raw, _seal(key, row.columns, raw), bucket.id, key, row.columns[0]))
+
+
 def set_retention(state: State, command: SetRetention) -> AnyResult:
     wanted = Lock(command.mode, command.until_ms)
     if not locks.is_lock(wanted):

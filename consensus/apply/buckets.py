@@ -4,6 +4,7 @@ from consensus.apply import copies, events, locks, queue
 from consensus.apply.state import BucketState, State, count_fits, texts_fit
 from consensus.core.commands import (
     ACCESS,
+    LIFECYCLE,
     CreateBucket,
     DeleteBucket,
     SetBucketCopies,
@@ -184,6 +185,8 @@ def set_setting(state: State, command: SetBucketSetting) -> AnyResult:
     if name.startswith(ACCESS):
         # Never 0 again: then a bucket with 0 has no object whose access list was made under other rules.
         state.execute("UPDATE bucket SET access = ? WHERE id = ?", (state.position, bucket.id))
+    if name == LIFECYCLE:
+        state.execute("UPDATE bucket SET lifecycle = ? WHERE id = ?", (0 if document is None else state.position, bucket.id))
     if document is None:
         state.execute("DELETE FROM bucket_setting WHERE bucket = ? AND name = ?", (bucket.id, name))
         return Done()

@@ -485,6 +485,39 @@ class DropBackup(Command, frozen=True, kw_only=True):
     own: bool = False
 
 
+class LifecycleStep(Value, frozen=True, kw_only=True):
+    """What a bucket's lifecycle wants of one version, which was `order` when it was looked at.
+
+    `action`: expire (the current version goes, or gets a delete marker named `marker_id`), remove (a noncurrent version goes),
+    unmark (a delete marker goes that is all there is of its key), move (to `storage_class`), abort (the upload `upload_id`)."""
+
+    action: str
+    key: str
+    order: int
+    due_ms: int                   # not before the log's time has come to this
+    marker_id: VersionId = VersionId("")
+    storage_class: str = ""
+    upload_id: str = ""
+    current: bool = True          # of a move: whether it is the current version that it is meant for
+
+
+class CarryOutLifecycle(Command, frozen=True, kw_only=True):
+    """Steps of a bucket's lifecycle, at most LIFECYCLE_STEPS_MAX. A step is left out if the version is another one by now, is
+    protected, or its time has not come; all of them if the bucket's `lifecycle` is not the one that they come from.
+    Answer: CarriedOut, NoBucket, Malformed."""
+
+    bucket: BucketId
+    lifecycle: int
+    steps: tuple[LifecycleStep, ...]
+
+
+LIFECYCLE = "lifecycle"
+"""The setting of a bucket that moves its `lifecycle`."""
+
+LIFECYCLE_STEPS_MAX = 50
+"""A step may touch about ten rows, an event of it included; and who writes in between waits for the command's end."""
+
+
 # Duties of gateways
 
 class TakeDuty(Command, frozen=True, kw_only=True):
@@ -529,7 +562,7 @@ AnyCommand = (
     | CreateUser | ChangeUser | DeleteUser | CreateKey | ChangeKey | DeleteKey | OpenBackup | KeepBackup | DropBackup
     | ExpireUploads | SetTags | SetBucketSetting | SetObjectLock | SetRetention | SetLegalHold
     | SetNodeState | AskNode | RemoveNode | SetDefaults | CreateToken | SpendToken | DeleteToken | SetBucketCopies
-    | SetAcl | SetUserPolicy | TakeDuty | DropDuty
+    | SetAcl | SetUserPolicy | TakeDuty | DropDuty | CarryOutLifecycle
 )
 
 

@@ -99,6 +99,7 @@ class Bucket(Value, frozen=True, kw_only=True):
     copies: int | None = None    # 1 to COPIES_MAX; None: as the cluster's setting says
     replication: str | None = None   # sync | async | all; None: likewise
     access: int = 0              # position of the last change of who may reach it; 0: nothing was ever set
+    lifecycle: int = 0           # position of the last change of its lifecycle; 0: it has none
     events: bool = False         # somebody is told of changes in it
 
 

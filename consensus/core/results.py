@@ -212,6 +212,12 @@ class NoBackup(Result, frozen=True, kw_only=True):
     pass
 
 
+class CarriedOut(Result, frozen=True, kw_only=True):
+    """Which steps had an effect, by place in the command."""
+
+    places: tuple[int, ...]
+
+
 class DutyTaken(Result, frozen=True, kw_only=True):
     """The duty is the holder's, without a break since `since_ms`, until `expires_ms`: the log's time."""
 
@@ -232,5 +238,5 @@ AnyResult = (
     | ChunkMissing | ContentMissing | PartStored | PartChanged | Deleted | Drained | Announced | Withdrawn
     | Changed | Locked | NoObjectLock | WrongBucketState | NoVersion | IsMarker
     | UserExists | NoUser | KeyExists | NoAccessKey | BackupExists | NoBackup
-    | TooFewCopies | NoNode | NodeInUse | TokenRefused | DutyTaken | DutyHeld
+    | TooFewCopies | NoNode | NodeInUse | TokenRefused | DutyTaken | DutyHeld | CarriedOut
 )
