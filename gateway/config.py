@@ -62,6 +62,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     any_region: Annotated[bool, _about("Accept signatures for any region, for clients that cannot be configured.")] = False
     domains: Annotated[tuple[str, ...], _about(
         "Host names under which buckets are sub-domains: with \"s3.example.com\", bucket.s3.example.com is a bucket.")] = ()
+    website_domains: Annotated[tuple[str, ...], _about(
+        "Host names under which buckets are websites: with \"s3-website.example.com\", bucket.s3-website.example.com shows the "
+        "pages of a bucket that has a website configuration. Give one for each form that clients use, "
+        "\"s3-website-us-east-1.example.com\" for instance.")] = ()
+    website_hosts: Annotated[tuple[str, ...], _about(
+        "Domains of websites' own: with \"example.org\", requests for example.org or www.example.org are for the website of the "
+        "bucket that is called so.")] = ()
     tls_cert: Annotated[Path | None, _about("PEM file with the certificate chain of the S3 endpoint.")] = None
     tls_key: Annotated[Path | None, _about("PEM file with the certificate's private key.")] = None
     workers: Annotated[int, _about("Gateway processes. 0: one for each core but one.")] = 0
@@ -157,9 +164,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError(f"setting 'data': {place} lies inside {inside}; give each folder a place of its own")
         if not _REGION.fullmatch(self.region):
             raise ValueError(f"setting 'region': {self.region!r} is not a name of letters, digits, '-', '_' and '.'")
-        for domain in self.domains:
-            if not _DOMAIN.fullmatch(domain):
-                raise ValueError(f"setting 'domains': {domain!r} is not a host name in lower case, such as s3.example.com")
+        for name in ("domains", "website_domains", "website_hosts"):
+            for domain in getattr(self, name):
+                if not _DOMAIN.fullmatch(domain):
+                    raise ValueError(f"setting {name!r}: {domain!r} is not a host name in lower case, such as s3.example.com")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("settings 'tls_cert' and 'tls_key' belong together: give both or none")
         if not CHUNK_BYTES_MIN <= self.chunk_bytes <= CHUNK_BYTES_MAX:

@@ -92,7 +92,8 @@ class GatewayRole:
         admin = AdminServices(services=services, auth=auth, config=config, secret=secret, root=launch.root, reload=peers.reload,
                               machine=machine)
         self._application = build_application(
-            services, HANDLERS, ready=self._ready, domains=config.domains, requests_max=config.requests_max, auth=auth,
+            services, HANDLERS, ready=self._ready, domains=config.domains, website_domains=config.website_domains,
+            website_hosts=config.website_hosts, requests_max=config.requests_max, auth=auth,
             routes=[mount_admin(admin), *metrics_routes(self._page, services, auth, config.metrics_token)],
             counters=self._counters, server_log=self._server_log)
         self.server = GatewayServer(self._application, host=launch.host, port=launch.port, tls_cert=config.tls_cert,

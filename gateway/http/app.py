@@ -20,6 +20,7 @@ from gateway.metrics.counters import Counters
 from gateway.ops import Handler
 from gateway.ops.context import Services
 from gateway.s3.names import bucket_of_host
+from gateway.website.endpoint import Sites
 
 OURS = b"/-/"
 
@@ -28,20 +29,23 @@ def build(
     services: Services, handlers: Mapping[str, Handler], *, auth: AuthSettings, ready: Ready,
     domains: tuple[str, ...] = (),
     requests_max: int = 1024, routes: Sequence[BaseRoute] = (), counters: Counters | None = None,
-    server_log: ServerLog | None = None,
+    server_log: ServerLog | None = None, website_domains: tuple[str, ...] = (), website_hosts: tuple[str, ...] = (),
 ) -> "Application":
     """The application of a gateway process. `ready`: whether it can read and write now. `routes`: more under `/-/`."""
+    sites = Sites(services, website_domains, website_hosts) if website_domains or website_hosts else None
     dispatcher = Dispatcher(services, handlers, auth=auth, domains=domains, requests_max=requests_max, counters=counters,
-                            server_log=server_log)
-    return Application(dispatcher, [*health.routes(ready), *routes], domains)
+                            server_log=server_log, sites=sites)
+    return Application(dispatcher, [*health.routes(ready), *routes], domains, sites)
 
 
 class Application:
     """An ASGI application; our own connections call `serve`, which saves building a scope. `routes` lie under `/-/`:
     health, admin and what else `build` is given."""
 
-    def __init__(self, dispatcher: Dispatcher, routes: Sequence[BaseRoute], domains: tuple[str, ...] = ()) -> None:
+    def __init__(self, dispatcher: Dispatcher, routes: Sequence[BaseRoute], domains: tuple[str, ...] = (),
+                 sites: Sites | None = None) -> None:
         self._dispatcher = dispatcher
+        self._sites = sites
         self._domains = domains
         self._starlette = Starlette(routes=list(routes))
         self._starlette.router.redirect_slashes = False      # it would send clients to wherever their Host header says
@@ -73,4 +77,5 @@ class Application:
             await self._dispatcher.serve(exchange)
 
     def _names_bucket(self, host: str) -> bool:
-        return bool(self._domains) and bool(bucket_of_host(host, self._domains))
+        return (bool(self._domains) and bool(bucket_of_host(host, self._domains))) or (
+            self._sites is not None and bool(self._sites.bucket_of(host)))

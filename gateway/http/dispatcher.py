@@ -25,6 +25,7 @@ from gateway.s3.errors import S3Error
 from gateway.s3.operations import Scope, route
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
+from gateway.website import endpoint as websites
 
 if TYPE_CHECKING:
     from gateway.http.asgi import AsgiExchange
@@ -39,6 +40,7 @@ class Dispatcher:
     def __init__(
         self, services: Services, handlers: Mapping[str, Handler], *, auth: AuthSettings, domains: tuple[str, ...] = (),
         requests_max: int = 1024, counters: Counters | None = None, server_log: ServerLog | None = None,
+        sites: websites.Sites | None = None,
     ) -> None:
         self._services = services
         self._handlers = handlers
@@ -50,6 +52,7 @@ class Dispatcher:
         self._access_log = AccessLog()
         self._counters = counters or Counters()
         self._server_log = server_log
+        self._sites = sites
         self.in_flight = 0
 
     def flush_log(self) -> None:
@@ -65,23 +68,30 @@ class Dispatcher:
         request: S3Request | None = None
         who: Authenticated | None = None
         for_origin: list[tuple[str, str]] = []
+        site = "" if self._sites is None else self._sites.bucket_of(exchange.headers["host"])
         self.in_flight += 1
         try:
             try:
                 if self.in_flight > self._requests_max:
                     raise S3Error("SlowDown")
-                request = s3_request(exchange, request_id, self._domains, now_ms)
+                request = s3_request(exchange, request_id, self._domains, now_ms, site)
                 if "origin" in request.headers and request.bucket and request.method != "OPTIONS":
                     for_origin = await sharing.for_origin(self._services.metadata, request)
-                who = authenticate(request, self._identities, self._auth, now_ms)
-                scope: Scope = "object" if request.key else "bucket" if request.bucket else "service"
-                operation = route(request.method, scope, request.query, who.headers)
-                if operation is None:
-                    raise _no_such_operation(who.principal)
-                name = operation.name
-                context = self._services.context(operation, who.principal, who.payload)
-                with self._services.metadata.one_moment():
-                    reply = await self._handlers[name](context, request)
+                if site:
+                    name, who = websites.operation_of(request), websites.NOBODY
+                    assert self._sites is not None
+                    with self._services.metadata.one_moment():
+                        reply, code = await self._sites.answer(request)
+                else:
+                    who = authenticate(request, self._identities, self._auth, now_ms)
+                    scope: Scope = "object" if request.key else "bucket" if request.bucket else "service"
+                    operation = route(request.method, scope, request.query, who.headers)
+                    if operation is None:
+                        raise _no_such_operation(who.principal)
+                    name = operation.name
+                    context = self._services.context(operation, who.principal, who.payload)
+                    with self._services.metadata.one_moment():
+                        reply = await self._handlers[name](context, request)
                 status = reply.status
                 content = reply.body
                 if for_origin:
@@ -95,7 +105,8 @@ class Dispatcher:
             except S3Error as error:
                 code = error.code
                 error.headers = (*error.headers, *for_origin)
-                status = await self._refuse(exchange, request_id, error, unproved=request is not None and who is None)
+                status = await self._refuse(
+                    exchange, request_id, error, unproved=request is not None and who is None, site=site)
             except ClientGone:
                 status = 499       # as nginx logs it: there was nobody to answer
             except ClusterError as error:
@@ -103,11 +114,11 @@ class Dispatcher:
                 fault = _as_s3(error)
                 code = fault.code
                 fault.headers = (*fault.headers, *for_origin)
-                status = await self._refuse(exchange, request_id, fault)
+                status = await self._refuse(exchange, request_id, fault, site=site)
             except Exception:      # the outermost edge for requests: one fault of ours is one request's 500
                 log.exception("internal error", extra={"request_id": request_id, "operation": name})
                 code = "InternalError"
-                status = await self._refuse(exchange, request_id, S3Error(code))
+                status = await self._refuse(exchange, request_id, S3Error(code), site=site)
         finally:
             self.in_flight -= 1
             body, ended = exchange.request_body, perf_counter()
@@ -121,6 +132,7 @@ class Dispatcher:
 
     async def _refuse(
         self, exchange: "Exchange | AsgiExchange", request_id: str, error: S3Error, *, unproved: bool = False,
+        site: str = "",
     ) -> int:
         """Answer with an error, or cut the answer that has begun. The status for the log."""
         if error.status >= 400:
@@ -131,7 +143,8 @@ class Dispatcher:
                 exchange.abort()
             return error.status
         resource = exchange.target.decode("latin-1")
-        head, text = error_answer(error, request_id, resource, with_body=exchange.method != "HEAD")
+        answer = websites.error_answer if site else error_answer
+        head, text = answer(error, request_id, resource, with_body=exchange.method != "HEAD")
         await exchange.reply(error.status, head, text)
         return error.status
 

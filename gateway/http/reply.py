@@ -18,7 +18,8 @@ HOST_ID = base64.b64encode(os.urandom(42)).decode()
 """x-amz-id-2. AWS's is opaque; ours tells apart the gateway processes, in the logs and for the user alike."""
 
 STATUS_LINE = {
-    int(status): f"HTTP/1.1 {int(status)} {status.phrase}\r\n" for status in http.HTTPStatus
+    **{status: f"HTTP/1.1 {status} Redirect\r\n" for status in range(305, 400)},     # owners of websites choose any
+    **{int(status): f"HTTP/1.1 {int(status)} {status.phrase}\r\n" for status in http.HTTPStatus},
 }
 
 _IDS_AHEAD = 512

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from gateway.s3.names import target
+from gateway.s3.names import in_site, target
 from gateway.s3.request import S3Request, decode_query
 
 if TYPE_CHECKING:
@@ -11,13 +11,16 @@ if TYPE_CHECKING:
 
 
 def s3_request(
-    exchange: "Exchange | AsgiExchange", request_id: str, domains: tuple[str, ...], now_ms: int,
+    exchange: "Exchange | AsgiExchange", request_id: str, domains: tuple[str, ...], now_ms: int, site: str = "",
 ) -> S3Request:
-    """Raises S3Error InvalidURI, InvalidBucketName for a path that names nothing."""
+    """`site`: the bucket whose website it is; queries mean nothing there.
+
+    Raises S3Error InvalidURI, InvalidBucketName for a path that names nothing.
+    """
     headers = exchange.headers
-    bucket, key, host_style = target(headers["host"], domains, exchange.target)
+    bucket, key, host_style = in_site(site, exchange.target) if site else target(headers["host"], domains, exchange.target)
     query: dict[str, str] = {}
-    if exchange.query:
+    if exchange.query and not site:
         for name, value in decode_query(exchange.query):
             query.setdefault(name, value)
     return S3Request(

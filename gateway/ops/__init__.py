@@ -27,6 +27,7 @@ from gateway.ops import (
     stored,
     tagging,
     versioning,
+    website,
 )
 from gateway.ops.context import Context
 from gateway.s3.operations import OPERATION
@@ -58,6 +59,9 @@ _IMPLEMENTED: dict[str, Handler] = {
     "GetBucketCors": sharing.get_bucket_cors,
     "PutBucketCors": sharing.put_bucket_cors,
     "DeleteBucketCors": sharing.delete_bucket_cors,
+    "GetBucketWebsite": website.get_bucket_website,
+    "PutBucketWebsite": website.put_bucket_website,
+    "DeleteBucketWebsite": website.delete_bucket_website,
     "PostObject": posting.post_object,
     "PreflightBucket": sharing.preflight,
     "PreflightObject": sharing.preflight,

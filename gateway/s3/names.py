@@ -83,6 +83,13 @@ def target(host: str, domains: tuple[str, ...], raw_path: bytes) -> Target:
     return Target(_decode(raw_bucket), _decode(raw_key[0]) if raw_key else "", False)
 
 
+def in_site(bucket: str, raw_path: bytes) -> Target:
+    """The same where the bucket is known already: all of the path is the key. S3Error InvalidURI."""
+    if not raw_path.startswith(b"/"):
+        raise S3Error("InvalidURI", URI=raw_path.decode("utf-8", "replace"))
+    return Target(bucket, _decode(raw_path[1:]), True)
+
+
 @functools.lru_cache(maxsize=HOSTS_REMEMBERED)
 def bucket_of_host(host: str, domains: tuple[str, ...]) -> str:
     """The bucket named by a Host header, or "" when it names none of `domains`' subdomains."""

@@ -77,7 +77,9 @@ THREE = bool(os.environ.get("STADDLE_TEST_THREE"))
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess | Spread]:
     folder = tmp_path_factory.mktemp("staddle")
     if THREE:
-        with three(folder, identities=[MAIN, OTHER], settings={"chunk_bytes": str(MIB), "domains": "localhost"}) as spread:
+        with three(folder, identities=[MAIN, OTHER], settings={
+                "chunk_bytes": str(MIB), "domains": "localhost", "website_domains": "s3-website.localhost",
+                "website_hosts": "example.org"}) as spread:
             yield spread
         return
     with InProcess(folder, [MAIN, OTHER], settings=SETTINGS, domains=("localhost",)) as running:

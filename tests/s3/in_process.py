@@ -96,7 +96,8 @@ class InProcess:
             return "" if self.metadata.serving else "the metadata does not answer"
 
         application = build(
-            services, HANDLERS, auth=AuthSettings(region=self._settings.region), ready=ready, domains=self._domains
+            services, HANDLERS, auth=AuthSettings(region=self._settings.region), ready=ready, domains=self._domains,
+            website_domains=("s3-website.localhost",), website_hosts=("example.org",),
         )
         self._gateway = GatewayServer(application, stock=self._stock)
         await self._gateway.start()
