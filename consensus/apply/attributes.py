@@ -80,6 +80,9 @@ def set_storage_class(state: State, bucket: BucketState, key: bytes, row: Row, s
     state.touch()
     state.execute(f"UPDATE {row.table} SET storage_class = ?, attributes = ?, crc = ? WHERE bucket = ? AND key = ? AND ord = ?",
                   (storage_class, raw, _seal(key, row.columns, raw), bucket.id, key, row.columns[0]))
+    if bucket.events is not None:
+        events.record(state, bucket, "LifecycleTransition", key, size=row.columns[4], etag=row.columns[5],
+                      version_id=row.columns[1], more=(("destinationStorageClass", storage_class),))
 
 
 def set_retention(state: State, command: SetRetention) -> AnyResult:

@@ -40,8 +40,8 @@ def set_notification(state: State, command: SetNotification) -> AnyResult:
     bucket.events = events.of_bucket(state, bucket.id)
     state.execute("UPDATE bucket SET events = ? WHERE id = ?", (bucket.events is not None, bucket.id))
     if bucket.events is not None:
-        for place, target in enumerate(command.test):
-            events.queue(state, target, place, Event(
+        for target in command.test:
+            events.queue(state, target, Event(
                 name="TestEvent", rule="", bucket=bucket.name, owner=bucket.events.owner, region=bucket.events.region,
                 at_ms=state.now, origin=command.origin or events.NO_ORIGIN))
     return Done()

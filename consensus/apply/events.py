@@ -92,10 +92,10 @@ def _watch(rule: EventRule) -> Watch:
 
 def record(
     state: State, bucket: BucketState, name: str, key: bytes, *, origin: Origin | None = None, size: int | None = None,
-    etag: str | None = None, version_id: str | None = None, more: Pairs = (), place: int = 0,
+    etag: str | None = None, version_id: str | None = None, more: Pairs = (),
 ) -> None:
-    """Something has changed in a bucket with `events`. `version_id` as it is stored: "null" and None are not told. `place`
-    tells several events of one command apart. An `origin` that knows better than the command names the event."""
+    """Something has changed in a bucket with `events`. `version_id` as it is stored: "null" and None are not told. An `origin`
+    that knows better than the command names the event."""
     watching = bucket.events
     assert watching is not None, "ask first: most buckets tell nobody anything"
     name = (origin.event if origin is not None else "") or name
@@ -103,7 +103,7 @@ def record(
     if watch is not None:
         if origin is None or not texts_fit(origin.address, origin.principal, origin.request_id, origin.host_id):
             origin = NO_ORIGIN
-        queue(state, watch.target, place, Event(
+        queue(state, watch.target, Event(
             name=name, rule=watch.rule, bucket=bucket.name, owner=watching.owner, region=watching.region, at_ms=state.now,
             key=key.decode(), size=size, etag=etag, version_id="" if version_id in (None, "null") else str(version_id),
             origin=origin, more=more))
@@ -117,17 +117,18 @@ def created(
 
 
 def removed(
-    state: State, bucket: BucketState, key: bytes, result: Deleted, named: bool, origin: Origin | None, place: int = 0,
+    state: State, bucket: BucketState, key: bytes, result: Deleted, named: bool, origin: Origin | None,
 ) -> None:
     """A version went for good, or a delete marker came. What was not there is not told. `named`: by its version's id."""
     if result.delete_marker and not named:
         record(state, bucket, "ObjectRemoved:DeleteMarkerCreated", key, origin=origin, etag=NO_BYTES_ETAG,
-               version_id=result.version_id, place=place)
+               version_id=result.version_id)
     elif result.existed:
-        record(state, bucket, "ObjectRemoved:Delete", key, origin=origin, version_id=result.version_id, place=place)
+        record(state, bucket, "ObjectRemoved:Delete", key, origin=origin, version_id=result.version_id)
 
 
-def queue(state: State, target: str, place: int, event: Event) -> None:
+def queue(state: State, target: str, event: Event) -> None:
+    place = state.touched         # tells several events of one command apart, and rises
     state.touch(2)
     if state.execute("SELECT 1 FROM event_target WHERE name = ?", (target,)).fetchone() is None:
         if state.execute("SELECT count(*) FROM event_target").fetchone()[0] >= TARGETS_MAX:
