@@ -20,6 +20,7 @@ from peewee import SQL, BlobField, IntegerField, TextField
 
 from consensus.apply import queue
 from consensus.core.errors import Refused
+from consensus.core.events import EVENT_QUEUE_MAX
 
 SCHEMA_VERSION = 4
 
@@ -386,9 +387,10 @@ class QueuedEvent(_Table):
 
 
 class EventTarget(_Table):
-    """`queued` rows of `event`, and what became of the others."""
+    """`queued` rows of `event`, `most` of them at once, and what became of the others."""
 
     name = TextField(primary_key=True)
+    most = IntegerField(constraints=[SQL(f"DEFAULT {EVENT_QUEUE_MAX}")])
     queued = IntegerField(constraints=[SQL("DEFAULT 0")])
     delivered = IntegerField(constraints=[SQL("DEFAULT 0")])
     expired = IntegerField(constraints=[SQL("DEFAULT 0")])

@@ -134,13 +134,13 @@ def queue(state: State, target: str, event: Event) -> None:
         if state.execute("SELECT count(*) FROM event_target").fetchone()[0] >= TARGETS_MAX:
             return
         state.execute("INSERT INTO event_target (name) VALUES (?)", (target,))
-    ((queued,),) = state.execute("UPDATE event_target SET queued = queued + 1 WHERE name = ? RETURNING queued",
-                                 (target,)).fetchall()
+    ((queued, most),) = state.execute(
+        "UPDATE event_target SET queued = queued + 1, most = coalesce(nullif(?, 0), most) WHERE name = ? RETURNING queued, most",
+        (max(0, event.origin.queue_max), target)).fetchall()
     state.execute("INSERT INTO event (target, ord, place, at, event) VALUES (?, ?, ?, ?, ?)",
                   (target, state.position, place, state.now, encode(event)))
-    too_many = queued - max(1, event.origin.queue_max)
-    if too_many > 0:
-        dropped = remove_oldest(state, target, min(too_many, DROPPED_AT_ONCE_MAX))
+    if queued > most:
+        dropped = remove_oldest(state, target, min(queued - most, DROPPED_AT_ONCE_MAX))
         state.execute("UPDATE event_target SET queued = queued - ?, dropped = dropped + ? WHERE name = ?",
                       (dropped, dropped, target))
 

@@ -35,14 +35,14 @@ class Notification(Value, frozen=True, kw_only=True):
 
 class Origin(Value, frozen=True, kw_only=True):
     """`event` where the command alone does not say which it is (ObjectCreated:Post); `queue_max` is the gateway's setting,
-    which travels with the command so that all members drop alike."""
+    which travels with the command so that all members drop alike; 0: as was said last."""
 
     event: str = ""
     address: str = ""             # of the client
     principal: str = ""
     request_id: str = ""
     host_id: str = ""
-    queue_max: int = EVENT_QUEUE_MAX
+    queue_max: int = 0
 
 
 class Event(Value, frozen=True, kw_only=True):
