@@ -142,9 +142,8 @@ class Dispatcher:
                 log.warning("an answer was cut off: %s", error, extra={"request_id": request_id})
                 exchange.abort()
             return error.status
-        resource = exchange.target.decode("latin-1")
         answer = websites.error_answer if site else error_answer
-        head, text = answer(error, request_id, resource, with_body=exchange.method != "HEAD")
+        head, text = answer(error, request_id, with_body=exchange.method != "HEAD")
         await exchange.reply(error.status, head, text)
         return error.status
 

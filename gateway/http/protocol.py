@@ -358,7 +358,7 @@ class Connection(asyncio.Protocol):
 
     def _answer_refusal(self, refusal: S3Error) -> None:
         self.shared.malformed += 1
-        lines, body = error_answer(refusal, new_request_id(), "", with_body=True)
+        lines, body = error_answer(refusal, new_request_id(), with_body=True)
         head = STATUS_LINE[refusal.status] + lines + "connection: close\r\n\r\n"
         self.transport.write(head.encode("latin-1") + body)
         self._close(linger=not self._eof)

@@ -69,11 +69,11 @@ def reply_head(request_id: str, reply: Reply) -> str:
     return head(request_id, reply.headers, length)
 
 
-def error_answer(error: S3Error, request_id: str, resource: str, *, with_body: bool) -> tuple[str, bytes]:
+def error_answer(error: S3Error, request_id: str, *, with_body: bool) -> tuple[str, bytes]:
     """Head lines and XML. Without body (HEAD, 304): nothing is said about a length, as AWS does."""
     if not with_body or error.status == 304:
         return head(request_id, error.headers, None), b""
-    body = render(error, request_id, HOST_ID, resource)
+    body = render(error, request_id, HOST_ID)
     return head(request_id, [*error.headers, ("content-type", XML)], len(body)), body
 
 

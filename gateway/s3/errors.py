@@ -158,14 +158,10 @@ class S3Error(Exception):
         return f"{self.code} ({self.status}): {self.message}"
 
 
-def render(error: S3Error, request_id: str, host_id: str, resource: str = "") -> bytes:
+def render(error: S3Error, request_id: str, host_id: str) -> bytes:
     """The error document: no namespace, and always well-formed, whatever the client sent (AWS, REST error responses).
-
-    `resource` is the path asked for; some old clients show it.
-    """
+    AWS documents an element Resource, and leaves it out."""
     elements = "".join(f"<{name}>{escape_readable(str(value))}</{name}>" for name, value in error.detail.items())
-    if resource:
-        elements += f"<Resource>{escape_readable(resource)}</Resource>"
     return (
         f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{error.code}</Code>'
         f"<Message>{escape_readable(error.message)}</Message>{elements}"

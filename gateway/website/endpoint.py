@@ -83,7 +83,7 @@ def operation_of(request: S3Request) -> str:
     return {"HEAD": "HeadObject", "OPTIONS": "PreflightObject"}.get(request.method, "GetObject")
 
 
-def error_answer(error: S3Error, request_id: str, resource: str, *, with_body: bool) -> tuple[str, bytes]:
+def error_answer(error: S3Error, request_id: str, *, with_body: bool) -> tuple[str, bytes]:
     """Head lines and page: what gateway.http.reply.error_answer is for the REST endpoint."""
     headers = [*error.headers, *website_pages.error_headers(error), ("content-type", HTML)]
     if not with_body:

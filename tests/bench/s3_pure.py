@@ -67,7 +67,7 @@ CASES: dict[str, Callable[[], object]] = {
     "Expected.from_headers": lambda: checksums.Expected.from_headers(REQUEST),
     "MD5 and CRC64NVME of 4 KiB": hash_4k,
     "http_date": lambda: times.http_date(1_700_000_000_000),
-    "an error document": lambda: render(S3Error("NoSuchKey", Key="some/key"), "1" * 16, "h" * 32, "/b/some/key"),
+    "an error document": lambda: render(S3Error("NoSuchKey", Key="some/key"), "1" * 16, "h" * 32),
     "listing, 1,000 plain keys": listing(PLAIN, False),
     "listing, 1,000 plain keys, url": listing(PLAIN, True),
     "listing, 1,000 odd keys": listing(ODD, False),

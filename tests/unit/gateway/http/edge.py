@@ -54,7 +54,7 @@ class Small:
             await self._serve(exchange)
         except S3Error as error:
             self.errors.append(error.code)
-            lines, body = error_answer(error, "ID", "", with_body=exchange.method != "HEAD")
+            lines, body = error_answer(error, "ID", with_body=exchange.method != "HEAD")
             await exchange.reply(error.status, lines, body)
 
     async def _serve(self, exchange: Exchange) -> None:
