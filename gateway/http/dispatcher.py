@@ -126,7 +126,8 @@ class Dispatcher:
             if self._server_log is not None:
                 self._server_log.add(
                     exchange, request_id, request=request, who=who.principal if who is not None else None, operation=name,
-                    status=status, code=code if status >= 400 else "", reply=reply, began=began, ended=ended, now_ms=now_ms)
+                    status=status, code=code if status >= 400 else "", reply=reply, began=began, ended=ended, now_ms=now_ms,
+                    site=site)
             if self._access_log.wanted:
                 self._access_log.add(exchange, request_id, name, status, now_ms, self._clock.now_ms())
 

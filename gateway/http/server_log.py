@@ -101,16 +101,18 @@ class ServerLog:
     def add(
         self, exchange: "Exchange | AsgiExchange", request_id: str, *, request: S3Request | None, who: Principal | None,
         operation: str, status: int, code: str, reply: Reply | None, began: float, ended: float, now_ms: int,
+        site: str = "",
     ) -> None:
-        """A request has been answered or given up. `began` and `ended` are of time.perf_counter()."""
+        """A request has been answered or given up. `began` and `ended` are of time.perf_counter(). `site`: the bucket whose
+        website it was for."""
         if len(self._lines) >= LINES_MAX or self._bytes >= BYTES_MAX:
             self.dropped += 1
             return
         second = now_ms // 1000
         if second != self._second:
-            self._second, self._time = second, time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(second))
+            self._second, self._time = second, time_of(second)
         bucket = request.bucket if request is not None else ""
-        rest = _fields(exchange, request_id, request, who, operation, status, code, reply, began, ended)
+        rest = fields(exchange, request_id, request, who, operation, status, code, reply, began, ended, site=site)
         self._lines.append((bucket, f"[{self._time}] {rest}"))
         self._bytes += len(rest)
         if len(self._lines) >= LINES_AT_ONCE:
@@ -134,7 +136,7 @@ class ServerLog:
             while self._lines:
                 lines, self._lines = self._lines, []
                 owners = await self._owners_of({bucket for bucket, _ in lines})
-                text = "".join([f"{owners[bucket]} {_field(bucket)} {rest}" for bucket, rest in lines])
+                text = "".join([f"{owners[bucket]} {one_field(bucket)} {rest}" for bucket, rest in lines])
                 await asyncio.to_thread(self._append, text.encode("ascii"))
                 self._bytes -= sum(len(rest) for _, rest in lines)
                 lines = []
@@ -163,7 +165,7 @@ class ServerLog:
         found = {bucket: self._owners.get(bucket, "-") for bucket in buckets}
         try:
             for bucket in buckets - self._owners.keys():
-                owner = found[bucket] = _field(await self._owner_of(bucket))
+                owner = found[bucket] = one_field(await self._owner_of(bucket))
                 if owner != "-":
                     self._owners[bucket] = owner
         except ClusterError:
@@ -200,11 +202,17 @@ class ServerLog:
         self.open()
 
 
-def _fields(
+def time_of(second: int) -> str:
+    """As a record has it, without its brackets."""
+    return time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(second))
+
+
+def fields(
     exchange: "Exchange | AsgiExchange", request_id: str, request: S3Request | None, who: Principal | None,
-    operation: str, status: int, code: str, reply: Reply | None, began: float, ended: float,
+    operation: str, status: int, code: str, reply: Reply | None, began: float, ended: float, *, site: str = "",
 ) -> str:
-    """Everything behind the time, with the line's end."""
+    """Everything behind the time, with the line's end: also of the records that owners have asked for
+    (gateway/access_log/)."""
     headers = exchange.headers
     answered = exchange.answered_at
     body = exchange.request_body
@@ -213,14 +221,15 @@ def _fields(
     cipher, tls = exchange.cipher
     requester = who.user_id if who is not None else ""
     return " ".join((
-        _field(exchange.remote), _field(requester), request_id, _operation(exchange.method, operation, request),
+        one_field(exchange.remote), one_field(requester), request_id,
+        _operation(exchange.method, operation, request) if not site else f"WEBSITE.{_method(exchange.method)}.OBJECT",
         _key(request.key) if request is not None else "-",
         f'"{exchange.method} {_uri(exchange.target, exchange.query)} HTTP/{"1.0" if exchange.http_10 else "1.1"}"',
         str(status) if status else "-", code or "-", str(exchange.sent) if exchange.sent else "-",
         _object_size(operation, headers, status, reply), str(round((ended - began) * 1000)),
         str(max(0, round(turn * 1000))) if turn is not None else "-",
         _quoted(headers.get("referer", "")), _quoted(headers.get("user-agent", "")), _version_id(request, reply), HOST_ID,
-        version, cipher or "-", auth, _field(headers.get("host", "")), tls or "-", "- - -\n",
+        version, cipher or "-", auth, one_field(headers.get("host", "")), tls or "-", "- - -\n",
     ))
 
 
@@ -256,7 +265,11 @@ def _operation(method: str, name: str, request: S3Request | None) -> str:
     if row is not None and row.query:
         resource = _RESOURCES.get(row.query[0], row.query[0].replace("-", "_").upper())
         scope = f"OBJECT_{resource}" if resource == "TAGGING" and scope == "OBJECT" else resource
-    return f"REST.{method if _METHOD.fullmatch(method) else '-'}.{scope}"
+    return f"REST.{_method(method)}.{scope}"
+
+
+def _method(method: str) -> str:
+    return method if _METHOD.fullmatch(method) else "-"
 
 
 def _object_size(operation: str, headers: dict[str, str], status: int, reply: Reply | None) -> str:
@@ -275,7 +288,7 @@ def _object_size(operation: str, headers: dict[str, str], status: int, reply: Re
 
 def _version_id(request: S3Request | None, reply: Reply | None) -> str:
     told = next((value for name, value in reply.headers if name == "x-amz-version-id"), "") if reply is not None else ""
-    return _field(told or (request.query.get("versionId", "") if request is not None else ""))
+    return one_field(told or (request.query.get("versionId", "") if request is not None else ""))
 
 
 # Text that clients chose
@@ -293,7 +306,7 @@ _SAFE = "!#$%&'()*+,/:;<=>?@[\\]^`{|}~"
 """Printable, besides letters and digits: all but the quote."""
 
 
-def _field(text: str) -> str:
+def one_field(text: str) -> str:
     """Text as one field: printable, without blanks and quotes."""
     if not text:
         return "-"
