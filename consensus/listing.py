@@ -59,7 +59,7 @@ _VERSIONS = _kind(
 )
 
 _UPLOADS = _kind(
-    "SELECT key, upload_id, initiated, ord, attributes, owner, algorithm, kind FROM upload"
+    "SELECT key, upload_id, initiated, ord, attributes, owner, algorithm, kind, initiator FROM upload"
     f" {_RANGE} ORDER BY key, upload_id LIMIT :limit",
     "upload",
 )
@@ -228,7 +228,7 @@ def list_uploads(
     rest: list[Row] = []
     if marker and upload_marker and marker.startswith(over.prefix) and over.common_prefix(marker) is None:
         rest = db.execute(
-            "SELECT key, upload_id, initiated, ord, attributes, owner, algorithm, kind FROM upload"
+            "SELECT key, upload_id, initiated, ord, attributes, owner, algorithm, kind, initiator FROM upload"
             " WHERE bucket = ? AND key = ? AND upload_id > ? ORDER BY upload_id LIMIT ?",
             (bucket_id, marker, upload_marker, limit + 1),
         ).fetchall()
@@ -249,7 +249,7 @@ def list_uploads(
 
 
 def _upload(bucket_id: BucketId, row: Row) -> Upload:
-    key, upload_id, initiated, order, attributes, owner, algorithm, kind = row
+    key, upload_id, initiated, order, attributes, owner, algorithm, kind, initiator = row
     return Upload(bucket=bucket_id, key=key.decode(), upload_id=upload_id, initiated_ms=initiated, order=order,
                   attributes=decode_attributes(attributes), owner=owner, checksum_algorithm=algorithm,
-                  checksum_kind=kind)
+                  checksum_kind=kind, initiator=initiator)

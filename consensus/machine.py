@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from consensus.apply import (
+    appending,
     attributes,
     backups,
     buckets,
@@ -28,6 +29,8 @@ from consensus.apply import (
     multipart,
     nodes,
     objects,
+    quotas,
+    renaming,
     sessions,
     tokens,
 )
@@ -63,9 +66,12 @@ _HANDLERS: dict[type, Callable[[State, Any], AnyResult]] = {
     commands.SetVersioning: buckets.set_versioning,
     commands.SetBucketCopies: buckets.set_copies,
     commands.SetBucketSetting: buckets.set_setting,
+    commands.SetQuota: quotas.set_quota,
     commands.StageContent: contents.stage_content,
     commands.PutVersion: objects.put_version,
     commands.DeleteVersion: objects.delete_version,
+    commands.RenameVersion: renaming.rename_version,
+    commands.AppendVersion: appending.append_version,
     commands.SetTags: attributes.set_tags,
     commands.SetAcl: attributes.set_acl,
     commands.SetRetention: attributes.set_retention,

@@ -33,6 +33,7 @@ from consensus.core.model import (
     ObjectVersion,
     Page,
     Part,
+    Quota,
     Upload,
     UploadPage,
 )
@@ -80,14 +81,9 @@ SLICES_PER_CALL_MAX = 256
 """One call stays near a millisecond; who wants more calls again."""
 
 BUCKET_COLUMNS = (
-    "id, name, account, owner, created, region, versioning, objects, bytes, copies, replication, access"
-    ", events, lifecycle"
+    "id, name, account, owner, created, region, versioning, objects, bytes, copies, replication, access, lifecycle,"
+    " uploading, objects_max, bytes_max, events"
 )
-_WIDTH = len(BUCKET_COLUMNS.split(","))
-_VERSION = slice(_WIDTH, _WIDTH + len(VERSION_COLUMNS.split(",")))
-_CONTENT = slice(_VERSION.stop, _VERSION.stop + 6)
-_CHUNK = slice(_CONTENT.stop, _CONTENT.stop + 6)
-"""Where these are in a row of `_OPENED`."""
 
 
 class Usage(NamedTuple):
@@ -153,8 +149,10 @@ def buckets(db: Database, account: str | None, prefix: str = "", after: str = ""
 
 def _bucket(row: tuple[Any, ...]) -> Bucket:
     return Bucket(id=row[0], name=row[1], account=row[2], owner=row[3], created_ms=row[4], region=row[5],
-                  versioning=row[6], object_count=row[7], byte_count=row[8], copies=row[9], replication=row[10], access=row[11], events=row[12] != 0,
-                  lifecycle=row[13])
+                  versioning=row[6], object_count=row[7], byte_count=row[8], copies=row[9], replication=row[10], access=row[11],
+                  lifecycle=row[12], upload_bytes=row[13],
+                  quota=None if row[14] is None and row[15] is None else Quota(row[14], row[15]),
+                  events=row[16] != 0)
 
 
 # Versions
@@ -211,11 +209,11 @@ def _version(key: str, raw: bytes, row: tuple[Any, ...], latest: bool = True) ->
 
 
 _OPENED = f"""
-SELECT {", ".join(f"b.{name.strip()}" for name in BUCKET_COLUMNS.split(","))},
-       {", ".join(f"o.{name.strip()}" for name in VERSION_COLUMNS.split(","))},
+SELECT {", ".join(f"o.{name.strip()}" for name in VERSION_COLUMNS.split(","))},
        c.kind, c.size, c.etag, c.parts, c.slices, c.crc,
        k.digest, k.session, k.sequence, k.size, k.locations, k.crc,
-       (SELECT v FROM meta WHERE k = 'nodes')
+       (SELECT v FROM meta WHERE k = 'nodes'),
+       {", ".join(f"b.{name.strip()}" for name in BUCKET_COLUMNS.split(","))}
 FROM bucket b LEFT JOIN object o ON o.bucket = b.id AND o.key = ?2 LEFT JOIN content c ON c.id = o.content
      LEFT JOIN chunk k ON k.digest = substr(c.slices, 1, 32)
 WHERE b.name = ?1
@@ -231,15 +229,15 @@ def opened_at_once(
     row = db.execute(_OPENED, (bucket_name, raw)).fetchone()
     if row is None:
         return None, None, []
-    bucket = _bucket(row)
-    if row[_WIDTH] is None:
+    bucket = _bucket(row[25:])
+    if row[0] is None:
         return None if bucket.versioning else (bucket, None, [])
-    version = _version(key, raw, row[_VERSION])
-    kind, size, etag, part_count, packed, crc = row[_CONTENT]
+    version = _version(key, raw, row[:12])
+    kind, size, etag, part_count, packed, crc = row[12:18]
     if kind is None or crc != content_seal(version.content, kind, size, etag, part_count, packed):
         raise damaged(f"content {version.content}")
     if kind == INLINE and len(packed) == SLICE_BYTES:      # the usual small object
-        return bucket, version, [located_slices.locate(unpack_slice(packed), row[_CHUNK], node_names(row[_CHUNK.stop]))]
+        return bucket, version, [located_slices.locate(unpack_slice(packed), row[18:24], node_names(row[24]))]
     return None if size else (bucket, version, [])
 
 
@@ -315,12 +313,12 @@ def upload(db: Database, bucket_id: BucketId, key: str, upload_id: UploadId) -> 
     at = (bucket_id, key.encode(), upload_id)
     named = "WHERE bucket = ? AND key = ? AND upload_id = ?"
     row = db.execute(
-        f"SELECT initiated, ord, attributes, owner, algorithm, kind, NULL, '', NULL FROM upload {named}", at
+        f"SELECT initiated, ord, attributes, owner, algorithm, kind, NULL, '', NULL, initiator FROM upload {named}", at
     ).fetchone()
     done = row is None
     if done:
         row = db.execute(
-            "SELECT initiated, ord, attributes, owner, algorithm, kind, version_id, etag, checksum"
+            "SELECT initiated, ord, attributes, owner, algorithm, kind, version_id, etag, checksum, ''"
             f" FROM completed {named}",
             at,
         ).fetchone()
@@ -330,7 +328,7 @@ def upload(db: Database, bucket_id: BucketId, key: str, upload_id: UploadId) -> 
         bucket=bucket_id, key=key, upload_id=upload_id, initiated_ms=row[0], order=row[1],
         attributes=decode_attributes(row[2]), owner=row[3], checksum_algorithm=row[4], checksum_kind=row[5],
         completed_version=(row[6] or NULL_VERSION) if done else None, completed_etag=row[7],
-        completed_checksum=decode_checksum(row[8]),
+        completed_checksum=decode_checksum(row[8]), initiator=row[9],
     )
 
 

@@ -69,9 +69,26 @@ class Bucket(_Table):
     access = IntegerField(default=0)
     lifecycle = IntegerField(constraints=[SQL("DEFAULT 0")])
     events = IntegerField(constraints=[SQL("DEFAULT 0")])
+    uploading = IntegerField(constraints=[SQL("DEFAULT 0")])
+    objects_max = IntegerField(null=True)
+    bytes_max = IntegerField(null=True)
 
     class Meta:
         indexes = ((("account", "name"), False),)
+
+
+class Account(_Table):
+    """What all buckets of an account hold together, and may hold: counted with them, in the same transaction."""
+
+    name = TextField(primary_key=True)
+    objects = IntegerField()
+    bytes = IntegerField()
+    uploading = IntegerField()
+    objects_max = IntegerField(null=True)
+    bytes_max = IntegerField(null=True)
+
+    class Meta:
+        without_rowid = True
 
 
 class BucketSetting(_Table):
@@ -228,6 +245,8 @@ class Upload(_Table):
     kind = TextField()
     existing = IntegerField()
     revision = IntegerField()
+    bytes = IntegerField(constraints=[SQL("DEFAULT 0")])
+    initiator = TextField(constraints=[SQL("DEFAULT ''")])
 
     class Meta:
         without_rowid = True
@@ -255,6 +274,23 @@ class Completed(_Table):
 
     class Meta:
         indexes = ((("bucket", "key", "upload_id"), True),)
+
+
+class Renamed(_Table):
+    """Renames that came with a token of the client's, so that their repeats get the same answer for a day."""
+
+    ord = IntegerField(primary_key=True)
+    bucket = IntegerField()
+    token = TextField()
+    fingerprint = BlobField()
+    version_id = TextField(null=True)
+    version_ord = IntegerField()
+    modified = IntegerField()
+    etag = TextField()
+    at = IntegerField()
+
+    class Meta:
+        indexes = ((("bucket", "token"), True),)
 
 
 class Part(_Table):
@@ -466,9 +502,9 @@ class Duty(_Table):
 
 
 TABLES = (
-    Meta, QueuedEvent, EventTarget, Bucket, BucketSetting, Session, Result, Node, Object, History, Content, Staged, Piece, ContentPart, Upload,
-    Completed, Part, Chunk, Queue, Lingering, Released, User, AccessKey, Backup, Held,
-    Member, JoinToken, UserPolicy, Duty,
+    Meta, QueuedEvent, EventTarget, Bucket, BucketSetting, Session, Result, Node, Object, History, Content, Staged, Piece,
+    ContentPart, Upload, Completed, Part, Chunk, Queue, Lingering, Released, User, AccessKey, Backup, Held,
+    Member, JoinToken, UserPolicy, Duty, Account, Renamed,
 )
 
 _PARTIAL = "CREATE INDEX IF NOT EXISTS chunk_unequal ON chunk (short, digest) WHERE short <> 0"
@@ -507,6 +543,15 @@ def _from_3(database: peewee.SqliteDatabase) -> None:
     execute: Callable[..., Any] = database.execute_sql
     execute("ALTER TABLE bucket ADD COLUMN lifecycle INTEGER NOT NULL DEFAULT 0")
     execute("ALTER TABLE bucket ADD COLUMN events INTEGER NOT NULL DEFAULT 0")
+    execute("ALTER TABLE bucket ADD COLUMN uploading INTEGER NOT NULL DEFAULT 0")
+    execute("ALTER TABLE bucket ADD COLUMN objects_max INTEGER")
+    execute("ALTER TABLE bucket ADD COLUMN bytes_max INTEGER")
+    execute("ALTER TABLE upload ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0")
+    execute("ALTER TABLE upload ADD COLUMN initiator TEXT NOT NULL DEFAULT ''")
+    execute("UPDATE upload SET bytes = coalesce((SELECT sum(size) FROM part WHERE part.upload = upload.ord), 0)")
+    execute("UPDATE bucket SET uploading = coalesce((SELECT sum(bytes) FROM upload WHERE upload.bucket = bucket.id), 0)")
+    execute("INSERT INTO account (name, objects, bytes, uploading)"
+            " SELECT account, sum(objects) AS n, sum(bytes), sum(uploading) AS u FROM bucket GROUP BY account HAVING n OR u")
 
 
 _MIGRATIONS: dict[int, Callable[[peewee.SqliteDatabase], None]] = {1: _from_1, 2: _from_2, 3: _from_3}

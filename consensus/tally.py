@@ -33,6 +33,14 @@ _TABLES = (
 )
 
 
+ACCOUNTS = (
+    "SELECT name, objects, bytes, uploading, coalesce(n, 0) AS n, coalesce(size, 0) AS size, coalesce(parts, 0) AS parts"
+    " FROM (SELECT name, objects, bytes, uploading FROM account UNION ALL SELECT DISTINCT account, 0, 0, 0 FROM bucket"
+    " WHERE account NOT IN (SELECT name FROM account)) LEFT JOIN (SELECT account, sum(objects) AS n, sum(bytes) AS size,"
+    " sum(uploading) AS parts FROM bucket GROUP BY account) ON account = name"
+)
+"""What each account says of itself, and what its buckets say together."""
+
 ROWS_AT_A_TIME = 64
 """After so many rows (about a millisecond of Python), other threads of the process get their turn."""
 

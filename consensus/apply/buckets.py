@@ -1,7 +1,7 @@
 """Buckets: made, removed when nothing is in them, and their versioning."""
 
 from consensus.apply import copies, events, locks, queue
-from consensus.apply.state import BucketState, State, count_fits, texts_fit
+from consensus.apply.state import BucketState, State, count_fits, quota_of, texts_fit
 from consensus.core.commands import (
     ACCESS,
     LIFECYCLE,
@@ -50,10 +50,12 @@ def find(state: State, id: BucketId) -> BucketState | None:
     bucket = state.buckets.get(id)
     if bucket is None and count_fits(id):
         row = state.execute(
-            "SELECT id, name, account, versioning, objects, bytes, copies, replication FROM bucket WHERE id = ?", (id,)
+            "SELECT id, name, account, versioning, objects, bytes, copies, replication, uploading, objects_max, bytes_max"
+            " FROM bucket WHERE id = ?", (id,)
         ).fetchone()
         if row is not None:
-            bucket = state.buckets[id] = BucketState(*row)
+            account, quota = state.account(row[2]), quota_of(row[9], row[10])
+            bucket = state.buckets[id] = BucketState(id, row[1], account, quota, *row[3:9])
             bucket.lock = locks.of_bucket(state, id)
             bucket.events = events.of_bucket(state, id)
     return bucket
@@ -113,6 +115,7 @@ def delete_bucket(state: State, command: DeleteBucket) -> AnyResult:
     state.touch()
     state.execute("DELETE FROM bucket WHERE id = ?", (bucket.id,))
     state.touch(state.execute("DELETE FROM bucket_setting WHERE bucket = ?", (bucket.id,)).rowcount)
+    state.count(bucket, 0, 0, -bucket.uploading)
     state.forget(bucket)
     state.enqueue(queue.BUCKET, bucket.id)
     return Done()

@@ -17,6 +17,7 @@ from consensus.core.results import AnyResult, Malformed, NoBucket, Staged, TooFe
 from consensus.rows import (
     INLINE,
     INLINE_SLICES_MAX,
+    PARTS,
     PIECES,
     SLICE_BYTES,
     content_seal,
@@ -70,8 +71,8 @@ def prepare(state: State, content: NewContent, terms: Terms) -> Prepared | Refus
     return Prepared(content.size, content.etag, content.checksum, content.slices, plan, content.staged, staged_size)
 
 
-def store(state: State, new: Prepared) -> ContentId:
-    """Write a prepared content, with one reference: its caller's."""
+def store(state: State, new: Prepared, *, in_pages: bool = False) -> ContentId:
+    """Write a prepared content, with one reference: its caller's. `in_pages`: however short it is, since it will grow."""
     chunks.link(state, new.plan)
     checksum = encode_checksum(new.checksum)
     if new.staged is not None:
@@ -81,7 +82,7 @@ def store(state: State, new: Prepared) -> ContentId:
         copies.refer(state, new.staged, new.plan.terms)
         return new.staged
     content = ContentId(state.position)
-    inline = len(new.slices) <= INLINE_SLICES_MAX
+    inline = len(new.slices) <= INLINE_SLICES_MAX and not in_pages
     if not inline:
         add_piece(state, content, 0, new.slices)
     insert(state, content, INLINE if inline else PIECES, 1, new.size, new.etag, checksum,
@@ -135,6 +136,33 @@ def grow(state: State, content: ContentId, kind: int, size: int, told: tuple[int
     state.touch()
     state.execute("UPDATE content SET size = ?, parts = ?, crc = ?, copies = min(copies, ?), mark = min(mark, ?) WHERE id = ?",
                   (size, parts, content_seal(content, kind, size, "", parts, None), told[0], told[1], content))
+
+
+def slices_in_pages(state: State, content: ContentId, most: int) -> list[Slice] | None:
+    """All slices of a content that has no parts, if they are at most so many."""
+    row = state.execute("SELECT kind, slices FROM content WHERE id = ?", (content,)).fetchone()
+    if row is None or row[0] == PARTS:
+        return None
+    pages = [row[1]] if row[0] == INLINE else [page for (page,) in state.execute(
+        "SELECT slices FROM piece WHERE content = ? ORDER BY start LIMIT ?", (content, most + 1)).fetchall()]
+    if sum(map(len, pages)) > most * SLICE_BYTES:
+        return None
+    return [piece for page in pages for piece in unpack_slices(page or b"")]
+
+
+def extend(state: State, content: ContentId, size: int, new: Prepared) -> None:
+    """A content in pages, `size` bytes long, gets another page, and a second reference: its caller's, who gives the first one
+    back. Readers that have begun know where it ended when they did."""
+    chunks.link(state, new.plan)
+    add_piece(state, content, size, new.slices)
+    told = new.plan.terms.copies
+    state.touch()
+    state.execute(
+        "UPDATE content SET refs = refs + 1, size = ?, etag = ?, checksum = ?, crc = ?, copies = min(copies, ?),"
+        " mark = min(mark, ?) WHERE id = ?",
+        (size + new.size, new.etag, encode_checksum(new.checksum),
+         content_seal(content, PIECES, size + new.size, new.etag, 0, None), told, chunks.mark_of(state, told), content))
+    copies.refer(state, content, new.plan.terms)
 
 
 def abandon(state: State, content: ContentId | None) -> None:

@@ -16,6 +16,9 @@ UNITS_MAX = 300
 COMPLETED_KEPT_MS = 24 * 3_600_000
 """Repeats of a Complete are answered for a day: longer than any client retries."""
 
+RENAMED_KEPT_MS = 24 * 3_600_000
+"""Likewise repeats of a rename with a token."""
+
 HINTS_KEPT_MS = 24 * 3_600_000
 """A node that is away for longer compares its whole inventory when it is back; it needs no hints for that."""
 
@@ -52,6 +55,7 @@ def has_work(state: State, now_ms: int, grace_ms: int) -> bool:
     if state.execute("SELECT 1 FROM queue LIMIT 1").fetchone():
         return True
     for oldest, kept in (("SELECT modified FROM completed ORDER BY ord LIMIT 1", COMPLETED_KEPT_MS),
+                         ("SELECT at FROM renamed ORDER BY ord LIMIT 1", RENAMED_KEPT_MS),
                          ("SELECT at FROM released ORDER BY id LIMIT 1", HINTS_KEPT_MS),
                          ("SELECT at FROM lingering ORDER BY at LIMIT 1", grace_ms)):
         row = state.execute(oldest).fetchone()
@@ -76,6 +80,10 @@ def _forget_old(state: State, room: int) -> int:
     rows = state.execute("SELECT ord, modified FROM completed ORDER BY ord LIMIT ?", (room,)).fetchall()
     old = [(order,) for order, modified in rows if modified <= state.now - COMPLETED_KEPT_MS]
     state.executemany("DELETE FROM completed WHERE ord = ?", old)
+    rows = state.execute("SELECT ord, at FROM renamed ORDER BY ord LIMIT ?", (room - len(old),)).fetchall()
+    renames = [(order,) for order, at in rows if at <= state.now - RENAMED_KEPT_MS]
+    state.executemany("DELETE FROM renamed WHERE ord = ?", renames)
+    old += renames
     rows = state.execute("SELECT node, id, at FROM released ORDER BY id, node LIMIT ?", (room - len(old),)).fetchall()
     hints = [(node, id) for node, id, at in rows if at <= state.now - HINTS_KEPT_MS]
     state.executemany("DELETE FROM released WHERE node = ? AND id = ?", hints)

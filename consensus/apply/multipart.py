@@ -8,7 +8,7 @@ revision than the deciding command does are refused, so that the decision needs 
 
 from typing import NamedTuple
 
-from consensus.apply import buckets, contents, copies, events, queue
+from consensus.apply import buckets, contents, copies, events, queue, quotas
 from consensus.apply.contents import Prepared
 from consensus.apply.objects import (
     Body,
@@ -18,6 +18,7 @@ from consensus.apply.objects import (
     bad_version,
     find_current,
     make_current,
+    too_much,
     unmet,
 )
 from consensus.apply.state import State, bad_key, count_fits, texts_fit
@@ -31,7 +32,7 @@ from consensus.core.commands import (
     PutPart,
     StageParts,
 )
-from consensus.core.ids import ContentId
+from consensus.core.ids import NULL_VERSION, BucketId, ContentId
 from consensus.core.model import COPIES_MAX, Attributes
 from consensus.core.results import (
     AnyResult,
@@ -72,6 +73,7 @@ class UploadRow(NamedTuple):
     kind: str
     existing: int
     revision: int
+    bytes: int
 
 
 class Listing(NamedTuple):
@@ -90,7 +92,7 @@ def find_upload(state: State, bucket: int, key: bytes, upload_id: str) -> Upload
     if not count_fits(bucket):
         return None
     row = state.execute(
-        "SELECT ord, initiated, attributes, owner, algorithm, kind, existing, revision FROM upload"
+        "SELECT ord, initiated, attributes, owner, algorithm, kind, existing, revision, bytes FROM upload"
         " WHERE bucket = ? AND key = ? AND upload_id = ?",
         (bucket, key, upload_id),
     ).fetchone()
@@ -105,7 +107,8 @@ def create_upload(state: State, command: CreateUpload) -> AnyResult:
     wrong = bad_key(key) or bad_attributes(command.owner, attributes) or bad_lock(command.attributes, bucket)
     if wrong:
         return wrong
-    if not command.upload_id or not texts_fit(command.upload_id, command.checksum_algorithm, command.checksum_kind):
+    if not command.upload_id or not texts_fit(
+            command.upload_id, command.checksum_algorithm, command.checksum_kind, command.initiator):
         return Malformed(reason="an upload has an id, and short texts")
     if find_upload(state, bucket.id, key, command.upload_id):
         return Malformed(reason="that upload id is in use")
@@ -113,9 +116,9 @@ def create_upload(state: State, command: CreateUpload) -> AnyResult:
     state.touch()
     state.execute(
         "INSERT INTO upload (bucket, key, upload_id, ord, initiated, attributes, owner, algorithm, kind, existing,"
-        " revision) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+        " revision, bytes, initiator) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?)",
         (bucket.id, key, command.upload_id, state.position, state.now, attributes, command.owner,
-         command.checksum_algorithm, command.checksum_kind, current.order if current else 0),
+         command.checksum_algorithm, command.checksum_kind, current.order if current else 0, command.initiator),
     )
     return Done()
 
@@ -140,10 +143,14 @@ def _put_part(state: State, command: PutPart) -> AnyResult:
     new = contents.prepare(state, command.content, state.terms_of(bucket))
     if not isinstance(new, Prepared):
         return new
-    content = contents.store(state, new)
     old = state.execute(
-        "SELECT content FROM part WHERE upload = ? AND number = ?", (upload.order, command.number)
+        "SELECT content, size FROM part WHERE upload = ? AND number = ?", (upload.order, command.number)
     ).fetchone()
+    more = new.size - (old[1] if old is not None else 0)
+    over = quotas.exceeded(bucket, 0, more)
+    if over:
+        return over
+    content = contents.store(state, new)
     checksum = encode_checksum(new.checksum)
     state.touch()
     state.execute(
@@ -154,9 +161,10 @@ def _put_part(state: State, command: PutPart) -> AnyResult:
     )
     if old is not None:
         contents.release(state, old[0])
-        state.touch()
-        state.execute("UPDATE upload SET revision = revision + 1 WHERE bucket = ? AND key = ? AND upload_id = ?",
-                      (bucket.id, key, command.upload_id))
+    state.count(bucket, 0, 0, more)
+    state.touch()
+    state.execute("UPDATE upload SET bytes = bytes + ?, revision = revision + ? WHERE bucket = ? AND key = ? AND upload_id = ?",
+                  (more, old is not None, bucket.id, key, command.upload_id))
     return PartStored(modified_ms=state.now)
 
 
@@ -173,9 +181,13 @@ def abort_upload(state: State, command: AbortUpload) -> AnyResult:
 
 
 def remove_upload(state: State, bucket: int, key: bytes, upload_id: str, order: int) -> None:
-    """It takes no more parts; those that it has go through the queue."""
+    """It takes no more parts; those that it has go through the queue, and count no more."""
     state.touch()
-    state.execute("DELETE FROM upload WHERE bucket = ? AND key = ? AND upload_id = ?", (bucket, key, upload_id))
+    held = state.execute("DELETE FROM upload WHERE bucket = ? AND key = ? AND upload_id = ? RETURNING bytes",
+                         (bucket, key, upload_id)).fetchone()
+    within = buckets.find(state, BucketId(bucket))      # None: it is deleted, and what it held has been taken off
+    if held is not None and within is not None:
+        state.count(within, 0, 0, -held[0])
     state.enqueue(queue.UPLOAD, order)
 
 
@@ -327,6 +339,10 @@ def _complete(state: State, command: CompleteUpload) -> AnyResult:
     size = listing.size + sum(row[2] for row in rows)
     if not listing.parts + len(rows) or size != command.size:
         return Malformed(reason=f"the parts make {size} bytes, not {command.size}, or there are none")
+    over = too_much(state, bucket, key, current, command.version_id if bucket.versioning == "Enabled" else NULL_VERSION, size,
+                    freed=upload.bytes)
+    if over:
+        return over
     listing = _add_parts(state, upload, listing, rows)
     assert listing.content is not None
     checksum = command.checksum

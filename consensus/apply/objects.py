@@ -9,9 +9,9 @@ from typing import NamedTuple
 import msgspec
 
 from consensus.apply import attributes as rows
-from consensus.apply import buckets, contents, copies, events, locks
+from consensus.apply import buckets, contents, copies, events, locks, quotas
 from consensus.apply.contents import Prepared
-from consensus.apply.state import BucketState, State, Terms, bad_key, texts_fit
+from consensus.apply.state import BucketState, State, bad_key, count_fits, texts_fit
 from consensus.core.commands import Condition, DeleteVersion, PutVersion
 from consensus.core.ids import NULL_VERSION, ContentId, VersionId
 from consensus.core.model import Attributes, Checksum
@@ -26,6 +26,7 @@ from consensus.core.results import (
     NoBucket,
     NoKey,
     NoObjectLock,
+    QuotaExceeded,
     TooFewCopies,
 )
 from consensus.rows import decode_checksum, encode, encode_checksum, version_seal
@@ -94,16 +95,27 @@ def _put(state: State, command: PutVersion) -> AnyResult:
     refusal = unmet(command.condition, current) or bad_lock(command.attributes, bucket)
     if refusal:
         return refusal
+    stored = command.version_id if bucket.versioning == "Enabled" else NULL_VERSION
     if command.content is not None:
         new = contents.prepare(state, command.content, state.terms_of(bucket))
         if not isinstance(new, Prepared):
             return new
+        over = too_much(state, bucket, key, current, stored, new.size)
+        if over:
+            return over
         body = Body(contents.store(state, new), new.size, new.etag, new.checksum, 0)
     else:
-        assert command.content_of is not None
-        shared = _share(state, command.content_of, command.checksum, state.terms_of(bucket))
-        if not isinstance(shared, Body):
-            return shared
+        shared = _shareable(state, command)
+        if shared is None:
+            return ContentMissing()
+        over = too_much(state, bucket, key, current, stored, shared.size)
+        if over:
+            return over
+        taken = contents.share(state, shared.content, state.terms_of(bucket))
+        if isinstance(taken, TooFewCopies):
+            return taken
+        if not taken:
+            return ContentMissing()
         body = shared
     result = make_current(state, bucket, key, current, body, command.version_id, command.attributes, command.owner)
     if bucket.events is not None:
@@ -113,19 +125,41 @@ def _put(state: State, command: PutVersion) -> AnyResult:
     return result
 
 
-def _share(
-    state: State, content: ContentId, checksum: Checksum | None, terms: Terms
-) -> Body | ContentMissing | TooFewCopies:
-    """A copy refers to the same content: it costs one row, whatever the size."""
-    shared = contents.share(state, content, terms)
-    if isinstance(shared, TooFewCopies):
-        return shared
-    if not shared:
-        return ContentMissing()
-    size, etag, own, parts = state.execute(
-        "SELECT size, etag, checksum, parts FROM content WHERE id = ?", (content,)
-    ).fetchone()
-    return Body(content, size, etag, checksum or decode_checksum(own), parts)
+def _shareable(state: State, command: PutVersion) -> Body | None:
+    """What a copy will refer to, which costs one row, whatever the size. None if it is gone, or another than was looked at."""
+    assert command.content_of is not None
+    if not count_fits(command.content_of):
+        return None
+    row = state.execute("SELECT size, etag, checksum, parts FROM content WHERE id = ?", (command.content_of,)).fetchone()
+    if row is None or command.content_size not in (None, row[0]):
+        return None
+    return Body(command.content_of, row[0], row[1], command.checksum or decode_checksum(row[2]), row[3])
+
+
+def too_much(
+    state: State, bucket: BucketState, key: bytes, current: Current | None, coming: VersionId, size: int, freed: int = 0,
+) -> QuotaExceeded | None:
+    """Whether a new newest version of this size, named `coming`, would be more than a quota allows. What it replaces counts no
+    more, nor `freed` bytes besides."""
+    if bucket.quota is None and bucket.account.quota is None:
+        return None
+    gone = replaced(state, bucket, key, current, coming)
+    return quotas.exceeded(bucket, 1 - len(gone), size - sum(gone) - freed)
+
+
+def replaced(
+    state: State, bucket: BucketState, key: bytes, current: Current | None, coming: VersionId
+) -> list[int]:
+    """The sizes of the versions that `clear_the_way` will remove: one at most."""
+    if coming != NULL_VERSION:
+        return []
+    if current is not None and current.version_id == NULL_VERSION:
+        return [current.size]
+    row = None
+    if bucket.versioning:
+        row = state.execute("SELECT size, marker FROM history WHERE bucket = ? AND key = ? AND version_id = ?"
+                            " ORDER BY ord DESC LIMIT 1", (bucket.id, key, NULL_VERSION)).fetchone()
+    return [] if row is None or row[1] else [row[0]]
 
 
 def bad_attributes(owner: str, attributes: bytes) -> Malformed | None:
@@ -150,15 +184,15 @@ def bad_lock(attributes: Attributes, bucket: BucketState) -> Malformed | NoObjec
 
 def make_current(
     state: State, bucket: BucketState, key: bytes, current: Current | None, body: Body, version_id: VersionId,
-    attributes: Attributes, owner: str,
+    attributes: Attributes, owner: str, modified: int | None = None,
 ) -> Committed:
-    """The new version takes its place; what it replaces is released or becomes history."""
+    """The new version takes its place; what it replaces is released or becomes history. It is made now, or was at `modified`."""
     stored = version_id if bucket.versioning == "Enabled" else NULL_VERSION
     clear_the_way(state, bucket, key, current, stored)
     if bucket.lock is not None:
         attributes = msgspec.structs.replace(attributes, lock=locks.with_default(attributes, bucket.lock, state.now))
     raw, checksum = encode(attributes), encode_checksum(body.checksum)
-    order, now = state.position, state.now
+    order, now = state.position, state.now if modified is None else modified
     state.touch()
     state.execute(
         f"INSERT OR REPLACE INTO object (bucket, key, {VERSION_COLUMNS})"
@@ -221,13 +255,13 @@ def delete_version(state: State, command: DeleteVersion) -> AnyResult:
     bucket = buckets.find(state, command.bucket)
     if bucket is None:
         return NoBucket()
-    result = _delete(state, bucket, command)
+    result = delete(state, bucket, command)
     if bucket.events is not None and isinstance(result, Deleted):
         events.removed(state, bucket, command.key.encode(), result, command.version_id is not None, command.origin)
     return result
 
 
-def _delete(state: State, bucket: BucketState, command: DeleteVersion) -> AnyResult:
+def delete(state: State, bucket: BucketState, command: DeleteVersion) -> AnyResult:
     key = command.key.encode()
     wrong = bad_key(key)
     if wrong:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from consensus.core import placement
 from consensus.core.commands import ROWS_PER_COMMAND_MAX
 from consensus.core.ids import BucketId, Digest, Generation, NodeId
-from consensus.core.model import LockDefault, NodeInfo
+from consensus.core.model import LockDefault, NodeInfo, Quota
 from consensus.core.results import Malformed
 from consensus.rows import I63_MAX, NODE_COLUMNS, encode, node_info
 
@@ -43,16 +43,26 @@ class Terms(NamedTuple):
     quorum: int
 
 
+class AccountState:
+    """What the buckets of an account hold together. Its counters change by `State.count` only."""
+
+    __slots__ = ("bytes", "name", "objects", "quota", "uploading")
+
+    def __init__(self, name: str, quota: Quota | None, objects: int, bytes: int, uploading: int) -> None:
+        self.name, self.quota, self.objects, self.bytes, self.uploading = name, quota, objects, bytes, uploading
+
+
 class BucketState:
     """A bucket as handlers need it. Its counters change by `State.count` only. `copies` and `replication` None: as the
     cluster's settings say."""
 
-    __slots__ = ("account", "bytes", "copies", "events", "id", "lock", "name", "objects", "replication", "versioning")
+    __slots__ = ("account", "bytes", "copies", "events", "id", "lock", "name", "objects", "quota", "replication", "uploading",
+                 "versioning")
 
-    def __init__(self, id: BucketId, name: str, account: str, versioning: str, objects: int, bytes: int,
-                 copies: int | None, replication: str | None) -> None:
-        self.id, self.name, self.account, self.versioning = id, name, account, versioning
-        self.objects, self.bytes, self.copies, self.replication = objects, bytes, copies, replication
+    def __init__(self, id: BucketId, name: str, account: AccountState, quota: Quota | None, versioning: str, objects: int,
+                 bytes: int, copies: int | None, replication: str | None, uploading: int) -> None:
+        self.id, self.name, self.account, self.quota, self.versioning = id, name, account, quota, versioning
+        self.objects, self.bytes, self.uploading, self.copies, self.replication = objects, bytes, uploading, copies, replication
         self.lock: LockDefault | None = None        # None: no object lock
         self.events: Watching | None = None         # None: nobody is told of changes
 
@@ -61,9 +71,9 @@ class State:
     """One machine's. `now`, `position`, `session` and `sequence` are those of the command in hand."""
 
     __slots__ = (
-        "_dirty", "_hints", "_terms", "away", "buckets", "copies", "counting", "db", "default", "execute",
-        "executemany", "names", "nodes", "now", "pinned", "position", "replication", "sequence", "session", "session_node",
-        "touched", "uncounted",
+        "_dirty", "_dirty_accounts", "_hints", "_terms", "accounts", "away", "buckets", "copies", "counting", "db", "default",
+        "execute", "executemany", "names", "nodes", "now", "pinned", "position", "replication", "sequence", "session",
+        "session_node", "touched", "uncounted",
     )
 
     def __init__(self, db: sqlite3.Connection, *, now: int, copies: int, replication: str) -> None:
@@ -79,6 +89,8 @@ class State:
         self.session_node: NodeId | None = None
         self.buckets: dict[int, BucketState] = {}
         self._dirty: dict[int, BucketState] = {}
+        self.accounts: dict[str, AccountState] = {}
+        self._dirty_accounts: dict[str, AccountState] = {}
         self.nodes: dict[NodeId, tuple[int, NodeInfo]] = {}
         self.names: dict[int, NodeId] = {}      # of the present incarnations: only these may be read
         self.uncounted: frozenset[int] = frozenset()    # those of them that leave or are lost: their copies don't count
@@ -166,12 +178,32 @@ class State:
         """The names of valid locations as one small blob, which readers fetch with each version."""
         self.set_meta("nodes", encode(tuple(sorted(self.names.items()))))
 
-    # Buckets' counters
+    # Counters of buckets and accounts
 
-    def count(self, bucket: BucketState, objects: int, bytes: int) -> None:
+    def account(self, name: str) -> AccountState:
+        found = self.accounts.get(name)
+        if found is None:
+            row = self.execute("SELECT objects, bytes, uploading, objects_max, bytes_max FROM account WHERE name = ?",
+                               (name,)).fetchone() or (0, 0, 0, None, None)
+            found = self.accounts[name] = AccountState(name, quota_of(row[3], row[4]), *row[:3])
+        return found
+
+    def count(self, bucket: BucketState, objects: int, bytes: int, uploading: int = 0) -> None:
+        """Versions more (or fewer), their bytes, and those of parts of uploads."""
+        account = bucket.account
         bucket.objects += objects
+        account.objects += objects
         bucket.bytes += bytes
+        account.bytes += bytes
+        if uploading:
+            bucket.uploading += uploading
+            account.uploading += uploading
         self._dirty[bucket.id] = bucket
+        self._dirty_accounts[account.name] = account
+
+    def limit(self, account: AccountState, quota: Quota | None) -> None:
+        account.quota = quota
+        self._dirty_accounts[account.name] = account
 
     def forget(self, bucket: BucketState) -> None:
         """The bucket is deleted."""
@@ -179,13 +211,31 @@ class State:
         self._dirty.pop(bucket.id, None)
 
     def flush(self) -> None:
-        """Write what is held in memory: bucket counters (sessions do it themselves)."""
+        """Write what is held in memory: counters of buckets and accounts (sessions do it themselves)."""
         if self._dirty:
-            self.executemany("UPDATE bucket SET objects = ?, bytes = ? WHERE id = ?",
-                             [(bucket.objects, bucket.bytes, bucket.id) for bucket in self._dirty.values()])
+            self.executemany("UPDATE bucket SET objects = ?, bytes = ?, uploading = ? WHERE id = ?",
+                             [(bucket.objects, bucket.bytes, bucket.uploading, bucket.id) for bucket in self._dirty.values()])
             self._dirty.clear()
+        if self._dirty_accounts:
+            self._flush_accounts()
         if len(self.buckets) > BUCKETS_CACHED_MAX:
             self.buckets.clear()
+            self.accounts.clear()       # together: a bucket in memory and its account count in the same one
+
+    def _flush_accounts(self) -> None:
+        """An account that holds nothing, and has no quota, has no row."""
+        kept = [(account.name, account.objects, account.bytes, account.uploading, *(account.quota or (None, None)))
+                for account in self._dirty_accounts.values() if account.quota or account.objects or account.uploading]
+        self.executemany("INSERT OR REPLACE INTO account (name, objects, bytes, uploading, objects_max, bytes_max)"
+                         " VALUES (?, ?, ?, ?, ?, ?)", kept)
+        if len(kept) < len(self._dirty_accounts):
+            empty = self._dirty_accounts.keys() - {row[0] for row in kept}
+            self.executemany("DELETE FROM account WHERE name = ?", [(name,) for name in empty])
+        self._dirty_accounts.clear()
+
+
+def quota_of(objects_max: int | None, bytes_max: int | None) -> Quota | None:
+    return None if objects_max is None and bytes_max is None else Quota(objects_max, bytes_max)
 
 
 # Checks of what senders should have checked

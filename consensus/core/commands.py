@@ -8,7 +8,7 @@ import msgspec
 
 from consensus.core.events import Notification, Origin
 from consensus.core.ids import BucketId, ContentId, Digest, Generation, NodeId, SessionId, UploadId, VersionId
-from consensus.core.model import AccessKey, Attributes, Checksum, Holder, LockDefault, Pairs, Slice, User, Value
+from consensus.core.model import AccessKey, Attributes, Checksum, Holder, LockDefault, Pairs, Quota, Slice, User, Value
 
 ROWS_PER_COMMAND_MAX = 1000
 """Bounds the time of one apply (promise 8)."""
@@ -220,6 +220,15 @@ class SetBucketSetting(Command, frozen=True, kw_only=True):
     document: bytes | None
 
 
+class SetQuota(Command, frozen=True, kw_only=True):
+    """What a bucket, or (None) all buckets of `account` together, may hold from now on; None takes the quota away. What is
+    there already stays. Answer: Done, NoBucket, Malformed."""
+
+    bucket: BucketId | None
+    account: str
+    quota: Quota | None
+
+
 # Objects
 
 class StageContent(Command, frozen=True, kw_only=True):
@@ -251,6 +260,7 @@ class PutVersion(Command, frozen=True, kw_only=True):
     condition: Condition = Condition()
     checksum: Checksum | None = None    # with content_of: the new version's own checksum, when it isn't the source's
     origin: Origin | None = None  # of this and other changes: only in a bucket with `events`
+    content_size: int | None = None     # with content_of: how long it was when it was looked at (it may be appended to)
 
 
 class DeleteVersion(Command, frozen=True, kw_only=True):
@@ -263,6 +273,50 @@ class DeleteVersion(Command, frozen=True, kw_only=True):
     owner: str = ""
     condition: Condition = Condition()
     bypass: bool = False          # retention in GOVERNANCE mode
+    origin: Origin | None = None
+
+
+class RenameVersion(Command, frozen=True, kw_only=True):
+    """The current version of `source` becomes that of `key`, in the same bucket, as it is: content, ETag, attributes, owner, and
+    its time where versions aren't kept. Where they are, `source` gets a delete marker named `marker_id`.
+
+    Refused with Moved unless `source_order` is the current version's, and (unless it is None) `over` is that of the one at
+    `key` (0: there is none): these are what the sender has judged. `token`, if there is one, stands for the request with this
+    `fingerprint`: once that was carried out, it is answered the same for a day. Answer: Committed, Moved, NoKey,
+    ConditionFailed, TokenReused, QuotaExceeded, NoBucket, Malformed."""
+
+    bucket: BucketId
+    source: str
+    source_order: int
+    key: str
+    version_id: VersionId
+    marker_id: VersionId
+    owner: str                    # of the marker
+    condition: Condition = Condition()
+    over: int | None = None
+    token: str = ""
+    fingerprint: bytes = b""
+    origin: Origin | None = None
+
+
+class AppendVersion(Command, frozen=True, kw_only=True):
+    """Bytes after those of the current version, which is `base` (its order) and `offset` bytes long. `content` has the slices of
+    the new bytes alone, or, if `whole`, of all of the object, those before by reference; its size is theirs, its ETag and
+    checksum are the whole object's in both cases. Where nothing else refers to a content of pages and the version would not
+    stay, it grows in place; else all slices are listed anew, if they are few enough for a command.
+
+    Answer: Committed, WrongOffset, Moved (another version by now, or `whole` is needed), NoKey, ConditionFailed,
+    QuotaExceeded, NoBucket, Malformed, and what a new content may be refused with."""
+
+    bucket: BucketId
+    key: str
+    version_id: VersionId         # used when the bucket is versioned
+    base: int
+    offset: int
+    content: NewContent
+    appended: int                 # as in Attributes
+    whole: bool = False
+    condition: Condition = Condition()
     origin: Origin | None = None
 
 
@@ -319,6 +373,7 @@ class CreateUpload(Command, frozen=True, kw_only=True):
     owner: str
     checksum_algorithm: str = ""
     checksum_kind: str = ""
+    initiator: str = ""
 
 
 class PutPart(Command, frozen=True, kw_only=True):
@@ -562,7 +617,7 @@ AnyCommand = (
     | CreateUser | ChangeUser | DeleteUser | CreateKey | ChangeKey | DeleteKey | OpenBackup | KeepBackup | DropBackup
     | ExpireUploads | SetTags | SetBucketSetting | SetObjectLock | SetRetention | SetLegalHold
     | SetNodeState | AskNode | RemoveNode | SetDefaults | CreateToken | SpendToken | DeleteToken | SetBucketCopies
-    | SetAcl | SetUserPolicy | TakeDuty | DropDuty | CarryOutLifecycle
+    | SetAcl | SetUserPolicy | TakeDuty | DropDuty | CarryOutLifecycle | SetQuota | RenameVersion | AppendVersion
 )
 
 

@@ -72,6 +72,14 @@ class LockDefault(Value, frozen=True, kw_only=True):
     years: int = 0
 
 
+class Quota(NamedTuple):
+    """The most objects (versions that are no delete markers) and bytes (those of unfinished uploads too) that a bucket, or all
+    buckets of an account, may hold. None: any number."""
+
+    objects: int | None = None
+    bytes: int | None = None
+
+
 class Attributes(Value, frozen=True, kw_only=True):
     """What a client said about an object, kept exactly: fixed when the version (or the upload) is made, but for tags,
     lock and access list."""
@@ -84,6 +92,7 @@ class Attributes(Value, frozen=True, kw_only=True):
     storage_class: str = "STANDARD"
     lock: Lock | None = None
     acl: Pairs | None = None     # who may do what besides the owner's default: (grantee, permission); None: nobody else
+    appended: int = 0            # of an object that was appended to: how many times, the parts it was made of counted in
 
 
 class Bucket(Value, frozen=True, kw_only=True):
@@ -101,6 +110,8 @@ class Bucket(Value, frozen=True, kw_only=True):
     access: int = 0              # position of the last change of who may reach it; 0: nothing was ever set
     lifecycle: int = 0           # position of the last change of its lifecycle; 0: it has none
     events: bool = False         # somebody is told of changes in it
+    upload_bytes: int = 0        # of parts of uploads in progress; not in byte_count
+    quota: Quota | None = None
 
 
 class ObjectVersion(Value, frozen=True, kw_only=True):
@@ -134,6 +145,7 @@ class Upload(Value, frozen=True, kw_only=True):
     completed_version: VersionId | None = None   # set once Complete succeeded; kept for repeated Completes
     completed_etag: str = ""
     completed_checksum: Checksum | None = None
+    initiator: str = ""          # canonical id of who began it; "" of one that an older Staddle began: as the owner
 
 
 class Part(Value, frozen=True, kw_only=True):

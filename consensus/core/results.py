@@ -212,6 +212,27 @@ class NoBackup(Result, frozen=True, kw_only=True):
     pass
 
 
+class QuotaExceeded(Result, frozen=True, kw_only=True):
+    """Refused: there would be more than a quota allows. `whose`: bucket | account; `what`: objects | bytes."""
+
+    whose: str
+    what: str
+
+
+class Moved(Result, frozen=True, kw_only=True):
+    """Refused: the key has another version by now than the sender has looked at. Look again."""
+
+
+class WrongOffset(Result, frozen=True, kw_only=True):
+    """Refused: the object is `size` bytes long, so nothing is appended elsewhere."""
+
+    size: int
+
+
+class TokenReused(Result, frozen=True, kw_only=True):
+    """Refused: the client's token stands for another request that was carried out."""
+
+
 class CarriedOut(Result, frozen=True, kw_only=True):
     """Which steps had an effect, by place in the command."""
 
@@ -239,4 +260,5 @@ AnyResult = (
     | Changed | Locked | NoObjectLock | WrongBucketState | NoVersion | IsMarker
     | UserExists | NoUser | KeyExists | NoAccessKey | BackupExists | NoBackup
     | TooFewCopies | NoNode | NodeInUse | TokenRefused | DutyTaken | DutyHeld | CarriedOut
+    | QuotaExceeded | Moved | WrongOffset | TokenReused
 )
