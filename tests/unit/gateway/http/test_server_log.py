@@ -223,8 +223,8 @@ def test_whatever_clients_send_is_one_line_of_so_many_fields(
     asked = SimpleNamespace(bucket=bucket, key=key, query={"versionId": version})
     who = SimpleNamespace(mechanism=Mechanism.V4_QUERY, user_id=user)
     rest = server_log.fields(exchange(target, headers=headers, method=method, query=query), "ID", cast(Any, asked),
-                              cast(Any, who), "PutObject", 200, "", Reply(), 1.0, 1.5)
-    line = f"- {server_log._field(bucket)} [06/Feb/2019:00:00:38 +0000] {rest}"
+                             cast(Any, who), "PutObject", 200, "", Reply(), 1.0, 1.5)
+    line = f"- {server_log.one_field(bucket)} [06/Feb/2019:00:00:38 +0000] {rest}"
     assert line.isascii()
     assert line.isprintable() or line[:-1].isprintable()
     assert LINE.fullmatch(line[:-1]) is not None, line
