@@ -72,6 +72,10 @@ def owner_account(identities: IdentityStore, bucket: Bucket, owner: str) -> str:
     return "" if identity is None else identity.account
 
 
+def caller_of(identities: IdentityStore, account: str, name: str, user_id: str, *, limited: bool) -> Caller:
+    return Caller(account, name, user_id, limited, identities.ids_of(account))
+
+
 def resource_of(action: str, bucket: str, key: str) -> str:
     """The ARN that an action is about."""
     kind = KIND_OF[action.lower()]
@@ -172,7 +176,7 @@ def _is(grantee: str, case: Case, by_itself: bool) -> bool:
     assert case.rules is not None
     if grantee in lists.PUBLIC:
         return not case.rules.blocked.ignore_acls and (grantee == lists.ALL_USERS or not case.caller.anonymous)
-    return by_itself and grantee == f"id:{case.caller.user_id}"
+    return by_itself and case.caller.is_one_of(frozenset({grantee.removeprefix("id:")}))
 
 
 def _nothing(case: Case, verdict: Verdict = NOTHING, own: bool = False) -> str:

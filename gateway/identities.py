@@ -41,6 +41,7 @@ class IdentityStore:
     def __init__(self, identities: Iterable[Identity] = ()) -> None:
         self._by_access_key: dict[str, Identity] = {}
         self._by_user_id: dict[str, Identity] = {}
+        self._of_account: dict[str, frozenset[str]] = {}
         self.on_unknown: Callable[[str], Identity | None] | None = None
         self.replace(identities)
 
@@ -54,6 +55,10 @@ class IdentityStore:
             by_access_key[identity.access_key] = identity
         self._by_access_key = by_access_key
         self._by_user_id = {identity.user_id: identity for identity in reversed(by_access_key.values())}
+        of_account: dict[str, set[str]] = {}
+        for identity in by_access_key.values():
+            of_account.setdefault(identity.account, set()).add(identity.user_id)
+        self._of_account = {account: frozenset(ids) for account, ids in of_account.items()}
 
     def by_access_key(self, access_key: str) -> Identity | None:
         found = self._by_access_key.get(access_key)
@@ -64,6 +69,10 @@ class IdentityStore:
     def by_user_id(self, user_id: str) -> Identity | None:
         """The first identity with this canonical id: grants and owner elements name people by it."""
         return self._by_user_id.get(user_id)
+
+    def ids_of(self, account: str) -> frozenset[str]:
+        """All canonical ids of an account: whoever grants something to one of them means the account."""
+        return self._of_account.get(account, frozenset())
 
     def by_email(self, email: str) -> Identity | None:
         """For grants by ``AmazonCustomerByEmail``; letter case does not count. Not for hot paths."""

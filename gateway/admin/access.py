@@ -12,7 +12,7 @@ from gateway.admin import values
 from gateway.admin.context import AdminContext
 from gateway.admin.errors import AdminError
 from gateway.admin.users import show_user, tell, unknown_user
-from gateway.authorization import Case, decide, owner_account
+from gateway.authorization import Case, caller_of, decide, owner_account
 from gateway.bucket_access import ALL_BLOCKED, defaults
 from gateway.identities import Identity
 from gateway.s3 import policy_context
@@ -132,12 +132,13 @@ async def _caller(ctx: AdminContext, name: str) -> tuple[Caller, tuple[tuple[str
     """As requests of that user find it; "" is anybody. Raises AdminError NoSuchUser."""
     if not name:
         return Caller(), ()
+    identities = ctx.admin.services.identities
     known: Identity | None = next((identity for _, identity in ctx.admin.configured() if identity.name == name), None)
     if known is not None:
         policies = tuple(map(of_identity, known.policies))
-        return Caller(known.account, known.name, known.user_id, bool(policies)), policies
+        return caller_of(identities, known.account, known.name, known.user_id, limited=bool(policies)), policies
     user = await ctx.metadata.user(name)
     if user is None:
         raise unknown_user(ctx, name)
     policies = tuple((policy, user_policy(document)) for policy, document in await ctx.metadata.policies_of(name))
-    return Caller(user.account, user.name, user.user_id, bool(policies)), policies
+    return caller_of(identities, user.account, user.name, user.user_id, limited=bool(policies)), policies

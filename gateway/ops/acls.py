@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from consensus.core.commands import SetAcl
 from consensus.core.model import Bucket, ObjectVersion, Pairs
-from gateway.authorization import owner_account
 from gateway.bucket_access import ACL, ENFORCED, Rules
 from gateway.ops import settings
 from gateway.ops.context import Context
@@ -65,8 +64,7 @@ async def put_object_acl(ctx: Context, request: S3Request) -> Reply:
 
 def _owner(ctx: Context, bucket: Bucket, rules: Rules, version: ObjectVersion) -> str:
     """Whose the object is: the bucket owner's, where that one owns everything, whoever wrote it."""
-    foreign = rules.acls_off and owner_account(ctx.identities, bucket, version.owner) not in ("", bucket.account)
-    return bucket.owner if foreign else version.owner
+    return bucket.owner if rules.acls_off else version.owner
 
 
 async def _wanted(

@@ -4,7 +4,7 @@ import re
 
 from consensus.core.commands import CreateBucket, DeleteBucket
 from consensus.core.model import Bucket
-from consensus.core.results import BucketCreated, BucketExists, Done
+from consensus.core.results import BucketCreated, BucketExists, BucketNotEmpty, Done
 from gateway.ops import acls, settings, tokens
 from gateway.ops import ownership as own
 from gateway.ops.context import Context
@@ -100,6 +100,9 @@ async def list_buckets(ctx: Context, request: S3Request) -> Reply:
     query = request.query
     limit = whole_number(query, "max-buckets", default=BUCKETS_MAX, least=1, most=BUCKETS_MAX)
     prefix = query.get("prefix", "")
+    if isinstance(outcome, BucketNotEmpty) and bucket.versioning:
+        raise S3Error("BucketNotEmpty", "The bucket you tried to delete is not empty. You must delete all versions in the "
+                      "bucket.", BucketName=bucket.name)
     region = query.get("bucket-region")
     token = query.get("continuation-token")
     after = tokens.parse(token) if token else ""

@@ -31,7 +31,7 @@ from gateway.s3.policy import Context as Keys
 from gateway.s3.policy_actions import OF_EXISTING_OBJECTS, needed
 from gateway.s3.policy_read import of_identity
 from gateway.s3.request import S3Request
-from gateway.s3.xml_pieces import Owner
+from gateway.s3.xml_pieces import Owner, OwnerOf
 
 if TYPE_CHECKING:
     from consensus.client import MetadataClient
@@ -158,13 +158,22 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         return self._expected(found, effective_headers(request).get("x-amz-expected-bucket-owner"))
 
     async def owner_of_new(self, bucket: Bucket, given: Mapping[str, str]) -> str:
-        """Canonical id of who will own what the caller writes there. `given` are the headers that say so."""
+        """Canonical id of who will own what the caller writes there. `given` are the headers that say so. In a bucket of the
+        caller's account that is the account, which the bucket's owner stands for."""
         identity = self.principal.identity
         if identity is not None and identity.account == bucket.account:
-            return identity.user_id
+            return bucket.owner
         rules = await self.rules_of(bucket)
         if rules.acls_off or (rules.ownership == PREFERRED and given.get("x-amz-acl") == "bucket-owner-full-control"):
             return bucket.owner
+    async def owner_in(self, bucket: Bucket) -> OwnerOf:
+        """How owners of what is in the bucket are shown: the bucket's own, where lists are off, whoever wrote it. Raises
+        ClusterError."""
+        if (await self.rules_of(bucket)).acls_off:
+            own = self.owner(bucket.owner)
+            return lambda _: own
+        return self.owner
+
         return self.principal.user_id or ANONYMOUS_ID
 
     async def source_bucket(self, name: str, request: S3Request) -> Bucket:
@@ -265,7 +274,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         identity = self.principal.identity
         if identity is None:
             return Caller()
-        return Caller(identity.account, identity.name, identity.user_id, bool(identity.policies))
+        return authorization.caller_of(
+            self.identities, identity.account, identity.name, identity.user_id, limited=bool(identity.policies))
 
     def about(self, case: Case, version: ObjectVersion | None) -> Case:
         """The same about this very version."""

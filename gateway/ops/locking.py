@@ -5,7 +5,7 @@ What is protected is decided in the log (consensus/apply/locks.py); here it is o
 
 from consensus.core.commands import SetLegalHold, SetObjectLock, SetRetention
 from consensus.core.model import Bucket, LockDefault
-from consensus.core.results import Done
+from consensus.core.results import Done, WrongBucketState
 from gateway.ops import settings
 from gateway.ops.context import Context
 from gateway.ops.reading import changed, find
@@ -32,6 +32,8 @@ async def put_object_lock_configuration(ctx: Context, request: S3Request) -> Rep
     wanted = locks.read_configuration(body)
     default = LockDefault(mode=wanted.mode, days=wanted.days, years=wanted.years)
     outcome = await ctx.metadata.commit(SetObjectLock(bucket=bucket.id, default=default))
+    if isinstance(outcome, WrongBucketState):
+        raise S3Error("InvalidBucketState", "Versioning must be 'Enabled' on the bucket to apply a Object Lock configuration")
     if not isinstance(outcome, Done):
         raise refusal(outcome, request)
     return Reply()

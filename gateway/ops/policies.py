@@ -1,5 +1,6 @@
 """The policy of a bucket: put, shown, removed, and whether it is public (S3_SEMANTICS §17)."""
 
+from consensus.core.model import Bucket
 from gateway.bucket_access import POLICY
 from gateway.identities import IdentityStore
 from gateway.ops import settings
@@ -20,9 +21,17 @@ _BODY_BYTES_MAX = 1 << 20
 """What is read of a document, so that one that is somewhat too long is told so in the words for policies."""
 
 
+async def _own_bucket(ctx: Context, request: S3Request) -> Bucket:
+    """Policies are for the owning account alone, whatever they say themselves: S3Error MethodNotAllowed."""
+    bucket = await ctx.bucket(request)
+    if ctx.principal.account != bucket.account:
+        raise S3Error("MethodNotAllowed", Method=request.method, ResourceType="BUCKETPOLICY")
+    return bucket
+
+
 async def put_bucket_policy(ctx: Context, request: S3Request) -> Reply:
     """What cannot be understood is refused, and so is a public one where such are blocked."""
-    bucket = await ctx.bucket(request)
+    bucket = await _own_bucket(ctx, request)
     body = await read_body(ctx, request, _BODY_BYTES_MAX)
     policy = policy_read.bucket_policy(body, bucket.name, lambda named: exist(ctx.identities, named))
     if is_public(policy) and (await ctx.rules_of(bucket)).blocked.block_policy:
@@ -41,12 +50,14 @@ def exist(identities: IdentityStore, named: Principals) -> bool:
 
 async def get_bucket_policy(ctx: Context, request: S3Request) -> Reply:
     """As it was put."""
-    document: bytes = await settings.get(ctx, request, KIND)
+    document = await settings.find(ctx, await _own_bucket(ctx, request), KIND)
+    if document is None:
+        raise S3Error(KIND.missing, BucketName=request.bucket)
     return Reply(headers=[("content-type", "application/json")], body=document)
 
 
 async def delete_bucket_policy(ctx: Context, request: S3Request) -> Reply:
-    return await settings.put(ctx, request, await ctx.bucket(request), KIND, None, 204)
+    return await settings.put(ctx, request, await _own_bucket(ctx, request), KIND, None, 204)
 
 
 async def get_bucket_policy_status(ctx: Context, request: S3Request) -> Reply:

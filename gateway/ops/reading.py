@@ -9,10 +9,14 @@ awaited before the status for the same reason. What fails later cuts the connect
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import NamedTuple
 
+import msgspec
+
 from consensus.core.errors import ClusterError, Corrupt
 from consensus.core.ids import ContentId, VersionId
-from consensus.core.model import Bucket, Checksum, LocatedSlice, ObjectVersion
+from consensus.core.model import Attributes, Bucket, Checksum, LocatedSlice, ObjectVersion
 from consensus.core.results import AnyResult, Changed, IsMarker
+from gateway.authorization import decide
+from gateway.ops import lifecycle
 from gateway.ops.context import Context
 from gateway.ops.refusals import refusal
 from gateway.ops.replies import checksum_headers, read_version
@@ -56,7 +60,8 @@ async def find(ctx: Context, request: S3Request) -> Found:
     if version is None:
         raise await ctx.absent(bucket, request, S3Error("NoSuchKey", Key=request.key))
     if version.delete_marker:
-        marker = is_marker(request, version.version_id, version.modified_ms, named=wanted is not None)
+        named_or_changed = wanted is not None or request.method not in ("GET", "HEAD")
+        marker = is_marker(request, version.version_id, version.modified_ms, named=named_or_changed)
         raise marker if wanted is not None else await ctx.absent(bucket, request, marker)
     return Found(bucket, version, slices)
 
@@ -131,11 +136,34 @@ async def describe(ctx: Context, request: S3Request, found: Found) -> tuple[Repl
     span = await _span(ctx, request, version)
     reply = Reply(status=span.status, headers=[
         ("accept-ranges", "bytes"), *tags,
-        *headers.given_back(version.attributes, request.query, anonymous=ctx.principal.anonymous), *span.headers,
+        *headers.given_back(
+            await _shown(ctx, request, bucket, version), request.query, anonymous=ctx.principal.anonymous), *span.headers,
     ])
+    if bucket.lifecycle and version.latest:
+        reply.headers += await lifecycle.expiration(
+            ctx, bucket, version.key, version.modified_ms, version.size, version.attributes.tags)
     if span.checksum is not None and checksums.mode_enabled(effective_headers(request)):
         reply.headers += checksum_headers(span.checksum)
     return reply, span
+
+
+async def _shown(ctx: Context, request: S3Request, bucket: Bucket, version: ObjectVersion) -> Attributes:
+    """What of the attributes the caller may see: the lock and the number of tags are told to those who may read them."""
+    attributes = version.attributes
+    if (attributes.lock is None and not attributes.tags) or ctx.unlimited_in(bucket):
+        return attributes
+    case = ctx.about(await ctx.case(bucket, request), version)
+    versioned = "Version" if "versionId" in request.query else ""
+    if attributes.tags and not decide(case, f"s3:GetObject{versioned}Tagging").allowed:
+        attributes = msgspec.structs.replace(attributes, tags=())
+    lock = attributes.lock
+    if lock is not None:
+        if not decide(case, "s3:GetObjectRetention").allowed:
+            lock = lock._replace(mode="", until_ms=0)
+        if not decide(case, "s3:GetObjectLegalHold").allowed:
+            lock = lock._replace(legal_hold=False)
+        attributes = msgspec.structs.replace(attributes, lock=lock)
+    return attributes
 
 
 async def _span(ctx: Context, request: S3Request, version: ObjectVersion) -> Span:

@@ -2,7 +2,7 @@
 
 from consensus.core.commands import SetVersioning
 from consensus.core.model import Page
-from consensus.core.results import Done
+from consensus.core.results import Done, WrongBucketState
 from gateway.ops import settings
 from gateway.ops.context import Context
 from gateway.ops.listing import KEYS_MAX, url_encoded, whole_number
@@ -30,6 +30,9 @@ async def put_bucket_versioning(ctx: Context, request: S3Request) -> Reply:
     if wanted.mfa_delete == "Enabled":
         raise S3Error("NotImplemented", "Staddle has no MFA devices, so MFA delete cannot be enabled.")
     outcome = await ctx.metadata.commit(SetVersioning(bucket=bucket.id, status=wanted.status))
+    if isinstance(outcome, WrongBucketState):
+        raise S3Error("InvalidBucketState", "An Object Lock configuration is present on this bucket, so the versioning state "
+                      "cannot be changed.")
     if not isinstance(outcome, Done):
         raise refusal(outcome, request)
     return Reply()
@@ -58,5 +61,5 @@ async def list_object_versions(ctx: Context, request: S3Request) -> Reply:
         bucket=bucket.name, prefix=prefix, delimiter=delimiter, key_marker=key_marker,
         version_id_marker=version_marker or "", max_keys=limit, encoded=encoded, versions=page.objects,
         common_prefixes=page.common_prefixes, truncated=page.next_after is not None, next_key_marker=page.next_after,
-        next_version_id_marker=page.next_version, owner=ctx.owner,
+        next_version_id_marker=page.next_version, owner=await ctx.owner_in(bucket),
     ))

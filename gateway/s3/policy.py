@@ -20,16 +20,22 @@ Context = Mapping[str, tuple[str, ...]]
 
 
 class Caller(NamedTuple):
-    """`limited`: has policies of its own, and only what they allow; else all that its account may do (as AWS's root)."""
+    """`limited`: has policies of its own, and only what they allow; else all that its account may do (as AWS's root).
+    `ids`: the canonical ids of its account, besides its own."""
 
     account: str = ""
     name: str = ""
     user_id: str = ""
     limited: bool = False
+    ids: frozenset[str] = frozenset()
 
     @property
     def anonymous(self) -> bool:
         return not self.account
+
+    def is_one_of(self, canonical: frozenset[str]) -> bool:
+        """Whether one of these canonical ids is its account's."""
+        return not self.anonymous and (self.user_id in canonical or not self.ids.isdisjoint(canonical))
 
     @property
     def arn(self) -> str:
@@ -44,22 +50,24 @@ class Ask(NamedTuple):
 
 
 class Principals(NamedTuple):
-    """Whom a statement names. Services and federated users are known words that no caller here answers to."""
+    """Whom a statement names. Federated users are known words that no caller here answers to."""
 
     everyone: bool = False
     accounts: frozenset[str] = frozenset()     # by account id, or the ARN of its root
     users: frozenset[tuple[str, str]] = frozenset()   # (account, name)
     canonical: frozenset[str] = frozenset()
+    services: frozenset[str] = frozenset()
 
     def name(self, caller: Caller, *, directly: bool = False) -> bool:
         """`directly`: not just its account, of which it is a part with less rights."""
         if self.everyone:
             return True
         if caller.anonymous:
-            return False
-        if caller.user_id in self.canonical or (caller.account, caller.name) in self.users:
+            return caller.service in self.services
+        if (caller.account, caller.name) in self.users:
             return True
-        return caller.account in self.accounts and not (directly and caller.limited)
+        account = caller.account in self.accounts or caller.is_one_of(self.canonical)
+        return account and not (directly and caller.limited)
 
 
 class Statement(NamedTuple):

@@ -27,7 +27,7 @@ _CREATES = frozenset({"PutObject", "CopyObject", "CompleteMultipartUpload", "Pos
 _BEGINS = frozenset({"CreateMultipartUpload", "UploadPart", "UploadPartCopy"})
 
 TLS_VERSION = "1.2"
-"""The least that is spoken here. Which one a connection speaks is not told further, so it counts as the least."""
+"""The least that is spoken here: what a connection counts as that doesn't say which one it speaks."""
 
 
 class How(NamedTuple):
@@ -48,7 +48,7 @@ def of_request(
         "aws:useragent": request.headers.get("user-agent"), "aws:referer": request.headers.get("referer"),
         "aws:requestedregion": region, "aws:resourceaccount": resource_account or None,
         "s3:resourceaccount": resource_account or None, "aws:viaawsservice": "false", "aws:principalisawsservice": "false",
-        "s3:tlsversion": TLS_VERSION if request.secure else None, "s3:authtype": how.kind or None,
+        "s3:tlsversion": _tls(request), "s3:authtype": how.kind or None,
         "s3:signatureversion": how.version or None, "s3:signatureage": None if how.age_ms is None else str(max(0, how.age_ms)),
         "s3:versionid": request.query.get("versionId"),
         **of_caller(caller),
@@ -68,6 +68,12 @@ def of_request(
     if headers.get("x-amz-tagging"):
         context |= of_new_tags(parse_header(headers["x-amz-tagging"]))
     return context
+
+
+def _tls(request: S3Request) -> str | None:
+    if not request.secure:
+        return None
+    return request.tls.removeprefix("TLSv") or TLS_VERSION
 
 
 def of_caller(caller: Caller) -> dict[str, str | None]:

@@ -36,6 +36,7 @@ class S3Request(msgspec.Struct, frozen=True, kw_only=True):
     remote: str                   # the peer's address
     now_ms: int                   # arrival, wall clock
     body: Body
+    tls: str = ""                 # its version, as "TLSv1.3"; "" without TLS
 
     def header(self, name: str) -> str | None:
         return self.headers.get(name)
