@@ -73,7 +73,7 @@ def from_headers(
     given = [name for name in GRANTS if name in headers]
     if canned is not None:
         if canned not in CANNED:
-            raise S3Error("InvalidArgument", ArgumentName="x-amz-acl", ArgumentValue=canned)
+            raise S3Error("InvalidArgument", "", ArgumentName="x-amz-acl", ArgumentValue=canned)     # AWS has no message for it
         if given:
             raise S3Error("InvalidRequest", "Specifying both Canned ACLs and Header Grants is not allowed")
         grants = (_CANNED_BUCKET if of_bucket else _CANNED_OBJECT).get(canned, ())
@@ -145,7 +145,12 @@ def read(body: bytes, owner: str, people: People) -> Acl:
         _malformed()
     if said["ID"] != owner:
         raise S3Error("AccessDenied")
-    grants = parts["AccessControlList"].children
+    return read_grants(parts["AccessControlList"], people)
+
+
+def read_grants(element: Element, people: People) -> Acl:
+    """The Grant elements in one. S3Error as `read`."""
+    grants = element.children
     if len(grants) > GRANTS_MAX or any(grant.name != "Grant" for grant in grants):
         _malformed()
     return tuple(dict.fromkeys(_grant(grant, people) for grant in grants))
@@ -194,8 +199,12 @@ _XSI = "http://www.w3.org/2001/XMLSchema-instance"
 
 def write(acl: Acl | None, owner: str, owner_of: OwnerOf) -> bytes:
     shown = owned_by(owner) if acl is None else acl
-    grants = "".join([_written(grantee, permission, owner_of) for grantee, permission in shown])
-    return document("AccessControlPolicy", f"{owner_element(owner_of(owner))}<AccessControlList>{grants}</AccessControlList>")
+    return document("AccessControlPolicy", f"{owner_element(owner_of(owner))}<AccessControlList>"
+                    f"{written_grants(shown, owner_of)}</AccessControlList>")
+
+
+def written_grants(grants: Acl, owner_of: OwnerOf) -> str:
+    return "".join([_written(grantee, permission, owner_of) for grantee, permission in grants])
 
 
 def _written(grantee: str, permission: str, owner_of: OwnerOf) -> str:

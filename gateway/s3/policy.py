@@ -28,6 +28,7 @@ class Caller(NamedTuple):
     user_id: str = ""
     limited: bool = False
     ids: frozenset[str] = frozenset()
+    service: str = ""            # of S3 itself, and then nobody's account: logging.s3.amazonaws.com
 
     @property
     def anonymous(self) -> bool:

@@ -180,6 +180,7 @@ class _Reader:
         accounts: set[str] = set()
         users: set[tuple[str, str]] = set()
         canonical: set[str] = set()
+        services: set[str] = set()
         for kind, names in value.items():
             texts = _texts(names)
             if not texts:
@@ -193,12 +194,12 @@ class _Reader:
                     case "CanonicalUser":
                         canonical.add(text)
                     case "Service" if _SERVICE.fullmatch(text):
-                        pass
+                        services.add(text)
                     case "Federated" if text:
                         pass
                     case _:
                         _bad_principal({kind: text})
-        named = Principals(everyone, frozenset(accounts), frozenset(users), frozenset(canonical))
+        named = Principals(everyone, frozenset(accounts), frozenset(users), frozenset(canonical), frozenset(services))
         if not self._exists(named):
             _bad_principal(value)
         return named
