@@ -7,7 +7,10 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, ge
 
 import msgspec
 
+from consensus.core.events import EVENT_QUEUE_MAX
 from consensus.core.settings import Size, parse_size
+from gateway.events.addresses import AllowList
+from gateway.events.targets import Webhook, is_name
 from gateway.identities import Identity
 from gateway.s3.errors import S3Error
 from gateway.s3.policy_read import MANAGED, of_identity
@@ -44,7 +47,8 @@ DOOR_PORT = 100
 _LIMITS = {"copies": (1, 9), "meta_members": (1, 9), "workers": (0, 256), "connections_max": (1, 1_000_000),
            "requests_max": (1, 1_000_000),
            "shutdown_seconds": (1, 3600), "read_grace_seconds": (0, 604_800), "upload_expire_days": (0, 36_500),
-           "compact_dead_percent": (5, 95), "scrub_interval_hours": (0, 24 * 3650)}
+           "compact_dead_percent": (5, 95), "scrub_interval_hours": (0, 24 * 3650),
+           "event_queue_max": (1, 10_000_000), "event_retention_hours": (1, 24 * 14)}
 """Least and greatest values: above, it is a slip of the finger and would end in a machine without memory."""
 
 
@@ -123,6 +127,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         "Multipart uploads that were begun so many days ago and are neither completed nor aborted are aborted, and their "
         "parts deleted. 0: never, as on AWS, where parts that were acknowledged stay until somebody deletes them or a "
         "lifecycle rule does.")] = 0
+    webhooks: Annotated[dict[str, Webhook], _about(
+        "Targets of event notifications, as [webhooks.NAME] tables: url, authorization (a header), secret (signs what is sent), ca "
+        "(PEM file), timeout_seconds (10), connections (4). Buckets' notifications name them by ARNs that end in NAME.")] = {}
+    webhook_allow: Annotated[tuple[str, ...], _about(
+        "Networks (\"10.1.0.0/16\") and host names that webhooks may reach although their addresses are not public: loopback, "
+        "private and link-local ones are refused otherwise, whatever a name resolves to.")] = ()
+    event_queue_max: Annotated[int, _about(
+        "Most events that wait for one target. A full queue drops its oldest for the newest.")] = EVENT_QUEUE_MAX
+    event_retention_hours: Annotated[int, _about(
+        "For how long a target is tried again; what is older is given up. 1 to 336.")] = 24
     name: Annotated[str | None, _about(
         "Of this machine, one that no other in the cluster has: 1 to 32 of a-z, 0-9 and \"-\". Kept in the data folder from "
         "the first start as a cluster on. Without it: the host's name.")] = None
@@ -181,6 +195,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("setting 'metrics_token': a token has 16 to 200 printable characters and no blanks")
         if self.metrics_listen is not None and not parse_listen(self.metrics_listen, "metrics_listen")[1]:
             raise ValueError("setting 'metrics_listen': port 0 would be another one in each worker; choose one")
+        for name in self.webhooks:
+            if not is_name(name):
+                raise ValueError(f"setting 'webhooks': {name!r} is not 1 to 80 letters, digits, '-' and '_'")
+        try:
+            AllowList(self.webhook_allow)
+        except ValueError as error:
+            raise ValueError(f"setting 'webhook_allow': {error}") from None
         seen: set[str] = set()
         for identity in self.identity:
             if identity.access_key in seen:
@@ -230,8 +251,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return self.workers or max(1, (os.cpu_count() or 1) - 1)
 
 
-SECRETS = frozenset({"secret_key", "metrics_token"})
-"""Names of values that are never shown."""
+SECRETS = frozenset({"secret_key", "metrics_token", "authorization", "secret", "url"})
+"""Names of values that are never shown. URLs of webhooks end in secrets, as a rule."""
 
 
 def without_secrets(config: Config) -> dict[str, Any]:
@@ -277,6 +298,8 @@ def described() -> list[Described]:
 def _kind_text(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return " or ".join(f'"{choice}"' for choice in get_args(kind))
+    if get_origin(kind) is dict:
+        return "tables"
     if get_origin(kind) is tuple:
         return "tables" if get_args(kind)[0] is Identity else "list"
     for known, text in ((bool, "true or false"), (Size, "size"), (int, "number"), (str, "text"), (str | None, "text")):
@@ -290,7 +313,7 @@ def _default_text(name: str, default: Any) -> str:
         return f"{default >> 20}MiB"
     if isinstance(default, bool):
         return str(default).lower()
-    if isinstance(default, tuple):
+    if isinstance(default, tuple | dict):
         return ", ".join(map(str, default)) or "none"
     return "none" if default is None else str(default)
 

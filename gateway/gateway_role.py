@@ -22,6 +22,7 @@ from gateway.http.app import build as build_application
 from gateway.http.limits import Limits
 from gateway.http.metrics import MetricsPage, open_application
 from gateway.http.metrics import routes as metrics_routes
+from gateway.http.reply import HOST_ID
 from gateway.http.server import GatewayServer
 from gateway.http.server_log import ServerLog
 from gateway.identities import IdentityStore
@@ -67,7 +68,8 @@ class GatewayRole:
             settings=OperationSettings(
                 region=config.region, any_region=config.any_region, signature_v2=config.signature_v2,
                 chunk_bytes=config.chunk_bytes, object_ownership=config.object_ownership,
-                block_public_access=config.block_public_access, default_encryption=config.default_encryption),
+                block_public_access=config.block_public_access, default_encryption=config.default_encryption,
+                webhooks=frozenset(config.webhooks), event_queue_max=config.event_queue_max, host_id=HOST_ID),
             identities=identities)
         limits = Limits(connections_max=config.connections_max, requests_max=config.requests_max,
                         shutdown_s=float(config.shutdown_seconds))

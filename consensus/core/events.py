@@ -73,7 +73,7 @@ class QueuedEvent(Value, frozen=True, kw_only=True):
 
 class EventQueue(Value, frozen=True, kw_only=True):
     """`delivered`, `expired` (too old when it could be delivered at last) and `dropped` (the queue was full) count since the
-    target was first used. `oldest_ms`: since when the first one waits. `error`: why the last delivery failed, "" if it did not."""
+    target was first used. `oldest_ms`: since when the first one waits. `error`: why the last delivery failed; "": it did not."""
 
     target: str
     queued: int = 0

@@ -41,7 +41,7 @@ def show(config: ConfigFile = None, as_json: Annotated[bool, typer.Option("--jso
 def _print(values: Mapping[str, Any]) -> None:
     defaults = {setting.name: setting.default for setting in described()}
     printing.print_table(("setting", "value", "default"), (
-        (name, f"{len(value)} in the file" if name == "identity" else _text(value), defaults.get(name, ""))
+        (name, f"{len(value)} in the file" if name in ("identity", "webhooks") else _text(value), defaults.get(name, ""))
         for name, value in values.items()), empty="")
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from consensus.core.clock import Clock
+from consensus.core.events import EVENT_QUEUE_MAX
 from consensus.core.ids import VersionId
 from consensus.core.model import Bucket, ObjectVersion
 from gateway import authorization
@@ -75,6 +76,11 @@ class Settings:
     object_ownership: str = "BucketOwnerEnforced"
     block_public_access: bool = True
     default_encryption: bool = False
+    webhooks: frozenset[str] = frozenset()
+    """Names of the targets that events may be sent to."""
+    event_queue_max: int = EVENT_QUEUE_MAX
+    host_id: str = ""
+    """Of this process, as it stands in x-amz-id-2."""
     """These three say what holds for a bucket where it was never set: AWS's defaults, or the classic ones."""
 
 

@@ -1,0 +1,106 @@
+"""Delivers the events of all gateways, as long as that duty is ours (gateway/duties.py).
+
+One worker of each machine has a courier. It looks at what waits; if something does, it takes the duty, and each target's
+queue becomes a task of its own, so that one that hangs keeps no other waiting. Nothing waits: nothing is taken or renewed,
+and an idle store writes no log.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from consensus import queries
+from consensus.core import tasks
+from consensus.core.clock import Clock
+from consensus.core.errors import ClusterError
+from gateway.duties import Duty
+from gateway.events.addresses import AllowList
+from gateway.events.queue import TargetQueue
+from gateway.events.sending import Nowhere, Sender
+from gateway.events.targets import Webhook
+
+if TYPE_CHECKING:
+    from consensus.client import MetadataClient
+
+log = logging.getLogger("staddle.events")
+
+LOOK_S = 0.25
+"""How long an event waits at most before it is seen. A look is one indexed read."""
+
+LOOK_IDLE_S = 2.0
+"""While no target was ever told anything."""
+
+TROUBLE_S = 1.0
+
+DUTY = "events"
+
+
+class Courier:
+    def __init__(
+        self, metadata: "MetadataClient", duty: Duty, clock: Clock, *, webhooks: Mapping[str, Webhook], allow: AllowList,
+        region: str, retention_ms: int,
+    ) -> None:
+        self._metadata, self._duty, self._clock = metadata, duty, clock
+        self._webhooks, self._allow, self._region, self._retention_ms = webhooks, allow, region, retention_ms
+        self._queues: dict[str, TargetQueue] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        await tasks.end(self._task)
+        await self._stop_all()
+        await self._duty.release()
+
+    def failures(self) -> dict[str, int]:
+        """Tries that came to nothing, by target."""
+        return {target: queue.failures for target, queue in self._queues.items()}
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                waiting = await self._metadata.read(queries.waiting_targets)
+                if waiting and await self._duty.hold():
+                    for target in waiting:
+                        self._see_to(target)
+                rest = LOOK_S if waiting or self._queues else await self._idle_s()
+            except ClusterError as error:
+                log.warning("events wait: %s", error)
+                rest = TROUBLE_S
+            await asyncio.sleep(rest)
+
+    async def _idle_s(self) -> float:
+        return LOOK_S if await self._metadata.read(queries.event_queues) else LOOK_IDLE_S
+
+    def _see_to(self, target: str) -> None:
+        """Its queue is being delivered from now on, if it is not already."""
+        if target in self._running:
+            return
+        queue = self._queues.get(target)
+        if queue is None:
+            webhook = self._webhooks.get(target)
+            queue = self._queues[target] = TargetQueue(
+                target, Nowhere() if webhook is None else Sender(webhook, self._allow), self._metadata, self._clock,
+                connections=1 if webhook is None else webhook.connections, retention_ms=self._retention_ms,
+                region=self._region, held=lambda: self._duty.held)
+        task = self._running[target] = asyncio.create_task(queue.run())
+        task.add_done_callback(lambda done: self._ended(target, done))
+
+    def _ended(self, target: str, task: "asyncio.Task[None]") -> None:
+        del self._running[target]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            if not isinstance(error, ClusterError):
+                log.error("target %s: delivery failed", target, exc_info=error)
+            else:
+                log.warning("target %s: %s", target, error)
+
+    async def _stop_all(self) -> None:
+        running = list(self._running.values())
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        for queue in self._queues.values():
+            queue.close()

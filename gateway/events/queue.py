@@ -1,0 +1,255 @@
+"""The queue of one target, delivered: in order for each key, at least once, until there is nothing left.
+
+A *page* of what waits longest is cut into *chains*, one for each key, and as many chains are under way as the webhook may
+have connections. A chain ends with its first failure: what comes later for that key waits for it. Which events are done goes
+into the log in batches; what was delivered and not yet said is delivered again after a crash.
+
+A failure of the *target* (not reached, too slow, 503 and its like) gives it a rest, longer each time and never the same for
+two gateways; afterwards one event is tried, and only if it gets through, all others. An *event* that is refused (400, or a 500
+that comes of something in it) makes its key wait and nobody else; many of them without a success between are the target's
+failure after all. What is older than `retention` is given up, and counted.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from consensus import queries
+from consensus.core.clock import Clock
+from consensus.core.commands import EventsDone, ReportTarget
+from consensus.core.errors import ClusterError
+from consensus.core.events import QueuedEvent
+from gateway.events.record import document
+from gateway.events.sending import DeliveryFailed, Nowhere, Sender
+
+if TYPE_CHECKING:
+    from consensus.client import MetadataClient
+
+log = logging.getLogger("staddle.events")
+
+REST_S_MIN, REST_S_MAX = 1.0, 300.0
+"""After the first failure in a row, and the longest: a target that comes back waits five minutes at most for what it missed."""
+
+BATCH = 200
+BATCH_S = 0.2
+"""Events that are said to be done with one command, and how long the first of them waits for that."""
+
+WAITING_KEYS_MAX = 1000
+"""Keys whose event was refused and is tried again. More of them: the target itself has something the matter."""
+
+REFUSED_IN_A_ROW_MAX = 8
+"""Events refused without one success between: likewise."""
+
+WALK_SHARE = 10
+"""A walk through a queue in which everything waits is followed by a pause of so many times its length."""
+
+STOP_S = 2.0
+"""For saying what was delivered, when it ends."""
+
+SAY_S = 60.0
+"""Why a target fails is written into the log when it changes, and so often."""
+
+ERROR_CHARACTERS_MAX = 300
+
+Value = TypeVar("Value")
+
+Name = tuple[int, int]
+Key = tuple[str, str]
+HEAD: Name = (0, -1)
+
+
+class Waiting(NamedTuple):
+    """A key whose oldest event was refused: tried again at `until`, by the loop's time."""
+
+    rest: "Rest"
+    until: float
+
+
+class Rest:
+    """How long to wait before the next try: doubling, and a part of it left to chance."""
+
+    def __init__(self, chance: Callable[[], float] = random.random) -> None:
+        self._chance, self.failures = chance, 0
+
+    def failed(self) -> float:
+        """Seconds until the next try."""
+        self.failures += 1
+        longest: float = min(REST_S_MAX, REST_S_MIN * 2.0 ** min(self.failures - 1, 16))
+        return longest * (0.5 + self._chance() / 2)
+
+    def succeeded(self) -> None:
+        self.failures = 0
+
+    def choice(self, among: Sequence[Value]) -> Value:
+        return among[int(self._chance() * len(among))]
+
+
+class TargetQueue:
+    """`held` says whether delivering is still ours. `failures` counts tries that came to nothing, for metrics."""
+
+    def __init__(
+        self, target: str, sender: Sender | Nowhere, metadata: "MetadataClient", clock: Clock, *, connections: int,
+        retention_ms: int, region: str, held: Callable[[], bool],
+    ) -> None:
+        self._target, self._sender, self._metadata, self._clock = target, sender, metadata, clock
+        self._connections, self._retention_ms, self._region, self._held = connections, retention_ms, region, held
+        self._rest = Rest()
+        self._keys: dict[Key, Waiting] = {}
+        self._met: set[Key] = set()           # those of them that this walk from the head has met: later ones come after
+        self._refused = 0                     # in a row
+        self._done: list[Name] = []
+        self._saying: asyncio.Task[None] | None = None
+        self._said, self._say_at = "", float("-inf")
+        self.failures = 0
+
+    async def run(self) -> None:
+        """Until nothing waits, or delivering is not ours any more. Raises ClusterError."""
+        try:
+            while self._held() and await self._walk():
+                pass
+        finally:
+            await self._end()
+
+    def close(self) -> None:
+        self._sender.close()
+
+    async def _walk(self) -> bool:
+        """Once from the head of the queue to its end, or to a failure. Whether something is left, as far as is known."""
+        began = asyncio.get_running_loop().time()
+        after = HEAD
+        self._met.clear()
+        while self._held():
+            page = await self._metadata.read(queries.queued_events, self._target, after)
+            if not page:
+                break
+            after = (page[-1].order, page[-1].place)
+            failure = await self._deliver(self._chains(await self._without_old(page)))
+            await self._say_done()
+            if failure is not None:
+                await self._have_a_rest(failure)
+                return True
+        if self._keys:
+            now = asyncio.get_running_loop().time()
+            earliest = min(waiting.until for waiting in self._keys.values()) - now
+            await asyncio.sleep(max(min(REST_S_MIN, earliest), (now - began) * WALK_SHARE))
+        return after != HEAD
+
+    async def _without_old(self, page: Sequence[QueuedEvent]) -> list[QueuedEvent]:
+        oldest = self._clock.now_ms() - self._retention_ms
+        old = [queued for queued in page if queued.event.at_ms < oldest]
+        for start in range(0, len(old), BATCH):
+            names = tuple((queued.order, queued.place) for queued in old[start:start + BATCH])
+            await self._metadata.commit(EventsDone(target=self._target, events=names, delivered=False))
+        if old:
+            log.warning("target %s: %d events are too old and given up", self._target, len(old))
+            for queued in old:
+                self._keys.pop(_key(queued), None)
+        return [queued for queued in page if queued.event.at_ms >= oldest]
+
+    def _chains(self, page: Sequence[QueuedEvent]) -> deque[list[QueuedEvent]]:
+        """By key, without those that wait. After a failure: one event only, any, since the first may be the trouble."""
+        now = asyncio.get_running_loop().time()
+        chains: dict[Key, list[QueuedEvent]] = {}
+        for queued in page:
+            key = _key(queued)
+            waiting = self._keys.get(key)
+            if waiting is not None and key not in chains:
+                if key in self._met or waiting.until > now:
+                    self._met.add(key)
+                    continue
+                self._met.add(key)
+            chains.setdefault(key, []).append(queued)
+        found = list(chains.values())
+        return deque([self._rest.choice(found)[:1]] if self._rest.failures and found else found)
+
+    async def _deliver(self, chains: deque[list[QueuedEvent]]) -> str | None:
+        """All chains, some at once. Why the target failed, if it did: then the others are left for later."""
+        failure: list[str] = []
+
+        async def work() -> None:
+            while chains and not failure and self._held():
+                for queued in chains.popleft():
+                    try:
+                        await self._sender.send(document(queued, self._region))
+                    except DeliveryFailed as error:
+                        self._failed(queued, error, failure)
+                        break
+                    self._delivered(queued)
+                    if failure:
+                        return
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(self._connections, len(chains))):
+                group.create_task(work())
+        return failure[0] if failure else None
+
+    def _delivered(self, queued: QueuedEvent) -> None:
+        self._rest.succeeded()
+        self._refused = 0
+        self._keys.pop(_key(queued), None)
+        self._done.append((queued.order, queued.place))
+        if self._saying is None:
+            self._saying = asyncio.create_task(self._say_soon())
+
+    def _failed(self, queued: QueuedEvent, error: DeliveryFailed, failure: list[str]) -> None:
+        self.failures += 1
+        if not error.of_event:
+            failure.append(str(error))
+            return
+        key, now = _key(queued), asyncio.get_running_loop().time()
+        waiting = self._keys.get(key)
+        self._refused += 1
+        if self._refused >= REFUSED_IN_A_ROW_MAX or (waiting is None and len(self._keys) >= WAITING_KEYS_MAX):
+            failure.append(str(error))
+        if waiting is not None or len(self._keys) < WAITING_KEYS_MAX:
+            rest = Rest() if waiting is None else waiting.rest
+            self._keys[key] = Waiting(rest, now + rest.failed())
+        log.info("target %s: %s for an event of bucket %s", self._target, error, queued.event.bucket)
+
+    async def _have_a_rest(self, failure: str) -> None:
+        now = asyncio.get_running_loop().time()
+        if failure != self._said or now >= self._say_at:
+            log.warning("target %s: %s; tried again later", self._target, failure)
+            self._said, self._say_at = failure, now + SAY_S
+            await self._metadata.commit(ReportTarget(target=self._target, error=failure[:ERROR_CHARACTERS_MAX]))
+        await asyncio.sleep(self._rest.failed())
+
+    # What is done, into the log
+
+    async def _say_soon(self) -> None:
+        """While others are delivered. A commit that fails is made up for: its events come again."""
+        try:
+            while self._done:
+                if len(self._done) < BATCH:
+                    await asyncio.sleep(BATCH_S)
+                batch, self._done = self._done[:BATCH], self._done[BATCH:]
+                await self._metadata.commit(EventsDone(target=self._target, events=tuple(batch)))
+                self._said = ""
+        except ClusterError as error:
+            log.warning("target %s: that events are delivered could not be said: %s", self._target, error)
+        finally:
+            self._saying = None
+
+    async def _say_done(self) -> None:
+        """Everything: the next page must not hold it again."""
+        if self._saying is not None:
+            await self._saying
+        while self._done:
+            batch, self._done = self._done[:BATCH], self._done[BATCH:]
+            await self._metadata.commit(EventsDone(target=self._target, events=tuple(batch)))
+            self._said = ""
+
+    async def _end(self) -> None:
+        """However it ends: what was delivered need not come again."""
+        if self._saying is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_S):
+                    await self._saying
+
+
+def _key(queued: QueuedEvent) -> Key:
+    return queued.event.bucket, queued.event.key
