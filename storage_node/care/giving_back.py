@@ -8,27 +8,26 @@ rotten, and this one might be the last good one.
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Sequence
 
 import msgspec
 
-from consensus.core import tasks
 from consensus.core.errors import ClusterError
 from consensus.core.ids import NodeId
 from consensus.core.model import NodeInfo
 from consensus.core.placement import ranked
 from storage_node.care.fellows import Fellows
 from storage_node.care.fetching import Pace
+from storage_node.care.loop import Loop
 from storage_node.care.settle import Settler
 from storage_node.care.status import GivingStatus
 from storage_node.care.telling import NodeMetadata, Unequal
 
-log = logging.getLogger("staddle.node")
-
 PAGE = 300
 AT_ONCE = 8
 LOOK_S = 3.0
+NEXT_S = 0.05
+"""After a round that has given something back there may be more."""
 
 VERIFIED_S, VERIFIED_BYTES_PER_S = 10.0, 8 << 20
 """How long a holder may take to read its copy: one that hangs must not hold up the others."""
@@ -41,32 +40,21 @@ class GivingBack:
                  look_s: float = LOOK_S) -> None:
         self._metadata, self._node, self._fellows, self._settler = metadata, node, fellows, settler
         self._pace, self._look_s = pace, look_s
-        self._task: asyncio.Task[None] | None = None
-        self.status = GivingStatus()
+        self._loop = Loop("giving back", node, self._turn, pause_s=look_s)
+        self._status = GivingStatus()
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="giving back")
+        self._loop.start()
 
     async def stop(self) -> None:
-        await tasks.end(self._task)
-        self._task = None
+        await self._loop.stop()
 
-    async def _run(self) -> None:
-        while True:
-            given = 0
-            try:
-                given = await self.round()
-                self._say("")
-            except ClusterError as error:
-                self._say(str(error))
-            except Exception:
-                log.exception("node %s: giving back has failed; it will be tried again", self._node)
-            await asyncio.sleep(0.05 if given else self._look_s)
+    @property
+    def status(self) -> GivingStatus:
+        return msgspec.structs.replace(self._status, trouble=self._loop.trouble)
 
-    def _say(self, trouble: str) -> None:
-        if trouble and trouble != self.status.trouble:
-            log.warning("node %s: giving back waits: %s", self._node, trouble)
-        self.status = msgspec.structs.replace(self.status, trouble=trouble)
+    async def _turn(self) -> float:
+        return NEXT_S if await self.round() else self._look_s
 
     async def round(self) -> int:
         """Once through the chunks that have too many copies. How many were given back. Raises ClusterError."""
@@ -81,7 +69,7 @@ class GivingBack:
                 break
             after = page[-1].place
         info = self._fellows.nodes.get(self._node)
-        self.status = msgspec.structs.replace(self.status, leaving=info is not None and info.asked == "draining",
+        self._status = msgspec.structs.replace(self._status, leaving=info is not None and info.asked == "draining",
                                               waiting=waiting - given)
         return given
 
@@ -94,9 +82,9 @@ class GivingBack:
 
         sure = [row for row in await asyncio.gather(*[one(row) for row in rows]) if row is not None]
         given = await self._settler.give_back([(row.digest, row.generation.pack()) for row in sure]) if sure else 0
-        self.status = msgspec.structs.replace(
-            self.status, given=self.status.given + given, kept=self.status.kept + len(rows) - len(sure),
-            given_bytes=self.status.given_bytes + (sum(row.size for row in sure) if given == len(sure) else 0))
+        self._status = msgspec.structs.replace(
+            self.status, given=self._status.given + given, kept=self._status.kept + len(rows) - len(sure),
+            given_bytes=self._status.given_bytes + (sum(row.size for row in sure) if given == len(sure) else 0))
         return given
 
     async def _another_is_good(self, row: Unequal, nodes: dict[NodeId, NodeInfo]) -> bool:

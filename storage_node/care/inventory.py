@@ -18,11 +18,10 @@ from typing import TypeVar
 
 import msgspec
 
-from consensus.core import tasks
 from consensus.core.clock import Clock
-from consensus.core.errors import ClusterError
 from consensus.core.ids import Generation, NodeId
 from consensus.disk import Disk, replace_file
+from storage_node.care.loop import Loop
 from storage_node.care.mend import LISTED
 from storage_node.care.telling import NodeMetadata
 from storage_node.index import NEW, SETTLED
@@ -71,26 +70,19 @@ class Comparison:
         self._due = not was_clean
         self.running = False
         self._applied, self._restored = self.last.applied, self.last.restored
-        self._task: asyncio.Task[None] | None = None
+        self._loop = Loop("the comparison of inventories", node, self._turn, pause_s=LOOK_S, level=logging.INFO)
         self._one = asyncio.Lock()
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._loop.start()
 
     async def stop(self) -> None:
-        await tasks.end(self._task)
-        self._task = None
+        await self._loop.stop()
 
-    async def _run(self) -> None:
-        while True:
-            try:
-                if await self.is_due():
-                    await self.run()
-            except ClusterError as error:
-                log.info("node %s: the comparison of inventories waits: %s", self._node, error)
-            except Exception:
-                log.exception("node %s: the comparison of inventories has failed", self._node)
-            await asyncio.sleep(LOOK_S)
+    async def _turn(self) -> float:
+        if await self.is_due():
+            await self.run()
+        return LOOK_S
 
     def want(self) -> None:
         """It is due at the next look."""

@@ -16,15 +16,14 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from consensus.core import tasks
 from consensus.core.clock import Clock
-from consensus.core.errors import ClusterError
 from consensus.core.ids import NodeId
 from consensus.core.model import NodeInfo
 from consensus.core.placement import ranked
 from consensus.disk import Disk, replace_file
 from storage_node.care.fellows import Fellows
 from storage_node.care.fetching import BATCH, Fetcher, Wanted, fetch_and_announce
+from storage_node.care.loop import Loop
 from storage_node.care.settle import Settler
 from storage_node.care.status import RebalanceStatus
 from storage_node.care.telling import NodeMetadata, Place
@@ -78,11 +77,10 @@ class Rebalance:
         self._takes_chunks, self._free_share = takes_chunks, free_share
         self._look_s, self._settled_s = look_s, settled_s
         self._pass = _Pass()
-        self._trouble = ""
         self._since = self._saved_at = 0.0
         self._changed: tuple[Shape, float] = ([], 0.0)
         self._began_at = 0.0
-        self._task: asyncio.Task[None] | None = None
+        self._loop = Loop("rebalancing", node, self._turn, pause_s=look_s)
 
     async def prepare(self, *, empty: bool) -> None:
         """Before the node is registered. `empty`: there is nothing here, so that all of its share is still to come; else, if
@@ -95,11 +93,10 @@ class Rebalance:
             self._pass = found
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="rebalance")
+        self._loop.start()
 
     async def stop(self) -> None:
-        await tasks.end(self._task)
-        self._task = None
+        await self._loop.stop()
 
     @property
     def status(self) -> RebalanceStatus:
@@ -110,20 +107,11 @@ class Rebalance:
             left = (asyncio.get_running_loop().time() - self._since) * (1 - share) / (share - self._began_at)
         return RebalanceStatus(running=running, passes=now.passes, share=share, copies=now.copies, bytes=now.bytes,
                                started_ms=now.started_ms, finished_ms=now.finished_ms, seconds_left=left,
-                               trouble=self._trouble)
+                               trouble=self._loop.trouble)
 
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self.round()
-                self._trouble = ""
-            except ClusterError as error:
-                if str(error) != self._trouble:
-                    log.warning("node %s: rebalancing waits: %s", self._node, error)
-                self._trouble = str(error)
-            except Exception:
-                log.exception("node %s: rebalancing has failed; it will be tried again", self._node)
-            await asyncio.sleep(self._look_s)
+    async def _turn(self) -> float:
+        await self.round()
+        return self._look_s
 
     async def round(self) -> bool:
         """If the map has changed: once through all chunks, or on from where it was. Whether a pass came to its end. Raises

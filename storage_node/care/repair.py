@@ -8,25 +8,20 @@ make the same copy cost some bytes, no more, since what is too many is given bac
 """
 
 import asyncio
-import contextlib
-import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from consensus.core import tasks
-from consensus.core.errors import ClusterError
 from consensus.core.ids import Digest, NodeId
 from consensus.core.model import NodeInfo
 from consensus.core.placement import ranked
 from storage_node.care.fellows import Fellows
 from storage_node.care.fetching import BATCH, Fetcher, Wanted, fetch_and_announce
+from storage_node.care.loop import Loop
 from storage_node.care.settle import Settler
 from storage_node.care.status import RepairStatus
 from storage_node.care.telling import NodeMetadata, Unequal
-
-log = logging.getLogger("staddle.node")
 
 PAGE = 300
 """Rows of one look, and at most so many copies in one announcement."""
@@ -72,51 +67,36 @@ class Repair:
         self._look_s, self._patience_s, self._fresh_s = look_s, patience_s, fresh_s
         self._seen: dict[Digest, _Seen] = {}
         """Rows of the queue, as far as they were in it at the last look."""
-        self._kicked = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._loop = Loop("repair", node, self._turn, pause_s=look_s)
         self._status = RepairStatus()
         self._rate = 0.0
         self.copies = 0
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="repair")
+        self._loop.start()
 
     async def stop(self) -> None:
-        await tasks.end(self._task)
-        self._task = None
+        await self._loop.stop()
 
     def kick(self) -> None:
         """Something was lost: look now."""
-        self._kicked.set()
+        self._loop.kick()
 
     @property
     def status(self) -> RepairStatus:
         fetcher = self._fetcher
         left = self._status.waiting_bytes / self._rate if self._rate else 0.0
         return msgspec.structs.replace(self._status, copies=self.copies, bytes=fetcher.fetched_bytes, failed=fetcher.failed,
-                                       bytes_per_second=self._rate, seconds_left=left)
+                                       bytes_per_second=self._rate, seconds_left=left, trouble=self._loop.trouble)
 
-    async def _run(self) -> None:
+    async def _turn(self) -> float:
         loop = asyncio.get_running_loop()
-        while True:
-            began, made = loop.time(), 0
-            try:
-                made = await self.round()
-                self._say("")
-            except ClusterError as error:
-                self._say(str(error))
-            except Exception:
-                log.exception("node %s: repair has failed; it will be tried again", self._node)
-            pause = self._look_s if not made else min(self._look_s, (loop.time() - began) * (1 / SHARE - 1))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._kicked.wait()
-            self._kicked.clear()
-
-    def _say(self, trouble: str) -> None:
-        if trouble and trouble != self._status.trouble:
-            log.warning("node %s: repair waits: %s", self._node, trouble)
-        self._status = msgspec.structs.replace(self._status, trouble=trouble, running=False)
+        began = loop.time()
+        try:
+            made = await self.round()
+        finally:
+            self._status = msgspec.structs.replace(self._status, running=False)
+        return self._look_s if not made else min(self._look_s, (loop.time() - began) * (1 / SHARE - 1))
 
     async def round(self) -> int:
         """Once through the queue. How many copies were made. Raises ClusterError: later, then."""

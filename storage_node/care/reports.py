@@ -9,11 +9,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from consensus.core import tasks
 from consensus.core.commands import SetNodeState
-from consensus.core.errors import ClusterError
 from consensus.core.ids import NodeId
 from storage_node.care.fellows import Fellows
+from storage_node.care.loop import Loop
 from storage_node.care.telling import NodeMetadata
 from storage_node.store import DiskState
 
@@ -32,24 +31,17 @@ class Reports:
         self._metadata, self._node, self._fellows, self._disk = metadata, node, fellows, disk
         self._look_s, self._well_s = look_s, well_s
         self._well_since: float | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._loop = Loop("telling its state", node, self._turn, pause_s=look_s, level=logging.INFO)
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="reports")
+        self._loop.start()
 
     async def stop(self) -> None:
-        await tasks.end(self._task)
-        self._task = None
+        await self._loop.stop()
 
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self.round()
-            except ClusterError as error:
-                log.info("node %s: its state can't be told: %s", self._node, error)
-            except Exception:
-                log.exception("node %s: telling its state has failed; it will be tried again", self._node)
-            await asyncio.sleep(self._look_s)
+    async def _turn(self) -> float:
+        await self.round()
+        return self._look_s
 
     async def round(self) -> None:
         """Tell the log if it is wrong. Raises ClusterError."""

@@ -22,15 +22,14 @@ Rules (an exhaustive model has a counterexample for each one left out):
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
-from consensus.core import tasks
 from consensus.core.clock import Clock, SteadyClock
 from consensus.core.errors import ClusterError, Unavailable
 from consensus.core.ids import Generation, NodeId
+from storage_node.care.loop import Loop
 from storage_node.care.mend import LISTED, MENDED_AT_ONCE_MAX, PASSED, PENDING, SHORT, Mender, store_again
 from storage_node.care.telling import Live, Name, NodeMetadata, Released, Teller
 from storage_node.index import CONDEMNED, NEW, SETTLED, Copy
@@ -80,8 +79,7 @@ class Settler:
         self._clock = clock or SteadyClock()
         self._interval_s, self._read_grace_ms = interval_s, int(read_grace_s * 1000)
         self._hints_after = 0
-        self._kicked = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._loop = Loop("settling", node, self._turn, pause_s=interval_s, level=logging.INFO)
         self.removed = self.removed_bytes = self.announced = 0
         self.coming: set[Name] = set()
         """Copies that are being fetched because they should be here: they don't go before they are announced."""
@@ -89,36 +87,25 @@ class Settler:
         """Told when copies were withdrawn as lost, so that they can be fetched at once."""
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._loop.start()
 
     async def stop(self) -> None:
-        await tasks.end(self._task)
-        self._task = None
+        await self._loop.stop()
 
     def kick(self) -> None:
         """Ask now."""
-        self._kicked.set()
+        self._loop.kick()
 
-    async def _run(self) -> None:
+    async def _turn(self) -> float:
         loop = asyncio.get_running_loop()
-        while True:
-            started, more = loop.time(), False
-            try:
-                async with self.one:
-                    hints = await self.take_hints()
-                    more = max(await self.round(), hints) >= PAGE
-                async with self.one:
-                    await self.mend()
-            except ClusterError as error:
-                log.info("node %s: settling waits: %s", self._node, error)
-            except Exception:
-                log.exception("node %s: settling failed", self._node)
-            # While there is much to do, a fifth of the time: clients' requests share this loop, and nothing is urgent.
-            pause = min(4 * (loop.time() - started), self._interval_s) if more else self._interval_s
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._kicked.wait()
-            self._kicked.clear()
+        started = loop.time()
+        async with self.one:
+            hints = await self.take_hints()
+            more = max(await self.round(), hints) >= PAGE
+        async with self.one:
+            await self.mend()
+        # While there is much to do, a fifth of the time: clients' requests share this loop, and nothing is urgent.
+        return min(4 * (loop.time() - started), self._interval_s) if more else self._interval_s
 
     async def take_hints(self) -> int:
         """Ask again about copies that the metadata has released. A hint that is lost costs space, never data."""
