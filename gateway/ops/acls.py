@@ -12,6 +12,7 @@ from consensus.core.model import Bucket, ObjectVersion, Pairs
 from gateway.bucket_access import ACL, ENFORCED, Rules
 from gateway.ops import settings
 from gateway.ops.context import Context
+from gateway.ops.notification import origin_of
 from gateway.ops.reading import changed, find
 from gateway.ops.replies import read_version, xml
 from gateway.ops.settings import Kind
@@ -59,7 +60,8 @@ async def put_object_acl(ctx: Context, request: S3Request) -> Reply:
     if rules.acls_off:
         return Reply()
     return changed(request, await ctx.metadata.commit(SetAcl(
-        bucket=bucket.id, key=request.key, acl=wanted, version_id=named_version(request.query.get("versionId")))))
+        bucket=bucket.id, key=request.key, acl=wanted, version_id=named_version(request.query.get("versionId")),
+        origin=origin_of(ctx, request, bucket))))
 
 
 def _owner(ctx: Context, bucket: Bucket, rules: Rules, version: ObjectVersion) -> str:

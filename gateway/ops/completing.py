@@ -16,6 +16,7 @@ from consensus.core.model import Bucket, Checksum, Part, Upload
 from consensus.core.results import AnyResult, Committed, PartChanged, Staged
 from gateway.ops.context import Context
 from gateway.ops.multipart import PARTS_PER_PAGE
+from gateway.ops.notification import origin_of
 from gateway.ops.objects import write_condition
 from gateway.ops.refusals import no_such_upload, refusal
 from gateway.ops.replies import object_url, written_version, xml
@@ -85,6 +86,7 @@ async def _decide(
     return await ctx.metadata.commit(CompleteUpload(
         bucket=bucket.id, key=request.key, upload_id=upload.upload_id, version_id=new_version_id(), etag=whole.etag,
         size=whole.size, parts=pages[-1], staged=staged, checksum=whole.checksum, condition=condition,
+        origin=origin_of(ctx, request, bucket),
     ))
 
 

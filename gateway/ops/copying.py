@@ -23,6 +23,7 @@ from gateway.ops.acls import of_new_object
 from gateway.ops.context import Context
 from gateway.ops.cutting import Cutter, in_thread
 from gateway.ops.multipart import open_upload
+from gateway.ops.notification import origin_of
 from gateway.ops.objects import put_attributes, write_condition
 from gateway.ops.reading import READ_TRIES, stream_body
 from gateway.ops.refusals import refusal
@@ -74,6 +75,7 @@ async def copy_object(ctx: Context, request: S3Request) -> Reply:
         command = PutVersion(
             bucket=bucket.id, key=request.key, version_id=new_version_id(), attributes=attributes,
             owner=new.owner, content_of=version.content, condition=condition, checksum=checksum,
+            origin=origin_of(ctx, request, bucket, "ObjectCreated:Copy"),
         )
         outcome = await ctx.metadata.commit(command)
         if isinstance(outcome, TooFewCopies):

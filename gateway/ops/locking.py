@@ -8,6 +8,7 @@ from consensus.core.model import Bucket, LockDefault
 from consensus.core.results import Done, WrongBucketState
 from gateway.ops import settings
 from gateway.ops.context import Context
+from gateway.ops.notification import origin_of
 from gateway.ops.reading import changed, find
 from gateway.ops.refusals import refusal
 from gateway.ops.replies import read_version, xml
@@ -55,7 +56,8 @@ async def put_object_retention(ctx: Context, request: S3Request) -> Reply:
     await ctx.require(bucket, request, needed(ctx.operation, request.query, effective_headers(request)), keys=keys)
     return changed(request, await ctx.metadata.commit(SetRetention(
         bucket=bucket.id, key=request.key, mode=wanted.mode, until_ms=wanted.until_ms,
-        version_id=named_version(request.query.get("versionId")), bypass=locks.bypass(effective_headers(request)))))
+        version_id=named_version(request.query.get("versionId")), bypass=locks.bypass(effective_headers(request)),
+        origin=origin_of(ctx, request, bucket))))
 
 
 async def get_object_legal_hold(ctx: Context, request: S3Request) -> Reply:

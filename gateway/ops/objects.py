@@ -13,6 +13,7 @@ from consensus.core.results import Committed, ConditionFailed, Deleted, NoKey, N
 from gateway.ops import settings
 from gateway.ops.acls import of_new_object
 from gateway.ops.context import Context
+from gateway.ops.notification import origin_of
 from gateway.ops.refusals import refusal
 from gateway.ops.replies import checksum_headers, written_version, xml
 from gateway.ops.upload import parsed, read_body, store
@@ -45,6 +46,7 @@ async def put_object(ctx: Context, request: S3Request) -> Reply:
         PutVersion(
             bucket=bucket.id, key=request.key, version_id=new_version_id(), attributes=attributes,
             owner=new.owner, content=stored.content, condition=condition,
+            origin=origin_of(ctx, request, bucket),
         ),
         stored.ticket,
     )
@@ -82,6 +84,7 @@ async def delete_object(ctx: Context, request: S3Request) -> Reply:
         bucket=bucket.id, key=request.key, version_id=named_version(request.query.get("versionId")),
         marker_id=new_version_id(), owner=await ctx.owner_of_new(bucket, {}),
         condition=Condition(if_match=conditions.for_delete(request.headers)), bypass=bypass,
+        origin=origin_of(ctx, request, bucket),
     )
     outcome = await ctx.metadata.commit(command)
     if not isinstance(outcome, Deleted):
@@ -129,7 +132,7 @@ async def _delete_one(
         outcome = await ctx.metadata.commit(DeleteVersion(
             bucket=bucket.id, key=entry.key, version_id=named_version(entry.version_id),
             marker_id=new_version_id(), owner=await ctx.owner_of_new(bucket, {}), condition=Condition(if_match=entry.etag),
-            bypass=bypass,
+            bypass=bypass, origin=origin_of(ctx, request, bucket),
         ))
         if not isinstance(outcome, Deleted):
             raise refusal(outcome, request, key=entry.key)

@@ -16,6 +16,7 @@ from gateway.auth import Settings as AuthSettings
 from gateway.form_auth import authenticate_form
 from gateway.ops.acls import of_new_object
 from gateway.ops.context import Context
+from gateway.ops.notification import origin_of
 from gateway.ops.objects import put_attributes
 from gateway.ops.refusals import refusal
 from gateway.ops.replies import object_url, written_version
@@ -81,7 +82,7 @@ async def post_object(ctx: Context, request: S3Request) -> Reply:
     stored = await store(ctx, request, checksums.Expected.from_headers(given).hasher(), bucket)
     outcome = await ctx.metadata.commit(
         PutVersion(bucket=bucket.id, key=key, version_id=new_version_id(), attributes=attributes,
-                   owner=new.owner, content=stored.content),
+                   owner=new.owner, content=stored.content, origin=origin_of(ctx, request, bucket, "ObjectCreated:Post")),
         stored.ticket,
     )
     if not isinstance(outcome, Committed):

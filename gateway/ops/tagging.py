@@ -4,6 +4,7 @@ from consensus.core.commands import SetTags
 from consensus.core.model import Bucket, Pairs
 from gateway.ops import settings
 from gateway.ops.context import Context
+from gateway.ops.notification import origin_of
 from gateway.ops.reading import changed, find
 from gateway.ops.replies import read_version, xml
 from gateway.ops.versions import named_version
@@ -37,7 +38,8 @@ async def delete_object_tagging(ctx: Context, request: S3Request) -> Reply:
 async def _set(ctx: Context, request: S3Request, bucket: Bucket, wanted: Pairs, status: int) -> Reply:
     version_id = named_version(request.query.get("versionId"))
     outcome = await ctx.metadata.commit(
-        SetTags(bucket=bucket.id, key=request.key, tags=wanted, version_id=version_id))
+        SetTags(bucket=bucket.id, key=request.key, tags=wanted, version_id=version_id,
+                origin=origin_of(ctx, request, bucket, "ObjectTagging:Delete" if status == 204 else "ObjectTagging:Put")))
     return changed(request, outcome, status)
 
 
