@@ -135,6 +135,15 @@ def settings_page(
         " ORDER BY name LIMIT ?", (bucket_id, beginning, after, beginning + "\x7f", limit)).fetchall()
 
 
+def settings_named(db: Database, name: str, after: BucketId, limit: int) -> list[tuple[Bucket, bytes]]:
+    """Buckets that have such a setting, of all accounts, in order of their ids; and the setting."""
+    columns = ", ".join(f"b.{column.strip()}" for column in BUCKET_COLUMNS.split(","))
+    rows = db.execute(
+        f"SELECT {columns}, s.document FROM bucket_setting AS s JOIN bucket AS b ON b.id = s.bucket"
+        " WHERE s.name = ? AND s.bucket > ? ORDER BY s.bucket LIMIT ?", (name, after, limit)).fetchall()
+    return [(_bucket(row), row[-1]) for row in rows]
+
+
 def buckets(db: Database, account: str | None, prefix: str = "", after: str = "", limit: int = 1000) -> list[Bucket]:
     """In order of name; of one account, or of all."""
     # Names are ASCII, so no name sorts above prefix + U+10FFFF.

@@ -36,6 +36,9 @@ class Questions(Reading):
     ) -> list[tuple[str, bytes]]:
         return await self.read(queries.settings_page, bucket_id, beginning, after, limit)
 
+    async def settings_named(self, name: str, after: BucketId, limit: int) -> list[tuple[Bucket, bytes]]:
+        return await self.read(queries.settings_named, name, after, limit)
+
     async def buckets(self, account: str | None, prefix: str = "", after: str = "", limit: int = 1000) -> list[Bucket]:
         return await self.read(queries.buckets, account, prefix, after, limit)
 

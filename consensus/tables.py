@@ -102,6 +102,7 @@ class BucketSetting(_Table):
         table_name = "bucket_setting"
         without_rowid = True
         primary_key = peewee.CompositeKey("bucket", "name")
+        indexes = ((("name", "bucket"), False),)
 
 
 class Session(_Table):
