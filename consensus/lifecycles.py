@@ -8,7 +8,7 @@ import sqlite3
 from typing import Any
 
 from consensus.core.ids import BucketId, UploadId, VersionId
-from consensus.core.model import Bucket, Pairs, Value
+from consensus.core.model import Pairs, Value
 from consensus.rows import decode_attributes
 
 Database = sqlite3.Connection

@@ -13,6 +13,7 @@ from gateway.events.addresses import AllowList
 from gateway.events.targets import Webhook, is_name
 from gateway.identities import Identity
 from gateway.s3.errors import S3Error
+from gateway.s3.headers import STORAGE_CLASSES
 from gateway.s3.policy_read import MANAGED, of_identity
 
 CHUNK_BYTES_MIN = 1 << 20
@@ -34,6 +35,9 @@ _TOKEN = re.compile(r"[!-~]{16,200}")
 
 _HOST = re.compile(r"[A-Za-z0-9._:-]{1,253}")
 
+_STORAGE_CLASS = re.compile(r"[A-Z0-9_]{1,64}")
+"""It stands in XML, headers and settings of lifecycles."""
+
 _NAME = re.compile(r"[a-z0-9-]{1,32}")
 """Of a machine: it stands in certificates, file names and log lines."""
 
@@ -47,7 +51,7 @@ DOOR_PORT = 100
 _LIMITS = {"copies": (1, 9), "meta_members": (1, 9), "workers": (0, 256), "connections_max": (1, 1_000_000),
            "requests_max": (1, 1_000_000),
            "shutdown_seconds": (1, 3600), "read_grace_seconds": (0, 604_800), "upload_expire_days": (0, 36_500),
-           "compact_dead_percent": (5, 95), "scrub_interval_hours": (0, 24 * 3650),
+           "lifecycle_day_seconds": (1, 86_400), "compact_dead_percent": (5, 95), "scrub_interval_hours": (0, 24 * 3650),
            "event_queue_max": (1, 10_000_000), "event_retention_hours": (1, 24 * 14)}
 """Least and greatest values: above, it is a slip of the finger and would end in a machine without memory."""
 
@@ -127,6 +131,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         "Multipart uploads that were begun so many days ago and are neither completed nor aborted are aborted, and their "
         "parts deleted. 0: never, as on AWS, where parts that were acknowledged stay until somebody deletes them or a "
         "lifecycle rule does.")] = 0
+    storage_classes: Annotated[tuple[str, ...], _about(
+        "Names besides STANDARD that objects may be stored under, or moved to by a lifecycle. They are labels: bytes lie where "
+        "they lay, and read at once. An object keeps a name that is taken off the list.")] = STORAGE_CLASSES
+    lifecycle_day_seconds: Annotated[int, _about(
+        "How long a day of a lifecycle lasts. Less than 86400 is for trying rules out: what has \"Days\" comes so much sooner, "
+        "nothing is rounded up to midnight, and AWS's least times and sizes for a move do not hold. Dates stay dates, and what "
+        "clients are told about expiration stays in real days.")] = 86_400
     webhooks: Annotated[dict[str, Webhook], _about(
         "Targets of event notifications, as [webhooks.NAME] tables: url, authorization (a header), secret (signs what is sent), ca "
         "(PEM file), timeout_seconds (10), connections (4). Buckets' notifications name them by ARNs that end in NAME.")] = {}
@@ -189,6 +200,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         for name, (least, most) in _LIMITS.items():
             if not least <= getattr(self, name) <= most:
                 raise ValueError(f"setting {name!r}: {getattr(self, name)} is not between {least} and {most}")
+        for storage_class in self.storage_classes:
+            if not _STORAGE_CLASS.fullmatch(storage_class):
+                raise ValueError(f"setting 'storage_classes': {storage_class!r} is not 1 to 64 of A-Z, 0-9 and '_'")
         parse_listen(self.listen)
         self._check_cluster()
         if self.metrics_token is not None and not _TOKEN.fullmatch(self.metrics_token):

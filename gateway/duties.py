@@ -30,11 +30,16 @@ class Duty:
         self._metadata, self._clock = metadata, clock
         self.name, self.holder, self._lease_s = name, holder, lease_s
         self._until = self._renew_at = float("-inf")      # the loop's time
+        self._log_ms, self._log_at = 0, 0.0
 
     @property
     def held(self) -> bool:
         """Whether nobody else can have it now, as far as our own clock tells."""
         return asyncio.get_running_loop().time() < self._until
+
+    def log_now_ms(self) -> int:
+        """The log's time as of the last renewal, counted on since. Of a duty that is held."""
+        return self._log_ms + int((asyncio.get_running_loop().time() - self._log_at) * 1000)
 
     async def hold(self) -> bool:
         """Take it, or go on holding it. False: another gateway does that work. Raises ClusterError."""
@@ -54,6 +59,7 @@ class Duty:
         if not before:
             log.info("duty %s is done here", self.name)
         # From when we asked, not from when we heard: the lease may be as old as that.
+        self._log_ms, self._log_at = outcome.expires_ms - int(self._lease_s * 1000), asked
         self._until, self._renew_at = asked + self._lease_s, asked + self._lease_s / 2
         return True
 

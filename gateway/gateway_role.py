@@ -17,6 +17,7 @@ from gateway.cluster.machine import beside
 from gateway.cluster.reaching import metadata_client, tls_of
 from gateway.cluster.remembering import peers_keeper
 from gateway.config import DOOR_PORT, Config, parse_listen
+from gateway.duties import Duties
 from gateway.folders import Folders, chunks_of, node_id
 from gateway.http.app import build as build_application
 from gateway.http.limits import Limits
@@ -28,6 +29,8 @@ from gateway.http.server_log import ServerLog
 from gateway.identities import IdentityStore
 from gateway.identity_keeper import IdentityKeeper
 from gateway.launch import Launch
+from gateway.lifecycle.worker import DUTY as LIFECYCLE_DUTY
+from gateway.lifecycle.worker import LifecycleWorker
 from gateway.metrics.counters import Counters
 from gateway.metrics.gather import Gatherer, local_processes
 from gateway.ops import HANDLERS
@@ -69,8 +72,14 @@ class GatewayRole:
                 region=config.region, any_region=config.any_region, signature_v2=config.signature_v2,
                 chunk_bytes=config.chunk_bytes, object_ownership=config.object_ownership,
                 block_public_access=config.block_public_access, default_encryption=config.default_encryption,
+                storage_classes=config.storage_classes, lifecycle_day_ms=config.lifecycle_day_seconds * 1000,
                 webhooks=frozenset(config.webhooks), event_queue_max=config.event_queue_max, host_id=HOST_ID),
             identities=identities)
+        self._duties = Duties(
+            self._metadata, SystemClock(), launch.name if machine is None else f"{machine.name}/{launch.name}")
+        self._lifecycle = LifecycleWorker(
+            self._metadata, self._duties.duty(LIFECYCLE_DUTY), SystemClock(), day_seconds=config.lifecycle_day_seconds,
+        ) if launch.number == 1 else None
         limits = Limits(connections_max=config.connections_max, requests_max=config.requests_max,
                         shutdown_s=float(config.shutdown_seconds))
         auth = AuthSettings(region=config.region, any_region=config.any_region, signature_v2=config.signature_v2)
@@ -121,9 +130,13 @@ class GatewayRole:
             except OSError as error:
                 self._beside(f"setting 'metrics_listen': cannot listen there: {error.strerror}", error)
         await self.server.start()
+        if self._lifecycle is not None:
+            self._lifecycle.start()
 
     async def stop(self) -> None:
         await self.server.stop()
+        if self._lifecycle is not None:
+            await self._lifecycle.stop()
         if self._metrics_server is not None:
             await self._metrics_server.stop()
         if self._server_log is not None:

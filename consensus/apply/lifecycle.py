@@ -41,14 +41,16 @@ def carry_out(state: State, command: CarryOutLifecycle) -> AnyResult:
         return NoBucket()
     lifecycle, owner = state.execute("SELECT lifecycle, owner FROM bucket WHERE id = ?", (bucket.id,)).fetchone()
     if not lifecycle or lifecycle != command.lifecycle:
-        return CarriedOut(places=())
+        return CarriedOut(moved=True)
     done: list[int] = []
+    reached = 0
     for place, step in enumerate(command.steps):
         if state.touched >= ROWS_ENOUGH:
             break
+        reached += 1
         if step.due_ms <= state.now and _ACTIONS[step.action](state, bucket, step, owner):
             done.append(place)
-    return CarriedOut(places=tuple(done))
+    return CarriedOut(places=tuple(done), reached=reached)
 
 
 def _bad(step: LifecycleStep) -> Malformed | None:

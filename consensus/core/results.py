@@ -234,9 +234,12 @@ class TokenReused(Result, frozen=True, kw_only=True):
 
 
 class CarriedOut(Result, frozen=True, kw_only=True):
-    """Which steps had an effect, by place in the command."""
+    """Which steps had an effect, by place in the command. `reached`: so many were looked at, the rest wait for another
+    command. `moved`: none, as the bucket has other rules by now."""
 
-    places: tuple[int, ...]
+    places: tuple[int, ...] = ()
+    reached: int = 0
+    moved: bool = False
 
 
 class DutyTaken(Result, frozen=True, kw_only=True):

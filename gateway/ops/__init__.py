@@ -13,6 +13,7 @@ from gateway.ops import (
     buckets,
     completing,
     copying,
+    lifecycle,
     listing,
     locking,
     multipart,
@@ -99,6 +100,9 @@ _IMPLEMENTED: dict[str, Handler] = {
     "AbortMultipartUpload": multipart.abort_multipart_upload,
     "ListParts": multipart.list_parts,
     "ListMultipartUploads": multipart.list_multipart_uploads,
+    "GetBucketLifecycleConfiguration": lifecycle.get_bucket_lifecycle_configuration,
+    "PutBucketLifecycleConfiguration": lifecycle.put_bucket_lifecycle_configuration,
+    "DeleteBucketLifecycle": lifecycle.delete_bucket_lifecycle,
     **stored.HANDLERS,
 }
 

@@ -14,6 +14,7 @@ from consensus.core.commands import PARTS_PER_PAGE_MAX, CompleteUpload, Conditio
 from consensus.core.ids import ContentId, UploadId, VersionId
 from consensus.core.model import Bucket, Checksum, Part, Upload
 from consensus.core.results import AnyResult, Committed, PartChanged, Staged
+from gateway.ops import lifecycle
 from gateway.ops.context import Context
 from gateway.ops.multipart import PARTS_PER_PAGE
 from gateway.ops.notification import origin_of
@@ -63,7 +64,11 @@ async def complete_multipart_upload(ctx: Context, request: S3Request) -> Reply:
             break
     if not isinstance(outcome, Committed):
         raise refusal(outcome, request)
-    return _done(request, bucket, outcome.etag, outcome.checksum, outcome.version_id)
+    reply = _done(request, bucket, outcome.etag, outcome.checksum, outcome.version_id)
+    if bucket.lifecycle and upload is not None:
+        reply.headers += await lifecycle.expiration(
+            ctx, bucket, request.key, outcome.modified_ms, whole.size, upload.attributes.tags)
+    return reply
 
 
 async def _decide(

@@ -22,10 +22,13 @@ from consensus.core.model import Bucket, ObjectVersion
 from gateway import authorization
 from gateway.authorization import Case
 from gateway.bucket_access import PREFERRED, REQUESTER, RuleBook, Rules, defaults
+from gateway.lifecycle.book import LifecycleBook
 from gateway.s3 import policy_context
 from gateway.s3.acl import People
 from gateway.s3.errors import S3Error
+from gateway.s3.headers import STORAGE_CLASSES
 from gateway.s3.hoisting import effective_headers
+from gateway.s3.lifecycle_due import DAY_MS
 from gateway.s3.names import check_key
 from gateway.s3.policy import Caller
 from gateway.s3.policy import Context as Keys
@@ -76,6 +79,9 @@ class Settings:
     object_ownership: str = "BucketOwnerEnforced"
     block_public_access: bool = True
     default_encryption: bool = False
+    storage_classes: tuple[str, ...] = STORAGE_CLASSES
+    """Names that objects may carry besides STANDARD."""
+    lifecycle_day_ms: int = DAY_MS
     webhooks: frozenset[str] = frozenset()
     """Names of the targets that events may be sent to."""
     event_queue_max: int = EVENT_QUEUE_MAX
@@ -93,11 +99,12 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     identities: "IdentityStore"
     rules: RuleBook = msgspec.field(default_factory=RuleBook)
+    lifecycles: LifecycleBook = msgspec.field(default_factory=LifecycleBook)
 
     def context(self, operation: "Operation", principal: "Principal", payload: "PayloadCheck") -> "Context":
         return Context(
             metadata=self.metadata, replicas=self.replicas, clock=self.clock, settings=self.settings,
-            identities=self.identities, rules=self.rules, operation=operation, principal=principal, payload=payload,
+            identities=self.identities, rules=self.rules, lifecycles=self.lifecycles, operation=operation, principal=principal, payload=payload,
         )
 
 
@@ -113,6 +120,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     principal: "Principal"
     payload: "PayloadCheck"
     rules: RuleBook = msgspec.field(default_factory=RuleBook)
+    lifecycles: LifecycleBook = msgspec.field(default_factory=LifecycleBook)
 
     def owner(self, user_id: str) -> Owner:
         """How an owner is shown: the canonical id, and the display name while the identity exists."""

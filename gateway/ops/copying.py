@@ -19,6 +19,7 @@ from consensus.core.errors import ClusterError, Corrupt, Unavailable
 from consensus.core.ids import ContentId, Generation
 from consensus.core.model import Attributes, Bucket, Checksum, LocatedSlice, ObjectVersion, Slice
 from consensus.core.results import AnyResult, ChunkMissing, Committed, ContentMissing, PartStored, Staged, TooFewCopies
+from gateway.ops import lifecycle
 from gateway.ops.acls import of_new_object
 from gateway.ops.context import Context
 from gateway.ops.cutting import Cutter, in_thread
@@ -49,7 +50,7 @@ async def copy_object(ctx: Context, request: S3Request) -> Reply:
     given = effective_headers(request)
     replace_metadata = headers.replaces(given, "metadata")
     replace_tags = headers.replaces(given, "tagging")
-    asked = put_attributes(given, request.now_ms)
+    asked = put_attributes(given, request.now_ms, ctx.settings.storage_classes)
     new = await of_new_object(ctx, bucket, given)
     if new.acl is not None:
         asked = msgspec.structs.replace(asked, acl=new.acl)
@@ -94,7 +95,10 @@ async def copy_object(ctx: Context, request: S3Request) -> Reply:
     if not isinstance(outcome, Committed):
         raise refusal(outcome, request)
     body = xml_write.copy_object(etag=outcome.etag, modified_ms=outcome.modified_ms, checksum=outcome.checksum)
-    return xml(body, [*_source_version(source), *written_version(outcome.version_id)])
+    said = [*_source_version(source), *written_version(outcome.version_id)]
+    if bucket.lifecycle:
+        said += await lifecycle.expiration(ctx, bucket, request.key, outcome.modified_ms, version.size, attributes.tags)
+    return xml(body, said)
 
 
 async def upload_part_copy(ctx: Context, request: S3Request) -> Reply:

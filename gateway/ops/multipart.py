@@ -13,6 +13,7 @@ from consensus.core.commands import AbortUpload, CreateUpload, PutPart
 from consensus.core.ids import UploadId
 from consensus.core.model import Bucket, Part, Upload, UploadPage
 from consensus.core.results import Done, PartStored
+from gateway.ops import lifecycle
 from gateway.ops.acls import of_new_object
 from gateway.ops.context import Context
 from gateway.ops.listing import url_encoded, whole_number
@@ -40,7 +41,7 @@ async def create_multipart_upload(ctx: Context, request: S3Request) -> Reply:
     bucket = await ctx.bucket(request)
     given = effective_headers(request)
     conditions.refuse_all(given)
-    attributes = put_attributes(given, request.now_ms)
+    attributes = put_attributes(given, request.now_ms, ctx.settings.storage_classes)
     new = await of_new_object(ctx, bucket, given)
     if new.acl is not None:
         attributes = msgspec.structs.replace(attributes, acl=new.acl)
@@ -53,6 +54,8 @@ async def create_multipart_upload(ctx: Context, request: S3Request) -> Reply:
     if not isinstance(outcome, Done):
         raise refusal(outcome, request)
     said = [("x-amz-checksum-algorithm", algorithm), ("x-amz-checksum-type", kind)] if algorithm else []
+    if bucket.lifecycle:
+        said += await lifecycle.upload_abort(ctx, bucket, request.key, request.now_ms)
     return xml(xml_write.initiate_multipart_upload(bucket=bucket.name, key=request.key, upload_id=upload_id), said)
 
 
@@ -104,7 +107,7 @@ async def list_parts(ctx: Context, request: S3Request) -> Reply:
     return xml(xml_listings.list_parts(
         bucket=bucket.name, upload=upload, owner=ctx.owner, parts=parts, marker=marker,
         next_marker=parts[-1].number if parts else 0, max_parts=limit, truncated=truncated,
-    ))
+    ), await lifecycle.upload_abort(ctx, bucket, request.key, upload.initiated_ms))
 
 
 async def list_multipart_uploads(ctx: Context, request: S3Request) -> Reply:

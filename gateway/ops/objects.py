@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -10,7 +10,7 @@ from consensus.core.commands import Condition, DeleteVersion, PutVersion
 from consensus.core.errors import ClusterError, Unavailable
 from consensus.core.model import Attributes, Bucket, Lock
 from consensus.core.results import Committed, ConditionFailed, Deleted, NoKey, NoObjectLock
-from gateway.ops import settings
+from gateway.ops import lifecycle, settings
 from gateway.ops.acls import of_new_object
 from gateway.ops.context import Context
 from gateway.ops.notification import origin_of
@@ -31,7 +31,7 @@ async def put_object(ctx: Context, request: S3Request) -> Reply:
     """Store the body as the newest version of the key."""
     bucket = await ctx.bucket(request)
     given = effective_headers(request)
-    attributes = put_attributes(given, request.now_ms)
+    attributes = put_attributes(given, request.now_ms, ctx.settings.storage_classes)
     new = await of_new_object(ctx, bucket, given)
     if new.acl is not None:
         attributes = msgspec.structs.replace(attributes, acl=new.acl)
@@ -52,9 +52,13 @@ async def put_object(ctx: Context, request: S3Request) -> Reply:
     )
     if not isinstance(outcome, Committed):
         raise refusal(outcome, request)
-    return Reply(headers=[
+    reply = Reply(headers=[
         ("etag", f'"{outcome.etag}"'), *checksum_headers(outcome.checksum), *written_version(outcome.version_id)
     ])
+    if bucket.lifecycle:
+        reply.headers += await lifecycle.expiration(
+            ctx, bucket, request.key, outcome.modified_ms, stored.content.size, attributes.tags)
+    return reply
 
 
 async def _may_lock(ctx: Context, request: S3Request, bucket: Bucket, expected: checksums.Expected) -> None:
@@ -148,9 +152,10 @@ async def _delete_one(
     )
 
 
-def put_attributes(given: Mapping[str, str], now_ms: int) -> Attributes:
+def put_attributes(given: Mapping[str, str], now_ms: int, storage_classes: Collection[str] = headers.STORAGE_CLASSES
+                   ) -> Attributes:
     """What the request says about the object. S3Error for what S3 refuses, and for what would be silently lost."""
-    stored = headers.stored(given, now_ms)
+    stored = headers.stored(given, now_ms, storage_classes)
     return Attributes(
         content_type=stored.content_type, headers=stored.headers, metadata=stored.metadata, tags=stored.tags,
         storage_class=stored.storage_class, lock=None if stored.lock is None else Lock(*stored.lock),

@@ -14,6 +14,7 @@ from consensus.core.model import Attributes
 from consensus.core.results import Committed
 from gateway.auth import Settings as AuthSettings
 from gateway.form_auth import authenticate_form
+from gateway.ops import lifecycle
 from gateway.ops.acls import of_new_object
 from gateway.ops.context import Context
 from gateway.ops.notification import origin_of
@@ -71,7 +72,7 @@ async def post_object(ctx: Context, request: S3Request) -> Reply:
     if fields.get("acl"):
         given["x-amz-acl"] = fields["acl"]
     # What is decided are the fields, not the headers of the form; tags come as a document.
-    attributes = _tagged(put_attributes(given, request.now_ms), fields.get("tagging"))
+    attributes = _tagged(put_attributes(given, request.now_ms, ctx.settings.storage_classes), fields.get("tagging"))
     request = msgspec.structs.replace(request, headers=_for_policies(request, given))
     bucket = await ctx.bucket(request)
     if attributes.tags:
@@ -87,7 +88,11 @@ async def post_object(ctx: Context, request: S3Request) -> Reply:
     )
     if not isinstance(outcome, Committed):
         raise refusal(outcome, request)
-    return _answer(request, fields, outcome)
+    reply = _answer(request, fields, outcome)
+    if bucket.lifecycle:
+        reply.headers += await lifecycle.expiration(
+            ctx, bucket, key, outcome.modified_ms, stored.content.size, attributes.tags)
+    return reply
 
 
 def _for_policies(request: S3Request, given: dict[str, str]) -> dict[str, str]:

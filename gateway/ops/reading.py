@@ -16,6 +16,7 @@ from consensus.core.ids import ContentId, VersionId
 from consensus.core.model import Attributes, Bucket, Checksum, LocatedSlice, ObjectVersion
 from consensus.core.results import AnyResult, Changed, IsMarker
 from gateway.authorization import decide
+from gateway.ops import lifecycle
 from gateway.ops.context import Context
 from gateway.ops.refusals import refusal
 from gateway.ops.replies import checksum_headers, read_version
@@ -138,6 +139,9 @@ async def describe(ctx: Context, request: S3Request, found: Found) -> tuple[Repl
         *headers.given_back(
             await _shown(ctx, request, bucket, version), request.query, anonymous=ctx.principal.anonymous), *span.headers,
     ])
+    if bucket.lifecycle and version.latest:
+        reply.headers += await lifecycle.expiration(
+            ctx, bucket, version.key, version.modified_ms, version.size, version.attributes.tags)
     if span.checksum is not None and checksums.mode_enabled(effective_headers(request)):
         reply.headers += checksum_headers(span.checksum)
     return reply, span

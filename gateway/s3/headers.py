@@ -6,7 +6,7 @@ query of a presigned URL could otherwise break a response apart. A header that a
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple, NoReturn, Protocol
 
 from gateway.s3 import tags
@@ -20,10 +20,11 @@ METADATA_BYTES_MAX = 2048
 """AWS's limit for the sum of names (without prefix) and values."""
 
 DEFAULT_TYPE = "binary/octet-stream"
-STORAGE_CLASSES = frozenset({
-    "STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR",
-})
-"""Kept as labels: all of these read at once. Archive classes are refused, since their reads need a restore."""
+STORAGE_CLASSES = (
+    "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR", "GLACIER", "DEEP_ARCHIVE",
+)
+"""AWS's names besides STANDARD, accepted unless the settings name others. All are labels: the bytes lie where they lay, and
+read at once."""
 
 _META = "x-amz-meta-"
 _LOCK = "x-amz-object-lock-"
@@ -82,7 +83,9 @@ class Attributes(Protocol):
 # In
 
 
-def stored(headers: Mapping[str, str], now_ms: int = 0) -> Stored:
+def stored(
+    headers: Mapping[str, str], now_ms: int = 0, storage_classes: Collection[str] = STORAGE_CLASSES,
+) -> Stored:
     """What a PutObject, CreateMultipartUpload or a copy with REPLACE stores. S3Error MetadataTooLarge, InvalidTag,
     InvalidStorageClass, InvalidRedirectLocation, and all of `refuse_unsupported`."""
     system: list[tuple[str, str]] = []
@@ -108,15 +111,15 @@ def stored(headers: Mapping[str, str], now_ms: int = 0) -> Stored:
         system.append(("x-amz-website-redirect-location", redirect))
     return Stored(
         _checked("content-type", headers.get("content-type", "")) or DEFAULT_TYPE,
-        tuple(system), tuple(metadata), tagging(headers), storage_class(headers),
+        tuple(system), tuple(metadata), tagging(headers), storage_class(headers, storage_classes),
         from_headers(headers, now_ms) if locked else None,
     )
 
 
-def storage_class(headers: Mapping[str, str]) -> str:
-    """S3Error InvalidStorageClass for an unknown one, and for archives."""
+def storage_class(headers: Mapping[str, str], known: Collection[str] = STORAGE_CLASSES) -> str:
+    """S3Error InvalidStorageClass for an unknown one."""
     wanted = headers.get("x-amz-storage-class") or "STANDARD"
-    if wanted not in STORAGE_CLASSES:
+    if wanted != "STANDARD" and wanted not in known:
         raise S3Error("InvalidStorageClass", StorageClassRequested=wanted)
     return wanted
 

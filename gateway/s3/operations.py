@@ -169,11 +169,9 @@ OPERATIONS: tuple[Operation, ...] = (
     _row("GetObjectLegalHold", "GET", "object", "legal-hold", "GetObjectLegalHold"),
     _row("PutObjectLegalHold", "PUT", "object", "legal-hold", "PutObjectLegalHold"),
     # what happens to objects later
-    _row("GetBucketLifecycleConfiguration", "GET", "bucket", "lifecycle", "GetLifecycleConfiguration",
-         never=_error(404, "NoSuchLifecycleConfiguration")),
+    _row("GetBucketLifecycleConfiguration", "GET", "bucket", "lifecycle", "GetLifecycleConfiguration"),
     _row("PutBucketLifecycleConfiguration", "PUT", "bucket", "lifecycle", "PutLifecycleConfiguration"),
-    _row("DeleteBucketLifecycle", "DELETE", "bucket", "lifecycle", "PutLifecycleConfiguration", status=204,
-         never=_GONE),
+    _row("DeleteBucketLifecycle", "DELETE", "bucket", "lifecycle", "PutLifecycleConfiguration", status=204),
     _row("GetBucketLifecycle", "GET", "bucket", "lifecycle", "GetLifecycleConfiguration",
          same_as="GetBucketLifecycleConfiguration"),
     _row("PutBucketLifecycle", "PUT", "bucket", "lifecycle", "PutLifecycleConfiguration",

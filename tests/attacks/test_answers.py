@@ -117,7 +117,7 @@ def test_49_metadata_and_tags(attacker: Attacker) -> None:
         ({"x-amz-tagging": "k" * 129 + "=v"}, "InvalidTag"), ({"x-amz-tagging": "k=" + "v" * 257}, "InvalidTag"),
         ({"x-amz-tagging": "aws:k=v"}, "InvalidTag"), ({"x-amz-tagging": "=v"}, "InvalidTag"),
         ({"x-amz-tagging": "k=%3Cscript%3E"}, "InvalidTag"), ({"x-amz-tagging": "k=%00"}, "InvalidTag"),
-        ({"x-amz-storage-class": "DEEP_ARCHIVE"}, "InvalidStorageClass"), ({"x-amz-storage-class": "x"}, "InvalidStorageClass"),
+        ({"x-amz-storage-class": "deep_archive"}, "InvalidStorageClass"), ({"x-amz-storage-class": "x"}, "InvalidStorageClass"),
         ({"x-amz-website-redirect-location": "javascript:alert(1)"}, "InvalidRedirectLocation"),
         ({"x-amz-acl": "all-power"}, "InvalidArgument"), ({"x-amz-acl": "public-read"}, "AccessControlListNotSupported"),
         ({"x-amz-grant-full-control": 'uri="http://acs.amazonaws.com/groups/global/AllUsers"'},

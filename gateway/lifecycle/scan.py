@@ -1,0 +1,142 @@
+"""One look through a bucket, and the commands that come of it: at a pace that leaves room for clients.
+
+After a page the worker rests several times as long as reading it took, after a command as long as that took: when clients
+keep the metadata busy, commands take longer, and so do the pauses.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from consensus import queries
+from consensus.client import MetadataClient
+from consensus.core.clock import Clock
+from consensus.core.commands import LIFECYCLE_STEPS_MAX, CarryOutLifecycle, LifecycleStep
+from consensus.core.results import CarriedOut
+from consensus.lifecycles import LifecycleBucket, Looked
+from gateway.duties import Duty
+from gateway.lifecycle import progress as progresses
+from gateway.lifecycle.judging import Judge, Part, parts, wants
+from gateway.lifecycle.progress import Counts, Progress
+from gateway.ops.versions import new_version_id
+from gateway.s3.lifecycle import Lifecycle
+from gateway.s3.lifecycle_due import Days
+
+PAGE_ROWS = 250
+"""Read without a pause: about a millisecond, while requests of this process wait."""
+
+STEPS_AT_ONCE = min(25, LIFECYCLE_STEPS_MAX)
+"""Carried out without a pause: a few milliseconds, while everybody's writes wait."""
+
+REST = 4.0
+"""So many times as long as a page took, the worker rests: it takes at most a fifth of its process."""
+
+REST_S_MIN, REST_S_MAX = 0.001, 1.0
+
+_COUNTED = {"expire": "expired", "remove": "removed", "unmark": "markers", "move": "moved", "abort": "aborted"}
+
+
+class LostDuty(Exception):
+    """Another gateway does it now."""
+
+
+class RulesMoved(Exception):
+    """The bucket has other rules, or is gone: it is looked through anew, or no more."""
+
+
+class Scan:
+    """Of one bucket. `counts` are those of this process; `progress` tells of the whole scan, also before."""
+
+    def __init__(self, metadata: MetadataClient, duty: Duty, clock: Clock, bucket: LifecycleBucket, lifecycle: Lifecycle,
+                 days: Days, progress: Progress) -> None:
+        self._metadata, self._duty, self._clock, self._bucket = metadata, duty, clock, bucket
+        self._lifecycle, self._days, self._progress = lifecycle, days, progress
+        self._wants = wants(lifecycle, bool(bucket.versioning))
+        self._steps: list[LifecycleStep] = []
+        self._saved_at = clock.monotonic()
+        self.counts = Counts()
+
+    async def run(self) -> None:
+        """Raises LostDuty, RulesMoved, ClusterError."""
+        judge = Judge(self._lifecycle, self._days, self._now_ms())
+        every = parts(self._lifecycle)
+        while self._progress.part < len(every):
+            part = every[self._progress.part]
+            if self._wants.versions:
+                await self._versions(judge, part)
+            if self._wants.uploads:
+                await self._uploads(judge, part)
+            self._progress.part, self._progress.at = self._progress.part + 1, b""
+        await self._carry_out(())
+
+    def _now_ms(self) -> int:
+        """The log's time, or ours if that is earlier: whoever of the two is ahead, nothing goes early."""
+        return min(self._clock.now_ms(), self._duty.log_now_ms())
+
+    async def _versions(self, judge: Judge, part: Part) -> None:
+        start, below = max(part.start, self._progress.at), 0
+        rows: list[Looked] = []
+        while True:
+            began = self._clock.monotonic()
+            page = await self._metadata.read(
+                queries.lifecycle_page, self._bucket.id, start, part.end, below, history=self._wants.history,
+                tags=self._wants.tags, limit=PAGE_ROWS)
+            more = len(page) == PAGE_ROWS
+            rows += page
+            # The last one waits for the next page: what follows a marker tells whether it hides anything.
+            judged, rows = (rows[:-1], rows[-1:]) if more else (rows, [])
+            following = [*(row.key for row in judged[1:]), rows[0].key if rows else None]
+            found = [step for row, after in zip(judged, following, strict=True) if (step := judge.see(row, after)) is not None]
+            await self._after_page(len(judged), found, self._clock.monotonic() - began)
+            if not more:
+                return
+            start, below = rows[0].key.encode(), rows[0].order
+            await self._mark(start)
+
+    async def _uploads(self, judge: Judge, part: Part) -> None:
+        after = (part.start, "")
+        while True:
+            began = self._clock.monotonic()
+            page = await self._metadata.read(queries.lifecycle_uploads, self._bucket.id, after, part.end, limit=PAGE_ROWS)
+            found = [step for upload in page if (step := judge.upload(upload)) is not None]
+            await self._after_page(len(page), found, self._clock.monotonic() - began)
+            if len(page) < PAGE_ROWS:
+                return
+            after = (page[-1].key.encode(), page[-1].upload_id)
+
+    async def _after_page(self, looked: int, found: Sequence[LifecycleStep], took_s: float) -> None:
+        self._count("looked", looked)
+        await asyncio.sleep(min(REST_S_MAX, max(REST_S_MIN, took_s * REST)))
+        if not await self._duty.hold():
+            raise LostDuty
+        await self._carry_out(found)
+
+    async def _carry_out(self, found: Sequence[LifecycleStep]) -> None:
+        """What is left over goes with the next page's; with an empty page, now."""
+        self._steps += found
+        while self._steps and (not found or len(self._steps) >= STEPS_AT_ONCE):
+            steps = tuple(
+                msgspec.structs.replace(step, marker_id=new_version_id()) if step.action == "expire" else step
+                for step in self._steps[:STEPS_AT_ONCE])
+            began = self._clock.monotonic()
+            outcome = await self._metadata.commit(
+                CarryOutLifecycle(bucket=self._bucket.id, lifecycle=self._bucket.lifecycle, steps=steps))
+            if not isinstance(outcome, CarriedOut) or outcome.moved:
+                raise RulesMoved
+            del self._steps[:outcome.reached]
+            for place in outcome.places:
+                self._count(_COUNTED[steps[place].action], 1)
+            self._count("left", outcome.reached - len(outcome.places))
+            await asyncio.sleep(min(REST_S_MAX, max(REST_S_MIN, self._clock.monotonic() - began)))
+
+    def _count(self, name: str, count: int) -> None:
+        for counts in (self.counts, self._progress.counts):
+            setattr(counts, name, getattr(counts, name) + count)
+
+    async def _mark(self, at: bytes) -> None:
+        if self._clock.monotonic() - self._saved_at >= progresses.SAVE_S:
+            self._saved_at = self._clock.monotonic()
+            await self._carry_out(())
+            self._progress.at = at
+            await progresses.save(self._metadata, self._bucket.id, self._progress)
