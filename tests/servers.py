@@ -61,26 +61,35 @@ class Certificate:
 
 
 def make_certificate(folder: Path, *addresses: str) -> Certificate:
-    """A self-signed certificate for this machine's loopback names and these addresses, good for a day."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Staddle tests")])
+    """A certificate for this machine's loopback names and these addresses, good for a day, with the one of its maker
+    behind it in the same file. So the file is what the server sends and what clients are to trust; some (those in Rust)
+    take no certificate that has signed itself."""
     now = datetime.datetime.now(datetime.UTC)
+
+    def signed(of: str, key: ec.EllipticCurvePrivateKey, by: ec.EllipticCurvePrivateKey, names: list[x509.GeneralName]) -> bytes:
+        builder = (
+            x509.CertificateBuilder().subject_name(_name(of)).issuer_name(_name("Staddle test authority"))
+            .public_key(key.public_key()).serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=not names, path_length=None if names else 0), critical=True))
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        return builder.sign(by, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    authority, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     names = [x509.DNSName("localhost"), x509.DNSName("*.localhost"),
              *(x509.IPAddress(ipaddress.ip_address(address)) for address in ("127.0.0.1", *addresses))]
-    certificate = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
     made = Certificate(certificate=folder / "tls.crt", key=folder / "tls.key")
-    made.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    made.certificate.write_bytes(
+        signed("Staddle tests", key, authority, names) + signed("Staddle test authority", authority, authority, []))
     made.key.write_bytes(key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
     made.key.chmod(0o600)
     return made
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
 
 
 def free_port() -> int:
