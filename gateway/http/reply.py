@@ -71,8 +71,10 @@ def reply_head(request_id: str, reply: Reply) -> str:
 
 def error_answer(error: S3Error, request_id: str, *, with_body: bool) -> tuple[str, bytes]:
     """Head lines and XML. Without body (HEAD, 304): nothing is said about a length, as AWS does."""
-    if not with_body or error.status == 304:
+    if error.status == 304:
         return head(request_id, error.headers, None), b""
+    if not with_body:
+        return head(request_id, [*error.headers, ("content-type", XML)], None), b""
     body = render(error, request_id, HOST_ID)
     return head(request_id, [*error.headers, ("content-type", XML)], len(body)), body
 

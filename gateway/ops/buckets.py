@@ -1,6 +1,7 @@
 """Buckets: made, found, listed, removed. Names are one space for all accounts, as on S3."""
 
 import re
+from collections.abc import Mapping
 
 from consensus.core.commands import CreateBucket, DeleteBucket
 from consensus.core.model import Bucket
@@ -8,11 +9,11 @@ from consensus.core.results import BucketCreated, BucketExists, BucketNotEmpty, 
 from gateway.ops import acls, settings, tokens
 from gateway.ops import ownership as own
 from gateway.ops.context import Context
-from gateway.ops.listing import whole_number
+from gateway.ops.listing import parsed_number
 from gateway.ops.refusals import refusal
 from gateway.ops.replies import xml
 from gateway.ops.upload import read_body
-from gateway.s3 import headers, names, xml_listings, xml_read, xml_write
+from gateway.s3 import headers, names, tags, xml_listings, xml_read, xml_write
 from gateway.s3.errors import S3Error
 from gateway.s3.hoisting import effective_headers
 from gateway.s3.policy_actions import needed
@@ -29,6 +30,12 @@ BUCKETS_MAX = 10_000
 _REGION = re.compile(r"EU|[a-z]{2}(-[a-z]+)+-[0-9]")
 """What could be a region: AWS tells an unknown one from one that is somewhere else."""
 
+DEFAULT = "default"
+"""A location constraint that older tools give for "wherever you are": kept and told again, as Ceph does."""
+
+_PARAMETERS = ("max-buckets", "prefix", "bucket-region", "continuation-token")
+"""Of ListBuckets. AWS says where the buckets are to those who use any of them."""
+
 
 async def create_bucket(ctx: Context, request: S3Request) -> Reply:
     """S3_SEMANTICS §6. An existing bucket is 409 also to its owner, as in every region of AWS but the oldest."""
@@ -38,11 +45,14 @@ async def create_bucket(ctx: Context, request: S3Request) -> Reply:
     given = effective_headers(request)
     headers.refuse_unsupported_bucket(given)
     body = await read_body(ctx, request, xml_read.SMALL_BYTES_MAX)
-    constraint = xml_read.create_bucket(body) if body else ""
+    constraint, new_tags = xml_read.create_bucket(body) if body else xml_read.NewBucket()
+    tags.check(new_tags, tags.BUCKET_TAGS_MAX)
     await ctx.may(request, needed(ctx.operation, request.query, given),
                   {"s3:locationconstraint": (constraint,)} if constraint else None)
+    if new_tags:
+        await ctx.may(request, ("s3:PutBucketTagging",))
     ownership, acl = acls.of_new_bucket(ctx, given)
-    if constraint and constraint != ctx.settings.region:
+    if constraint not in ("", DEFAULT, ctx.settings.region):
         if not _REGION.fullmatch(constraint):
             raise S3Error("InvalidLocationConstraint", LocationConstraint=constraint)
         raise S3Error(
@@ -52,8 +62,8 @@ async def create_bucket(ctx: Context, request: S3Request) -> Reply:
         )
     command = CreateBucket(
         name=request.bucket, account=ctx.principal.account, owner=ctx.principal.user_id, region=constraint,
-        object_lock=given.get("x-amz-bucket-object-lock-enabled", "false").lower() == "true",
-        settings=tuple(settings.documents((own.KIND, ownership), (acls.KIND, acl))),
+        object_lock=_yes_or_no(given, "x-amz-bucket-object-lock-enabled"),
+        settings=tuple(settings.documents((own.KIND, ownership), (acls.KIND, acl), (settings.TAGS, new_tags or None))),
     )
     outcome = await ctx.metadata.commit(command)
     match outcome:
@@ -68,10 +78,18 @@ async def create_bucket(ctx: Context, request: S3Request) -> Reply:
             raise refusal(outcome, request)
 
 
+def _yes_or_no(given: Mapping[str, str], name: str) -> bool:
+    """Whoever asks for a lock must not get a bucket without one because of a slip of the pen."""
+    value = given.get(name, "false").lower()
+    if value not in ("true", "false"):
+        raise S3Error("InvalidArgument", f"Invalid {name} header: {given[name]}", ArgumentName=name, ArgumentValue=given[name])
+    return value == "true"
+
+
 async def head_bucket(ctx: Context, request: S3Request) -> Reply:
     bucket = await ctx.bucket(request)
     return Reply(headers=[
-        ("x-amz-bucket-region", bucket.region or ctx.settings.region),
+        ("x-amz-bucket-region", ctx.settings.region),
         ("x-amz-access-point-alias", "false"),
         ("x-amz-bucket-arn", _arn(bucket.name)),
         ("content-type", XML),
@@ -82,6 +100,9 @@ async def delete_bucket(ctx: Context, request: S3Request) -> Reply:
     """Refused while any version or delete marker is left; uploads that were not completed vanish with it."""
     bucket = await ctx.bucket(request)
     outcome = await ctx.metadata.commit(DeleteBucket(bucket=bucket.id))
+    if isinstance(outcome, BucketNotEmpty) and bucket.versioning:
+        raise S3Error("BucketNotEmpty", "The bucket you tried to delete is not empty. You must delete all versions in the "
+                      "bucket.", BucketName=bucket.name)
     if not isinstance(outcome, Done):
         raise refusal(outcome, request)
     return Reply(status=204)
@@ -98,29 +119,39 @@ async def list_buckets(ctx: Context, request: S3Request) -> Reply:
     """The account's buckets in the order of their names."""
     await ctx.may(request, ("s3:ListAllMyBuckets",))
     query = request.query
-    limit = whole_number(query, "max-buckets", default=BUCKETS_MAX, least=1, most=BUCKETS_MAX)
+    limit = _limit(query.get("max-buckets"))
     prefix = query.get("prefix", "")
-    if isinstance(outcome, BucketNotEmpty) and bucket.versioning:
-        raise S3Error("BucketNotEmpty", "The bucket you tried to delete is not empty. You must delete all versions in the "
-                      "bucket.", BucketName=bucket.name)
     region = query.get("bucket-region")
+    if region not in (None, ctx.settings.region) and not _REGION.fullmatch(region or ""):
+        raise S3Error("InvalidArgument", f"Argument value {region} is not a valid AWS Region", ArgumentName="bucket-region",
+                      ArgumentValue=region)
     token = query.get("continuation-token")
-    after = tokens.parse(token) if token else ""
+    after = tokens.parse(token) if token is not None else ""
     found: list[Bucket] = []
-    more = True
+    more = region in (None, ctx.settings.region)
     while more and len(found) <= limit:
         page = await ctx.metadata.buckets(ctx.principal.account, prefix, after, BUCKETS_PER_PAGE)
         more = len(page) == BUCKETS_PER_PAGE
         after = page[-1].name if page else after
-        found += [bucket for bucket in page if region is None or region == (bucket.region or ctx.settings.region)]
+        found += page
     next_token = None
     if len(found) > limit:
         del found[limit:]
         next_token = tokens.make(found[-1].name)
     return xml(xml_listings.list_buckets(
-        owner=ctx.owner(ctx.principal.user_id), buckets=found, default_region=ctx.settings.region, prefix=prefix,
-        next_token=next_token,
+        owner=ctx.owner(ctx.principal.user_id), buckets=found, prefix=prefix, next_token=next_token,
+        region=ctx.settings.region if any(name in query for name in _PARAMETERS) else None,
     ))
+
+
+def _limit(text: str | None) -> int:
+    if not text:
+        return BUCKETS_MAX
+    number = parsed_number(text)
+    if number is None or not 1 <= number <= BUCKETS_MAX:
+        raise S3Error("InvalidArgument", f"Argument max-buckets must be an integer between 1 and {BUCKETS_MAX}",
+                      ArgumentName="max-buckets", ArgumentValue=text)
+    return number
 
 
 def _arn(bucket: str) -> str:

@@ -52,7 +52,7 @@ ANONYMOUS_ID = "65a011a29cdf8ec533ec3d1ccaae921c"
 DECIDED_LATER = frozenset({"DeleteObjects", "PutObjectTagging", "PutObjectRetention", "PutObjectLegalHold"})
 """Operations whose body says what they need: their handlers call `require` when they have read it."""
 
-_CREATES = frozenset({"PutObject", "CopyObject", "CreateMultipartUpload", "PostObject"})
+_CREATES = frozenset({"PutObject", "CopyObject", "CreateMultipartUpload", "PostObject", "RenameObject"})
 
 PAYS, PAYING = "x-amz-request-payer", "requester"
 """How a caller says that he knows that he pays."""
@@ -79,14 +79,14 @@ class Settings:
     object_ownership: str = "BucketOwnerEnforced"
     block_public_access: bool = True
     default_encryption: bool = False
-    storage_classes: tuple[str, ...] = STORAGE_CLASSES
-    """Names that objects may carry besides STANDARD."""
-    lifecycle_day_ms: int = DAY_MS
     webhooks: frozenset[str] = frozenset()
     """Names of the targets that events may be sent to."""
     event_queue_max: int = EVENT_QUEUE_MAX
     host_id: str = ""
     """Of this process, as it stands in x-amz-id-2."""
+    storage_classes: tuple[str, ...] = STORAGE_CLASSES
+    """Names that objects may carry besides STANDARD."""
+    lifecycle_day_ms: int = DAY_MS
     """These three say what holds for a bucket where it was never set: AWS's defaults, or the classic ones."""
 
 
@@ -171,6 +171,14 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
             await self._decide(found, request, version, looked)
         return self._expected(found, effective_headers(request).get("x-amz-expected-bucket-owner"))
 
+    async def owner_in(self, bucket: Bucket) -> OwnerOf:
+        """How owners of what is in the bucket are shown: the bucket's own, where lists are off, whoever wrote it. Raises
+        ClusterError."""
+        if (await self.rules_of(bucket)).acls_off:
+            own = self.owner(bucket.owner)
+            return lambda _: own
+        return self.owner
+
     async def owner_of_new(self, bucket: Bucket, given: Mapping[str, str]) -> str:
         """Canonical id of who will own what the caller writes there. `given` are the headers that say so. In a bucket of the
         caller's account that is the account, which the bucket's owner stands for."""
@@ -180,14 +188,6 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         rules = await self.rules_of(bucket)
         if rules.acls_off or (rules.ownership == PREFERRED and given.get("x-amz-acl") == "bucket-owner-full-control"):
             return bucket.owner
-    async def owner_in(self, bucket: Bucket) -> OwnerOf:
-        """How owners of what is in the bucket are shown: the bucket's own, where lists are off, whoever wrote it. Raises
-        ClusterError."""
-        if (await self.rules_of(bucket)).acls_off:
-            own = self.owner(bucket.owner)
-            return lambda _: own
-        return self.owner
-
         return self.principal.user_id or ANONYMOUS_ID
 
     async def source_bucket(self, name: str, request: S3Request) -> Bucket:
@@ -256,7 +256,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         if self.unlimited_in(bucket):
             return error
         decision = authorization.decide(await self.case(bucket, request), "s3:ListBucket")
-        return error if decision.allowed else self._denied(bucket)
+        return error if decision.allowed else self._denied()
 
     async def may(self, request: S3Request, actions: tuple[str, ...], keys: Keys | None = None) -> None:
         """For what is about the account and no bucket of it that exists. Raises S3Error AccessDenied."""
@@ -320,7 +320,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         assert case.bucket is not None
         if case.rules.payer == REQUESTER and case.caller.account != case.bucket.account and (
                 case.caller.anonymous or effective_headers(request).get(PAYS) != PAYING):
-            raise self._denied(case.bucket)
+            raise self._denied()
 
     async def charged(self, request: S3Request) -> bool:
         """Whether it is the caller who would pay for this request, which says that he knows (`PAYS`)."""
@@ -333,10 +333,10 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         if refused is not None:
             assert case.bucket is not None
             log.debug("%s of %s was denied: %s", self.operation.name, case.bucket.name, refused.why)
-            raise self._denied(case.bucket)
+            raise self._denied()
 
-    def _denied(self, bucket: Bucket) -> S3Error:
-        return S3Error("AccessDenied", headers=(("x-amz-bucket-region", bucket.region or self.settings.region),))
+    def _denied(self) -> S3Error:
+        return S3Error("AccessDenied", headers=(("x-amz-bucket-region", self.settings.region),))
 
     def _expected(self, bucket: Bucket, expected_owner: str | None) -> Bucket:
         if expected_owner is not None and expected_owner != bucket.account:

@@ -53,16 +53,31 @@ async def list_objects_v2(ctx: Context, request: S3Request) -> Reply:
     ))
 
 
-def whole_number(query: Mapping[str, str], name: str, *, default: int, most: int, least: int = 0) -> int:
-    """A limit from the query, cut to `most`. S3Error InvalidArgument for what is no number or below `least`."""
+NUMBER_MAX = 2**31 - 1
+"""What AWS takes for a number in a query."""
+
+
+def whole_number(query: Mapping[str, str], name: str, *, default: int, most: int) -> int:
+    """A limit from the query, cut to `most`. S3Error InvalidArgument: AWS tells what is no number from what is negative."""
     text = query.get(name)
     if not text:
         return default
-    # int() takes signs, blanks, underscores and other scripts' digits; a limit is plain digits.
-    if not (text.isascii() and text.isdigit()) or len(text) > 10 or int(text) < least:
-        raise S3Error("InvalidArgument", f"Argument {name} must be an integer between {least} and 2147483647",
-                      ArgumentName=name, ArgumentValue=text)
-    return min(int(text), most)
+    number = parsed_number(text)
+    if number is None:
+        raise S3Error("InvalidArgument", f"Provided {name} not an integer or within integer range", ArgumentName=name,
+                      ArgumentValue=text)
+    if number < 0:
+        raise S3Error("InvalidArgument", f"Argument {name} must be an integer between 0 and {NUMBER_MAX}", ArgumentName=name,
+                      ArgumentValue=text)
+    return min(number, most)
+
+
+def parsed_number(text: str) -> int | None:
+    """None for what is none of 32 bits. int() would take blanks, underscores and other scripts' digits too."""
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > len(str(NUMBER_MAX)):
+        return None
+    return int(text) if abs(int(text)) <= NUMBER_MAX else None
 
 
 def url_encoded(query: Mapping[str, str]) -> bool:

@@ -8,7 +8,7 @@ from gateway.ops.context import Context
 from gateway.ops.listing import KEYS_MAX, url_encoded, whole_number
 from gateway.ops.refusals import refusal
 from gateway.ops.replies import xml
-from gateway.ops.versions import named_version
+from gateway.ops.versions import parse_version_id
 from gateway.s3 import xml_listings, xml_read, xml_write
 from gateway.s3.errors import S3Error
 from gateway.s3.reply import Reply
@@ -53,7 +53,7 @@ async def list_object_versions(ctx: Context, request: S3Request) -> Reply:
         if not version_marker:
             raise S3Error("InvalidArgument", "A version-id marker cannot be empty.",
                           ArgumentName="version-id-marker", ArgumentValue="")
-    after = named_version(version_marker)
+    after = None if version_marker is None else parse_version_id(version_marker, "version-id-marker")
     page = _EMPTY
     if limit:
         page = await ctx.metadata.list_versions(bucket.id, prefix, delimiter, key_marker, after, limit)

@@ -33,10 +33,12 @@ def random_name(random_bytes: int) -> str:
             return name
 
 
-def parse_version_id(text: str) -> VersionId:
-    """"null" is one too. S3Error InvalidArgument for what can't be one of ours."""
+def parse_version_id(text: str, argument: str = "versionId") -> VersionId:
+    """"null" is one too. S3Error InvalidArgument for what can't be one of ours; `argument` is what it is called there."""
+    if not text:
+        raise S3Error("InvalidArgument", "Version id cannot be the empty string", ArgumentName=argument, ArgumentValue="")
     if text != NULL_VERSION and _FORM.fullmatch(text) is None:
-        raise S3Error("InvalidArgument", "Invalid version id specified", ArgumentName="versionId", ArgumentValue=text)
+        raise S3Error("InvalidArgument", "Invalid version id specified", ArgumentName=argument, ArgumentValue=text)
     return VersionId(text)
 
 

@@ -232,7 +232,7 @@ def _refuse_acl(value: str) -> None:
         return
     if value in _CANNED:
         raise S3Error("AccessControlListNotSupported")
-    raise S3Error("InvalidArgument", ArgumentName="x-amz-acl", ArgumentValue=value)
+    raise S3Error("InvalidArgument", "", ArgumentName="x-amz-acl", ArgumentValue=value)     # AWS has no message for it
 
 
 def _not_implemented(header: str) -> NoReturn:

@@ -15,6 +15,9 @@ VALUE_MAX = 256
 _ALLOWED = re.compile(r"[\w \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000+\-=.:/@]*")
 """Letters and digits of any script, separators (no controls), and ``+ - = . _ : / @``."""
 
+_OF_SYSTEM = ("System tags cannot be added/updated by requester", "Your TagKey cannot be prefixed with aws:")
+"""Of a bucket, of an object: AWS has two wordings."""
+
 _MALFORMED = (
     "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters "
     "without tag name duplicates."
@@ -50,12 +53,12 @@ def check(tags: Sequence[tuple[str, str]], limit: int) -> None:
         raise S3Error("BadRequest", f"{what} tags cannot be greater than {limit}")
     seen = set()
     for key, value in tags:
-        if not 1 <= len(key) <= KEY_MAX or not _ALLOWED.fullmatch(key):
-            raise S3Error("InvalidTag", "The TagKey you have provided is invalid", TagKey=key)
-        if key.startswith("aws:"):
-            raise S3Error("InvalidTag", "System tags cannot be added/updated by requester", TagKey=key)
-        if len(value) > VALUE_MAX or not _ALLOWED.fullmatch(value):
-            raise S3Error("InvalidTag", "The TagValue you have provided is invalid", TagKey=key, TagValue=value)
         if key in seen:
             raise S3Error("InvalidTag", "Cannot provide multiple Tags with the same key", TagKey=key)
+        if key.startswith("aws:"):
+            raise S3Error("InvalidTag", _OF_SYSTEM[limit == OBJECT_TAGS_MAX], TagKey=key)
+        if not 1 <= len(key) <= KEY_MAX or not _ALLOWED.fullmatch(key):
+            raise S3Error("InvalidTag", "The TagKey you have provided is invalid", TagKey=key)
+        if len(value) > VALUE_MAX or not _ALLOWED.fullmatch(value):
+            raise S3Error("InvalidTag", "The TagValue you have provided is invalid", TagKey=key, TagValue=value)
         seen.add(key)

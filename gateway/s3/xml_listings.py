@@ -173,14 +173,14 @@ def list_buckets(
     *,
     owner: Owner,
     buckets: Iterable[Bucket],
-    default_region: str,
+    region: str | None,
     prefix: str = "",
     next_token: str | None = None,
 ) -> bytes:
-    """ListAllMyBucketsResult. A bucket without region of its own is in `default_region`."""
+    """ListAllMyBucketsResult. `region` is that of all of them, if it is to be shown."""
+    where = optional("BucketRegion", region)
     entries = "".join(
-        f"<Bucket><Name>{bucket.name}</Name><CreationDate>{iso8601(bucket.created_ms)}</CreationDate>"
-        f"<BucketRegion>{escape(bucket.region or default_region)}</BucketRegion></Bucket>"
+        f"<Bucket><Name>{bucket.name}</Name><CreationDate>{iso8601(bucket.created_ms)}</CreationDate>{where}</Bucket>"
         for bucket in buckets
     )
     return document(

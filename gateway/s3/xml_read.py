@@ -61,6 +61,11 @@ class Versioning(NamedTuple):
     mfa_delete: str | None = None                   # Enabled | Disabled
 
 
+class NewBucket(NamedTuple):
+    constraint: str = ""                            # "" for none
+    tags: tuple[tuple[str, str], ...] = ()
+
+
 class Element:
     """A node while a document is read: local name, own text, children."""
 
@@ -154,13 +159,17 @@ def _unquoted(etag: str) -> str:
 _CREATE_FIELDS = frozenset({"LocationConstraint", "Location", "Bucket", "Tags"})
 
 
-def create_bucket(body: bytes) -> str:
-    """The location constraint, "" for none. S3Error NotImplemented for directory buckets and tags."""
+def create_bucket(body: bytes) -> NewBucket:
+    """`tags.check` says whether S3 allows the tags. S3Error NotImplemented for directory buckets."""
     fields = fields_of(parse(body, "CreateBucketConfiguration", SMALL_BYTES_MAX), _CREATE_FIELDS)
-    for unsupported in ("Location", "Bucket", "Tags"):
+    for unsupported in ("Location", "Bucket"):
         if unsupported in fields:
             raise S3Error("NotImplemented", f"Creating a bucket with {unsupported} is not implemented.")
-    return (text_of(fields, "LocationConstraint") or "").strip()
+    tags = fields.get("Tags")
+    if tags is not None and tags.text.strip():
+        malformed()
+    constraint = (text_of(fields, "LocationConstraint") or "").strip()
+    return NewBucket(constraint, () if tags is None else tuple(map(_tag, tags.children)))
 
 
 _PART_FIELDS = frozenset({"PartNumber", "ETag", *CHECKSUM_ELEMENTS})

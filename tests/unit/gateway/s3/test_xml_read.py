@@ -28,7 +28,12 @@ def refused(reader, body: bytes) -> str:
      b"</x:LocationConstraint></x:CreateBucketConfiguration>", "a"),
 ])
 def test_create_bucket(body: bytes, location: str) -> None:
-    assert xml_read.create_bucket(body) == location
+    assert xml_read.create_bucket(body) == (location, ())
+
+
+def test_a_bucket_may_be_made_with_tags() -> None:
+    body = b"<CreateBucketConfiguration><Tags><Tag><Key>a</Key><Value>b</Value></Tag></Tags></CreateBucketConfiguration>"
+    assert xml_read.create_bucket(body) == ("", (("a", "b"),))
 
 
 def test_directory_buckets_are_not_here() -> None:

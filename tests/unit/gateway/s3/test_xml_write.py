@@ -152,11 +152,11 @@ def test_list_versions_interleaves() -> None:
 
 
 def test_list_buckets() -> None:
-    buckets = [SimpleNamespace(name=name, created_ms=MS, region=region) for name, region in (("b1", ""), ("b2", "x"))]
+    buckets = [SimpleNamespace(name=name, created_ms=MS) for name in ("b1", "b2")]
     answer = parsed("ListBuckets", xml_listings.list_buckets(
-        owner=owner("o"), buckets=buckets, default_region="us-east-1", prefix="b", next_token="t",
+        owner=owner("o"), buckets=buckets, region="us-east-1", prefix="b", next_token="t",
     ))
-    assert [(b["Name"], b["BucketRegion"]) for b in answer["Buckets"]] == [("b1", "us-east-1"), ("b2", "x")]
+    assert [(b["Name"], b["BucketRegion"]) for b in answer["Buckets"]] == [("b1", "us-east-1"), ("b2", "us-east-1")]
     assert (answer["Owner"]["ID"], answer["Prefix"], answer["ContinuationToken"]) == ("o", "b", "t")
 
 
