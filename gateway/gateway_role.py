@@ -18,6 +18,9 @@ from gateway.cluster.reaching import metadata_client, tls_of
 from gateway.cluster.remembering import peers_keeper
 from gateway.config import DOOR_PORT, Config, parse_listen
 from gateway.duties import Duties
+from gateway.events.addresses import AllowList
+from gateway.events.courier import DUTY as EVENTS_DUTY
+from gateway.events.courier import Courier
 from gateway.folders import Folders, chunks_of, node_id
 from gateway.http.app import build as build_application
 from gateway.http.limits import Limits
@@ -72,13 +75,17 @@ class GatewayRole:
                 region=config.region, any_region=config.any_region, signature_v2=config.signature_v2,
                 chunk_bytes=config.chunk_bytes, object_ownership=config.object_ownership,
                 block_public_access=config.block_public_access, default_encryption=config.default_encryption,
-                storage_classes=config.storage_classes, lifecycle_day_ms=config.lifecycle_day_seconds * 1000,
-                webhooks=frozenset(config.webhooks), event_queue_max=config.event_queue_max, host_id=HOST_ID),
+                webhooks=frozenset(config.webhooks), event_queue_max=config.event_queue_max, host_id=HOST_ID,
+                storage_classes=config.storage_classes, lifecycle_day_ms=config.lifecycle_day_seconds * 1000),
             identities=identities)
         self._duties = Duties(
             self._metadata, SystemClock(), launch.name if machine is None else f"{machine.name}/{launch.name}")
         self._lifecycle = LifecycleWorker(
             self._metadata, self._duties.duty(LIFECYCLE_DUTY), SystemClock(), day_seconds=config.lifecycle_day_seconds,
+        ) if launch.number == 1 else None
+        self._courier = Courier(
+            self._metadata, self._duties.duty(EVENTS_DUTY), SystemClock(), webhooks=config.webhooks,
+            allow=AllowList(config.webhook_allow), region=config.region, retention_ms=config.event_retention_hours * 3_600_000,
         ) if launch.number == 1 else None
         limits = Limits(connections_max=config.connections_max, requests_max=config.requests_max,
                         shutdown_s=float(config.shutdown_seconds))
@@ -132,11 +139,15 @@ class GatewayRole:
         await self.server.start()
         if self._lifecycle is not None:
             self._lifecycle.start()
+        if self._courier is not None:
+            self._courier.start()
 
     async def stop(self) -> None:
         await self.server.stop()
         if self._lifecycle is not None:
             await self._lifecycle.stop()
+        if self._courier is not None:
+            await self._courier.stop()
         if self._metrics_server is not None:
             await self._metrics_server.stop()
         if self._server_log is not None:
