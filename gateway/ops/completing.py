@@ -155,8 +155,11 @@ def _check_part_checksum(upload: Upload, part: CompletePart, have: Part) -> None
     algorithm = upload.checksum_algorithm
     given = dict(part.checksums)
     if not algorithm:
-        if given:
-            # Nothing was promised about checksums when the upload began, so nothing can be compared (recorded).
+        default = given.pop(checksums.DEFAULT, None)
+        assert have.checksum is not None
+        if given or default not in (None, have.checksum.value):
+            # Nothing was promised about checksums when the upload began, so nothing can be compared (recorded), but for
+            # the one that UploadPart has answered by itself: the AWS SDK for JavaScript sends it back.
             raise S3Error("InvalidPart", UploadId=upload.upload_id, PartNumber=part.number, ETag=part.etag)
         return
     value = given.pop(algorithm, None)

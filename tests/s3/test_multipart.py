@@ -238,6 +238,16 @@ def test_an_upload_without_an_algorithm(plain: BaseClient, bucket: str) -> None:
     assert done["ChecksumType"] == "FULL_OBJECT"
 
 
+def test_the_checksum_that_a_part_was_answered_with_may_be_listed(plain: BaseClient, bucket: str) -> None:
+    """The AWS SDK for JavaScript sends back what UploadPart answered, whoever asked for it."""
+    upload = begin(plain, bucket)
+    answer = plain.upload_part(Bucket=bucket, Key="key", UploadId=upload, PartNumber=1, Body=b"last")
+    part = {"PartNumber": 1, "ETag": answer["ETag"], "ChecksumCRC64NVME": answer["ChecksumCRC64NVME"]}
+    with refused("InvalidPart", 400):
+        complete(plain, bucket, upload, [part | {"ChecksumCRC64NVME": b64(b"\0" * 8)}])
+    assert complete(plain, bucket, upload, [part])["ChecksumCRC64NVME"] == answer["ChecksumCRC64NVME"]
+
+
 @pytest.mark.parametrize(("said", "code"), [
     ({"ChecksumType": "COMPOSITE"}, "InvalidRequest"),
     ({"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "COMPOSITE"}, "InvalidRequest"),
