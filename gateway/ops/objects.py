@@ -12,6 +12,7 @@ from consensus.core.model import Attributes, Bucket, Lock
 from consensus.core.results import Committed, ConditionFailed, Deleted, NoKey, NoObjectLock
 from gateway.ops import lifecycle, settings
 from gateway.ops.acls import of_new_object
+from gateway.ops.bringing import bring
 from gateway.ops.context import Context
 from gateway.ops.notification import origin_of
 from gateway.ops.refusals import refusal
@@ -42,13 +43,14 @@ async def put_object(ctx: Context, request: S3Request) -> Reply:
     if attributes.lock is not None:
         await _may_lock(ctx, request, bucket, expected)
     stored = await store(ctx, request, expected.hasher(), bucket)
-    outcome = await ctx.metadata.commit(
+    outcome = await bring(
+        ctx,
         PutVersion(
             bucket=bucket.id, key=request.key, version_id=new_version_id(), attributes=attributes,
             owner=new.owner, content=stored.content, condition=condition,
             origin=origin_of(ctx, request, bucket),
         ),
-        stored.ticket,
+        stored.ticket, bucket,
     )
     if not isinstance(outcome, Committed):
         raise refusal(outcome, request)

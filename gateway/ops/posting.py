@@ -16,6 +16,7 @@ from gateway.auth import Settings as AuthSettings
 from gateway.form_auth import authenticate_form
 from gateway.ops import lifecycle
 from gateway.ops.acls import of_new_object
+from gateway.ops.bringing import bring
 from gateway.ops.context import Context
 from gateway.ops.notification import origin_of
 from gateway.ops.objects import put_attributes
@@ -81,10 +82,11 @@ async def post_object(ctx: Context, request: S3Request) -> Reply:
     if new.acl is not None:
         attributes = msgspec.structs.replace(attributes, acl=new.acl)
     stored = await store(ctx, request, checksums.Expected.from_headers(given).hasher(), bucket)
-    outcome = await ctx.metadata.commit(
+    outcome = await bring(
+        ctx,
         PutVersion(bucket=bucket.id, key=key, version_id=new_version_id(), attributes=attributes,
                    owner=new.owner, content=stored.content, origin=origin_of(ctx, request, bucket, "ObjectCreated:Post")),
-        stored.ticket,
+        stored.ticket, bucket,
     )
     if not isinstance(outcome, Committed):
         raise refusal(outcome, request)
