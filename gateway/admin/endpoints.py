@@ -4,7 +4,7 @@ Paths are those of the command line: `staddle user create` asks POST /-/admin/us
 since names of objects hold any character.
 """
 
-from gateway.admin import access, backups, buckets, checking, cluster, collecting, nodes, objects, scrubbing, users
+from gateway.admin import access, backups, buckets, checking, cluster, collecting, events, nodes, objects, scrubbing, users
 from gateway.admin.table import Endpoint
 
 _USER = ("NoSuchUser", "ConfiguredIdentity", "NotYetEverywhere")
@@ -54,6 +54,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("POST", "backup/create", backups.create_backup, ("BackupExists",)),
     Endpoint("GET", "backup/download", backups.download_backup, ("NoSuchBackup",)),
     Endpoint("POST", "backup/delete", backups.delete_backup, ("NoSuchBackup",)),
+    Endpoint("GET", "events/list", events.list_targets),
+    Endpoint("POST", "events/test", events.test_target, ("NoSuchTarget", "TargetFailed")),
+    Endpoint("POST", "events/purge", events.purge_target, ("NoSuchTarget",)),
     Endpoint("GET", "cluster/status", cluster.status),
     Endpoint("POST", "cluster/token", cluster.create_token, ("NoCluster",)),
     Endpoint("GET", "cluster/tokens", cluster.list_tokens),

@@ -7,6 +7,7 @@ STATUS = {
     "NoSuchUser": 404, "UserExists": 409, "NoSuchAccessKey": 404, "AccessKeyExists": 409, "NoSuchNode": 404,
     "NoSuchPolicy": 404, "MalformedPolicy": 400,
     "NoCluster": 409, "NoSuchToken": 404, "NoSuchMember": 404,
+    "NoSuchTarget": 404, "TargetFailed": 502,
     "NodeInUse": 409, "NoSuchBackup": 404, "BackupExists": 409, "ConfiguredIdentity": 409, "ObjectLocked": 409,
     "Unavailable": 503, "NoSpace": 503, "UnknownOutcome": 500, "Damaged": 500,
     "Misconfigured": 500, "NotYetEverywhere": 503,

@@ -20,6 +20,7 @@ from gateway.cli.care import gc_app, scrub_app
 from gateway.cli.cluster import cluster_app, init, join
 from gateway.cli.commands import reflowed, with_server
 from gateway.cli.configuring import config_app
+from gateway.cli.events import events_app
 from gateway.cli.nodes import node_app
 from gateway.cli.objects import object_app
 from gateway.cli.options import fail
@@ -40,7 +41,7 @@ app.command()(with_server(explain))
 app.command()(restore)
 for name, group in (
     ("user", user_app), ("key", key_app), ("bucket", bucket_app), ("object", object_app), ("node", node_app),
-    ("cluster", cluster_app),
+    ("cluster", cluster_app), ("events", events_app),
     ("gc", gc_app), ("scrub", scrub_app), ("backup", backup_app), ("config", config_app),
 ):
     app.add_typer(group, name=name)

@@ -11,6 +11,7 @@ from gateway.admin.values.buckets import *  # noqa: F403
 from gateway.admin.values.care import *  # noqa: F403
 from gateway.admin.values.cluster import *  # noqa: F403
 from gateway.admin.values.common import *  # noqa: F403
+from gateway.admin.values.events import *  # noqa: F403
 from gateway.admin.values.fsck import *  # noqa: F403
 from gateway.admin.values.nodes import *  # noqa: F403
 from gateway.admin.values.objects import *  # noqa: F403
