@@ -60,6 +60,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     commits: int = 0                          # commands that got their results, and how long that took
     commit_seconds: float = 0.0
     commits_waiting: int = 0
+    event_failures: dict[str, int] = {}       # by target: tries to deliver that came to nothing
 
 
 class Counters:
@@ -93,7 +94,7 @@ class Counters:
         if unauthenticated:
             self._unauthenticated[code] = self._unauthenticated.get(code, 0) + 1
 
-    def figures(self, **now: int | float) -> Figures:
+    def figures(self, **now: int | float | dict[str, int]) -> Figures:
         """A copy. `now` are the fields of Figures that others know: what is under way, connections, commits."""
         width, bounds = len(STATUSES), len(BOUNDS_S) + 1
         requests = {name: self._cells[place:place + width] for name, (place, _) in self._places.items()

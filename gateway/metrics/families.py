@@ -81,6 +81,15 @@ GARBAGE_ITEMS = _family("metadata_waiting_items", "gauge", "what",
 GARBAGE_BYTES = _family("metadata_waiting_bytes", "gauge", "what", "Bytes of objects and parts in them.")
 LOST = _family("chunks_without_copies", "gauge", "", "Chunks that no node is known to hold. Anything but 0: `staddle fsck`.")
 
+EVENTS_WAITING = _family("events_waiting", "gauge", "target", "Events that wait to be sent to this target.")
+EVENTS_AGE = _family("events_oldest_seconds", "gauge", "target", "How long the first of them has waited; 0: none does.")
+EVENTS = _family("events", "counter", "target outcome",
+                 "Events that wait no more: delivered, expired (too old before they could be), dropped (the queue was full).")
+EVENT_FAILURES = _family("event_delivery_failures", "counter", "worker target",
+                         "Tries to send an event that came to nothing, of the worker that delivers.")
+
+EVENT_FAMILIES = (EVENTS_WAITING, EVENTS_AGE, EVENTS, EVENT_FAILURES)
+
 USAGE_FAMILIES = (BUCKETS, OBJECTS, OBJECT_BYTES, DRAIN_QUEUE, SHORT, LOST, GARBAGE_ITEMS, GARBAGE_BYTES)
 
 SCRUB_STATE = _family("node_scrub_state", "gauge", "node state",

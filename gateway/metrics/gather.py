@@ -9,7 +9,9 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from consensus.client import MetadataClient
+from consensus import queries
 from consensus.core.errors import ClusterError
+from consensus.core.events import EventQueue
 from consensus.core.model import NodeInfo
 from consensus.garbage import GcReport
 from consensus.protocol import Status
@@ -40,6 +42,7 @@ class Gathered(NamedTuple):
     garbage: GcReport | None
     nodes: dict[str, NodeStatus | None]
     processes: dict[str, ProcessFigures]
+    events: list[EventQueue] | None = None
 
 
 class Gatherer:
@@ -55,14 +58,14 @@ class Gatherer:
         self._counted_until = 0.0
 
     async def gather(self) -> Gathered:
-        raw, member, usage, garbage, nodes = await asyncio.gather(
+        raw, member, usage, garbage, nodes, events = await asyncio.gather(
             self._peers.figures(), _or_none(self._metadata.status), _or_none(self._metadata.usage), self._garbage(),
-            self._nodes())
+            self._nodes(), _or_none(lambda: self._metadata.read(queries.event_queues)))
         workers: dict[str, Figures | None] = dict.fromkeys(self._workers)
         workers |= {name: _figures.decode(figures) for name, figures in raw.items()}
         pids = {name: worker.pid for name, worker in workers.items() if worker is not None}
         processes = await asyncio.to_thread(self._processes, pids)
-        return Gathered(workers, member, usage, garbage, nodes, processes)
+        return Gathered(workers, member, usage, garbage, nodes, processes, events)
 
     async def _garbage(self) -> GcReport | None:
         now = time.monotonic()

@@ -3,10 +3,12 @@
 It is imported when the first page is asked for: a server that nobody scrapes starts without it.
 """
 
+import time
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from consensus.core.events import EventQueue
 from consensus.garbage import Waiting
 from consensus.protocol import Status
 from gateway.metrics.counters import BOUNDS_S, STATUSES, UNKNOWN, Figures
@@ -20,6 +22,10 @@ from gateway.metrics.families import (
     CPU,
     DRAIN_QUEUE,
     ERRORS,
+    EVENT_FAILURES,
+    EVENTS,
+    EVENTS_AGE,
+    EVENTS_WAITING,
     FILES,
     GARBAGE_BYTES,
     GARBAGE_ITEMS,
@@ -97,6 +103,8 @@ def samples(gathered: Gathered, of_version: str) -> Iterator[Sample]:
         yield OBJECT_BYTES, (), usage.bytes
         yield DRAIN_QUEUE, (), usage.queued
         yield SHORT, (), usage.short
+    for queue in gathered.events or ():
+        yield from _of_queue(queue)
     if gathered.member is not None:
         for field, number in numbers(gathered.member):
             yield of_field(field, MEMBER, "metadata", ""), (), number
@@ -115,6 +123,13 @@ def samples(gathered: Gathered, of_version: str) -> Iterator[Sample]:
                 yield of_field(field, NODE, "node", "node"), (node,), number
             for state in SCRUB_STATES:
                 yield SCRUB_STATE, (node, state), float(told.scrub.state == state)
+
+
+def _of_queue(queue: EventQueue) -> Iterator[Sample]:
+    yield EVENTS_WAITING, (queue.target,), queue.queued
+    yield EVENTS_AGE, (queue.target,), 0.0 if queue.oldest_ms is None else max(0.0, time.time() - queue.oldest_ms / 1000)
+    for outcome in ("delivered", "expired", "dropped"):
+        yield EVENTS, (queue.target, outcome), getattr(queue, outcome)
 
 
 def _of_members(status: Status) -> Iterator[Sample]:
@@ -146,6 +161,8 @@ def _of_worker(name: str, worker: Figures) -> Iterator[Sample]:
     ):
         yield family, (name,), number
     yield COMMIT, (name,), (worker.commits, worker.commit_seconds)
+    for target, failures in worker.event_failures.items():
+        yield EVENT_FAILURES, (name, target), failures
 
 
 def _of_process(name: str, process: ProcessFigures) -> Iterator[Sample]:

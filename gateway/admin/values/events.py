@@ -8,10 +8,10 @@ TargetName = Annotated[str, about("Name of the target, as the settings have it."
 
 
 class TargetInfo(Answer, frozen=True, kw_only=True):
-    """`arn` is what a bucket's notification names. `url` is without what comes after the host. `queued` events wait, the first of
-    them since `oldest`; `delivered`, `expired` (too old) and `dropped` (the queue was full) are counted since the target was first
-    used. `error`: why the last delivery failed, at `error_at`; "" if it did not. `configured`: whether this gateway's settings
-    have it."""
+    """`arn` is what a bucket's notification names. `url` is without what comes after the host. `queued` events wait, the first
+    of them since `oldest`; `delivered`, `expired` (too old) and `dropped` (the queue was full) are counted since the target was
+    first used. `error`: why the last delivery failed, at `error_at`; "" if it did not. `configured`: whether this gateway's
+    settings have it."""
 
     name: str
     arn: str
