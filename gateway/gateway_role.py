@@ -194,7 +194,8 @@ class GatewayRole:
             malformed=0 if shared is None else shared.malformed,
             log_lines_dropped=0 if self._server_log is None else self._server_log.dropped, commits=commits,
             commit_seconds=commit_seconds, commits_waiting=commits_waiting,
-            event_failures={} if self._courier is None else self._courier.failures()))
+            event_failures={} if self._courier is None else self._courier.failures(), duties=self._duties.figures(),
+            lifecycle={} if self._lifecycle is None else self._lifecycle.figures()))
 
     async def _ready(self) -> str:
         """Why it can't read (the member serves nobody) or write (the member or too many storage nodes refuse)."""

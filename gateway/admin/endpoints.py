@@ -4,7 +4,7 @@ Paths are those of the command line: `staddle user create` asks POST /-/admin/us
 since names of objects hold any character.
 """
 
-from gateway.admin import access, backups, buckets, checking, cluster, collecting, events, nodes, objects, scrubbing, users
+from gateway.admin import access, background, backups, buckets, checking, cluster, collecting, events, nodes, objects, scrubbing, users
 from gateway.admin.table import Endpoint
 
 _USER = ("NoSuchUser", "ConfiguredIdentity", "NotYetEverywhere")
@@ -62,6 +62,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", "cluster/tokens", cluster.list_tokens),
     Endpoint("POST", "cluster/revoke", cluster.revoke_token, ("NoSuchToken",)),
     Endpoint("POST", "cluster/remove", cluster.remove_member, ("NoSuchMember",)),
+    Endpoint("GET", "duty/list", background.list_duties),
+    Endpoint("GET", "lifecycle/status", background.lifecycle_status),
     Endpoint("GET", "meta/status", nodes.metadata_status),
     Endpoint("GET", "config/show", nodes.config_in_force),
     Endpoint("GET", "version", nodes.version),

@@ -51,6 +51,28 @@ def set_copies(
                                            "be done."))
 
 
+@remote(bucket_app, "lifecycle")
+def lifecycle(server: Server) -> None:
+    """Show the buckets that have a lifecycle: how far it is carried out, and what the last scan did.
+
+    Example: staddle bucket lifecycle
+    """
+    found: list[values.LifecycleInfo] = []
+    after = ""
+    while True:
+        page = server.get("lifecycle/status", values.LifecycleList, after=after)
+        found += page.buckets
+        after = page.next
+        if not after:
+            break
+    server.show(found, lambda: printing.print_table(
+        ("bucket", "rules>", "state", "began", "looked at>", "expired>", "removed>", "markers>", "moved>", "aborted>", "left>",
+         "trouble"),
+        ((info.bucket, info.rules, info.state, printing.moment(info.began), info.looked, info.expired, info.removed, info.markers,
+          info.moved, info.aborted, info.left, info.trouble) for info in found),
+        empty="No bucket has a lifecycle."))
+
+
 @remote(bucket_app, "list", "ls")
 def list_buckets(
     server: Server,

@@ -45,6 +45,19 @@ def members(server: Server) -> None:
     server.show(found.members, lambda: _print_members(found))
 
 
+@remote(cluster_app, "duties")
+def duties(server: Server) -> None:
+    """List the work that one gateway does for all others (lifecycles, events), and which one does it.
+
+    Example: staddle cluster duties
+    """
+    found = server.get("duty/list", values.DutyList).duties
+    server.show(found, lambda: printing.print_table(
+        ("duty", "done by", "since", "state"),
+        ((each.name, each.holder, printing.moment(each.since), "held" if each.held else "free") for each in found),
+        empty="Nobody has a duty now: there is no work of that kind."))
+
+
 @remote(cluster_app, "token")
 def token(
     server: Server,

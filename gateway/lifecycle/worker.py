@@ -101,6 +101,7 @@ class LifecycleWorker:
         if known is not None and known.lifecycle == bucket.lifecycle and known.ended_ms + self._interval_ms > now_ms:
             self._rest(bucket, known.ended_ms + self._interval_ms)      # another gateway has, before us
             return
+        saved_ms = 0 if known is None or known.lifecycle != bucket.lifecycle else known.ended_ms
         if known is None or known.lifecycle != bucket.lifecycle or known.ended_ms:
             known = Progress(lifecycle=bucket.lifecycle, began_ms=now_ms)
         known.trouble = ""
@@ -121,7 +122,7 @@ class LifecycleWorker:
         self.scans += 1
         known.ended_ms = self._clock.now_ms()
         self._rest(bucket, known.began_ms + self._interval_ms)
-        if self._days.real or known.ended_ms - known.began_ms > progresses.SAVE_S * 1000:
+        if known.ended_ms - saved_ms >= progresses.SAVE_S * 1000:
             await progresses.save(self._metadata, bucket.id, known)
         if scanning.counts.effects:
             log.info("lifecycle of %s: %s", bucket.name, scanning.counts.told())

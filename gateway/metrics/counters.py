@@ -60,6 +60,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     commits: int = 0                          # commands that got their results, and how long that took
     commit_seconds: float = 0.0
     commits_waiting: int = 0
+    duties: dict[str, int] = {}               # 1 for those that this worker holds
+    lifecycle: dict[str, int] = {}            # what it has done of lifecycles
     event_failures: dict[str, int] = {}       # by target: tries to deliver that came to nothing
 
 

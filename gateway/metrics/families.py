@@ -56,7 +56,13 @@ COMMIT = _family("commit_seconds", "summary", "worker",
                  "From a command's sending to its durable result, as gateways see it: the metadata's latency.")
 COMMITS_WAITING = _family("commits_waiting", "gauge", "worker", "Commands that have no result yet.")
 
-WORKER_FAMILIES = (REQUESTS, LATENCY, RECEIVED, SENT, ERRORS, UNAUTHENTICATED, IN_FLIGHT, CONNECTIONS, ACCEPTED, MALFORMED,
+DUTY = _family("duty_held", "gauge", "worker duty", "1 while this worker does that work for all gateways.")
+LIFECYCLE = _family("lifecycle_versions", "counter", "worker what",
+                    "Versions, delete markers and uploads that lifecycles were about: looked (at), expired, removed (noncurrent), "
+                    "markers (of nothing), moved, aborted, left (another one by now, or protected).")
+LIFECYCLE_SCANS = _family("lifecycle_scans", "counter", "worker result", "Looks through a bucket: done, trouble.")
+
+WORKER_FAMILIES = (DUTY, LIFECYCLE, LIFECYCLE_SCANS, REQUESTS, LATENCY, RECEIVED, SENT, ERRORS, UNAUTHENTICATED, IN_FLIGHT, CONNECTIONS, ACCEPTED, MALFORMED,
                    LOG_DROPPED, COMMIT, COMMITS_WAITING)
 
 RESIDENT = _family("process_resident_memory_bytes", "gauge", "process", "Memory of a process that is in RAM.")

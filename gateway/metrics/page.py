@@ -21,6 +21,7 @@ from gateway.metrics.families import (
     CONNECTIONS,
     CPU,
     DRAIN_QUEUE,
+    DUTY,
     ERRORS,
     EVENT_FAILURES,
     EVENTS,
@@ -34,6 +35,8 @@ from gateway.metrics.families import (
     INFO,
     LATENCY,
     LEADS,
+    LIFECYCLE,
+    LIFECYCLE_SCANS,
     LINKED,
     LOG_DROPPED,
     LOST,
@@ -161,6 +164,13 @@ def _of_worker(name: str, worker: Figures) -> Iterator[Sample]:
     ):
         yield family, (name,), number
     yield COMMIT, (name,), (worker.commits, worker.commit_seconds)
+    for duty, held in worker.duties.items():
+        yield DUTY, (name, duty), held
+    for what, count in worker.lifecycle.items():
+        if what in ("scans", "troubles"):
+            yield LIFECYCLE_SCANS, (name, "done" if what == "scans" else "trouble"), count
+        else:
+            yield LIFECYCLE, (name, what), count
     for target, failures in worker.event_failures.items():
         yield EVENT_FAILURES, (name, target), failures
 

@@ -6,6 +6,7 @@ The command line decodes answers with the same structs, so this module imports n
 One file for each part of the API. `values.UserInfo` reads well, so callers see all of them here.
 """
 
+from gateway.admin.values.background import *  # noqa: F403
 from gateway.admin.values.backups import *  # noqa: F403
 from gateway.admin.values.buckets import *  # noqa: F403
 from gateway.admin.values.care import *  # noqa: F403
