@@ -78,14 +78,19 @@ async def _put(member: Member, ctx: Context, request: S3Request) -> Reply:
 
 
 async def _get(member: Member, ctx: Context, request: S3Request) -> Reply:
-    inner = await settings.get(ctx, request, member.kind(conf.id_of(request.query.get("id"))))
-    return xml(document(member.family.shape.root, inner))
+    return xml(document(member.family.shape.root, await _found(member, ctx, request)))
 
 
 async def _delete(member: Member, ctx: Context, request: S3Request) -> Reply:
+    await _found(member, ctx, request)
     kind = member.kind(conf.id_of(request.query.get("id")))
-    await settings.get(ctx, request, kind)
     return await settings.put(ctx, request, await ctx.bucket(request), kind, None, 204)
+
+
+async def _found(member: Member, ctx: Context, request: S3Request) -> str:
+    """The one that the request names; who may not ask for it isn't told what is wrong with the name."""
+    await ctx.bucket(request)
+    return await settings.get(ctx, request, member.kind(conf.id_of(request.query.get("id"))))
 
 
 async def _list(member: Member, ctx: Context, request: S3Request) -> Reply:
