@@ -2,8 +2,8 @@
 wants fewer. And a node that an admin is taking out gives back whatever others have made meanwhile, until it holds nothing.
 
 Only the node itself gives a copy up, and apply refuses where too few would be left; what lies on a node that is down makes no
-other copy needless. Before that, one of the copies that stay is read whole and verified by its holder: what is listed might be
-rotten, and this one might be the last good one.
+other copy needless. Before that, copies that stay are read whole and verified by their holders, two of them if two are wanted:
+what is listed might be rotten, and this one might be the last good one.
 """
 
 import asyncio
@@ -28,6 +28,10 @@ AT_ONCE = 8
 LOOK_S = 3.0
 NEXT_S = 0.05
 """After a round that has given something back there may be more."""
+
+GOOD_MIN = 2
+"""Copies that must have been verified where as many are wanted. With one of them lost in the next moment there is another; what
+is found rotten is withdrawn by its holder, and then none is too many."""
 
 VERIFIED_S, VERIFIED_BYTES_PER_S = 10.0, 8 << 20
 """How long a holder may take to read its copy: one that hangs must not hold up the others."""
@@ -78,7 +82,7 @@ class GivingBack:
 
         async def one(row: Unequal) -> Unequal | None:
             async with room:
-                return row if await self._another_is_good(row, nodes) else None
+                return row if await self._others_are_good(row, nodes) else None
 
         sure = [row for row in await asyncio.gather(*[one(row) for row in rows]) if row is not None]
         given = await self._settler.give_back([(row.digest, row.generation.pack()) for row in sure]) if sure else 0
@@ -87,16 +91,17 @@ class GivingBack:
             given_bytes=self._status.given_bytes + (sum(row.size for row in sure) if given == len(sure) else 0))
         return given
 
-    async def _another_is_good(self, row: Unequal, nodes: dict[NodeId, NodeInfo]) -> bool:
-        """Whether the holder of a copy that stays has read it whole just now, and found it good."""
+    async def _others_are_good(self, row: Unequal, nodes: dict[NodeId, NodeInfo]) -> bool:
+        """Whether holders of enough copies that stay have read them whole just now, and found them good."""
+        good = 0
         staying = [name for name in row.nodes if name in nodes and nodes[name].counts and not gives_back(name, row, nodes)]
         for info in self._fellows.sources(staying):
             with contextlib.suppress(ClusterError, TimeoutError):
                 began = asyncio.get_running_loop().time()
                 async with asyncio.timeout(VERIFIED_S + row.size / VERIFIED_BYTES_PER_S):
-                    good = await self._fellows.client(info).report(row.digest, row.generation)
+                    good += await self._fellows.client(info).report(row.digest, row.generation)
                 await self._pace.took(0, asyncio.get_running_loop().time() - began)
-                if good:
+                if good >= min(GOOD_MIN, row.wanted):
                     return True
         return False
 

@@ -12,6 +12,7 @@ from consensus import audit, queries
 from consensus.core.commands import AskNode, Drain, RemoveNode, SetBucketCopies, SetNodeState
 from consensus.core.ids import Digest, Generation, NodeId, SessionId, digest
 from consensus.core.model import NodeInfo
+from consensus.core.placement import ranked
 from consensus.core.results import Done, NodeInUse
 from storage_node.care.fellows import Fellows
 from storage_node.care.repair import Repair
@@ -277,6 +278,27 @@ def test_the_last_good_copy_is_not_given_back(tmp_path: Path) -> None:
         assert await machine.get("k") == data
 
     run(tmp_path, 2, body)
+
+
+def test_a_copy_is_kept_while_one_of_the_two_that_would_stay_is_rotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who would give back asks the good one first, and is not content with it."""
+    monkeypatch.setattr("storage_node.care.fellows.random.shuffle", lambda others: None)
+
+    async def body(machine: Machine) -> None:
+        data = os.urandom(5000)
+        await machine.put("k", data)
+        await settled(machine, 3)
+        order = [info.node for info in ranked(digest(data), await machine.metadata.nodes())]
+        staying = [node for node in machine.nodes if node in order[:2]]
+        rotten = staying[1]
+        spoil(tmp_path / rotten / "chunks", (await machine.nodes[rotten].store.generations(digest(data)))[0])
+        hurry(machine)
+        await machine.metadata.commit(SetBucketCopies(bucket=machine.bucket, copies=2))
+        await settled(machine, 2, {staying[0], order[2]})
+        assert machine.nodes[order[2]].upkeep.giving_back.status.kept
+        assert await machine.get("k") == data
+
+    run(tmp_path, 3, body)
 
 
 def test_a_full_disk_is_said_and_the_node_returns_by_itself(tmp_path: Path) -> None:
