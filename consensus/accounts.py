@@ -71,6 +71,15 @@ def policies_of(db: Database, name: str) -> list[tuple[str, bytes]]:
     return db.execute("SELECT name, document FROM user_policy WHERE user = ? ORDER BY name", (name,)).fetchall()
 
 
+def quota_room(db: Database, bucket: int) -> list[tuple[str, int]]:
+    """How many bytes more the bucket and its account may hold, those of the two that have such a quota."""
+    row = db.execute(
+        "SELECT b.bytes_max - b.bytes - b.uploading, a.bytes_max - a.bytes - a.uploading FROM bucket b"
+        " LEFT JOIN account a ON a.name = b.account WHERE b.id = ?", (bucket,)).fetchone()
+    return [] if row is None else [(whose, room) for whose, room in zip(("bucket", "account"), row, strict=True)
+                                   if room is not None]
+
+
 def account_usage(db: Database, account: str) -> AccountUsage:
     """Reads the account's rows of the bucket table, not its objects."""
     return AccountUsage(*db.execute(

@@ -18,6 +18,7 @@ from consensus.accounts import account_usage as account_usage
 from consensus.accounts import identities_version as identities_version
 from consensus.accounts import keys_of as keys_of
 from consensus.accounts import policies_of as policies_of
+from consensus.accounts import quota_room as quota_room
 from consensus.accounts import user as user
 from consensus.accounts import user_policies as user_policies
 from consensus.accounts import users as users
@@ -63,6 +64,7 @@ from consensus.lifecycles import lifecycle_uploads as lifecycle_uploads
 from consensus.lifecycles import log_time as log_time
 from consensus.rows import (
     INLINE,
+    PARTS,
     SLICE_BYTES,
     content_seal,
     damaged,
@@ -286,6 +288,41 @@ def slices(
             raise
         return []                     # it is being taken apart, from its end: no damage, it is as good as gone
     return found
+
+
+class Shape(NamedTuple):
+    """How long a content's list of slices is, parts counted as very many; and whether it may grow: it is in pages, and one
+    version alone refers to it."""
+
+    slices: int
+    grows: bool
+
+
+LONG = 1 << 30
+
+
+def shape(db: Database, content_id: ContentId) -> Shape:
+    """Looks at a few rows only: a list of more than `SLICES_PER_CALL_MAX` pages is long, whatever is in them."""
+    row = db.execute("SELECT refs, kind, length(slices) FROM content WHERE id = ?", (content_id,)).fetchone()
+    if row is None or row[1] == PARTS:
+        return Shape(LONG, False)
+    if row[1] == INLINE:
+        return Shape(row[2] // SLICE_BYTES, False)
+    pages = db.execute("SELECT length(slices) FROM piece WHERE content = ? LIMIT ?",
+                       (content_id, SLICES_PER_CALL_MAX)).fetchall()
+    many = len(pages) == SLICES_PER_CALL_MAX
+    return Shape(LONG if many else sum(page for (page,) in pages) // SLICE_BYTES, row[0] == 1)
+
+
+class RenamedBefore(NamedTuple):
+    fingerprint: bytes
+    version_id: VersionId | None
+
+
+def renamed(db: Database, bucket_id: BucketId, token: str) -> RenamedBefore | None:
+    """The rename that came with this token of a client's, within a day."""
+    row = db.execute("SELECT fingerprint, version_id FROM renamed WHERE bucket = ? AND token = ?", (bucket_id, token)).fetchone()
+    return None if row is None else RenamedBefore(*row)
 
 
 def object_parts(db: Database, content_id: ContentId, after: int = 0, limit: int = 1000) -> list[Part]:

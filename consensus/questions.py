@@ -88,6 +88,15 @@ class Questions(Reading):
     ) -> list[Part]:
         return await self.read(queries.parts, bucket_id, key, upload_id, after, limit)
 
+    async def shape(self, content_id: ContentId) -> queries.Shape:
+        return await self.read(queries.shape, content_id)
+
+    async def renamed(self, bucket_id: BucketId, token: str) -> queries.RenamedBefore | None:
+        return await self.read(queries.renamed, bucket_id, token)
+
+    async def quota_room(self, bucket_id: BucketId) -> list[tuple[str, int]]:
+        return await self.read(queries.quota_room, bucket_id)
+
     async def object_parts(self, content_id: ContentId, after: int = 0, limit: int = 1000) -> list[Part]:
         return await self.read(queries.object_parts, content_id, after, limit)
 

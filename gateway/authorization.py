@@ -40,6 +40,7 @@ class Case(NamedTuple):
     version: ObjectVersion | None = None
     owner_account: str = ""                      # of the version
     creates: bool = False                        # the operation makes the object that its actions are about
+    initiator: str = ""                          # canonical id of who began the upload that the action is about
 
 
 class Decision(NamedTuple):
@@ -60,6 +61,9 @@ _OBJECT_LIST: dict[str, frozenset[str]] = {
     "READ_ACP": frozenset({"s3:GetObjectAcl", "s3:GetObjectVersionAcl"}),
     "WRITE_ACP": frozenset({"s3:PutObjectAcl", "s3:PutObjectVersionAcl"}),
 }
+_OF_UPLOADS = frozenset({"s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"})
+"""An access list lets everybody who may write have and abort his own uploads; those of others a policy may allow."""
+
 _BESIDE_CREATION = frozenset({"s3:PutObjectAcl", "s3:PutObjectTagging"})
 """What a creation asks for about its own object: who may write into the bucket by its list may say that too."""
 
@@ -103,8 +107,8 @@ def decide(case: Case, action: str) -> Decision:
     verdict = NOTHING if case.rules.policy is None else evaluate(case.rules.policy, ask, own_account=own)
     if verdict.denied is not None:
         return Decision(False, f"bucket policy: {verdict.denied.called} denies it")
-    allowed = _by_owner(case, action, by_itself, how) or _by_bucket(case, action, verdict, by_itself, how, own) or _by_list(
-        case, action, by_itself)
+    allowed = (_by_owner(case, action, by_itself, how) or _by_initiator(case, action, by_itself, how)
+               or _by_bucket(case, action, verdict, by_itself, how, own) or _by_list(case, action, by_itself))
     return Decision(True, allowed) if allowed else Decision(False, _nothing(case, verdict, own))
 
 
@@ -135,6 +139,17 @@ def _by_owner(case: Case, action: str, by_itself: bool, how: str) -> str:
     return ""
 
 
+def _by_initiator(case: Case, action: str, by_itself: bool, how: str) -> str:
+    """An upload that the caller has begun: whoever owns the bucket."""
+    if by_itself and action in _OF_UPLOADS and _began(case):
+        return f"the caller's account began the upload, and {how}"
+    return ""
+
+
+def _began(case: Case) -> bool:
+    return bool(case.initiator) and case.caller.is_one_of(frozenset({case.initiator}))
+
+
 def _by_bucket(case: Case, action: str, verdict: Verdict, by_itself: bool, how: str, own: bool) -> str:
     assert case.rules is not None
     if _foreign(case, action):
@@ -160,7 +175,7 @@ def _by_list(case: Case, action: str, by_itself: bool) -> str:
     else:
         what, owner, acl = "the bucket's access list", case.bucket.owner, case.rules.acl
         wanted = "WRITE" if case.creates and action in _BESIDE_CREATION else _permission(action, _BUCKET_LIST)
-    if wanted is None:
+    if wanted is None or (action in _OF_UPLOADS and not _began(case)):
         return ""
     for grantee, permission in lists.owned_by(owner) if acl is None else acl:
         if permission in (wanted, lists.FULL_CONTROL) and _is(grantee, case, by_itself):

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from gateway.ops import (
     acls,
+    appending,
     attributes,
     buckets,
     completing,
@@ -25,6 +26,7 @@ from gateway.ops import (
     posting,
     public_access,
     reading,
+    renaming,
     sharing,
     stored,
     tagging,
@@ -89,7 +91,8 @@ _IMPLEMENTED: dict[str, Handler] = {
     "GetBucketOwnershipControls": ownership.get_bucket_ownership_controls,
     "PutBucketOwnershipControls": ownership.put_bucket_ownership_controls,
     "DeleteBucketOwnershipControls": ownership.delete_bucket_ownership_controls,
-    "PutObject": objects.put_object,
+    "PutObject": appending.put_object,
+    "RenameObject": renaming.rename_object,
     "DeleteObject": objects.delete_object,
     "DeleteObjects": objects.delete_objects,
     "CopyObject": copying.copy_object,

@@ -11,7 +11,7 @@ import logging
 
 import msgspec
 
-from consensus.core.commands import NewChunk, NewContent, PutPart, PutVersion
+from consensus.core.commands import AppendVersion, NewChunk, NewContent, PutPart, PutVersion
 from consensus.core.errors import ClusterError
 from consensus.core.ids import Generation
 from consensus.core.model import Bucket, LocatedSlice
@@ -24,7 +24,9 @@ AGAIN_BYTES_MAX = 64 << 20
 """The client waits meanwhile, without a byte: what takes longer had better be sent again, as 503 says."""
 
 
-async def bring(ctx: Context, command: PutVersion | PutPart, ticket: Generation | None, bucket: Bucket | None) -> AnyResult:
+async def bring(
+    ctx: Context, command: PutVersion | PutPart | AppendVersion, ticket: Generation | None, bucket: Bucket | None,
+) -> AnyResult:
     """Carry it out. Raises ClusterError as commit does."""
     outcome = await ctx.metadata.commit(command, ticket)
     if type(outcome) is not NotDurable:

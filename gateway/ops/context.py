@@ -17,7 +17,7 @@ import msgspec
 
 from consensus.core.clock import Clock
 from consensus.core.events import EVENT_QUEUE_MAX
-from consensus.core.ids import VersionId
+from consensus.core.ids import UploadId, VersionId
 from consensus.core.model import Bucket, ObjectVersion
 from gateway import authorization
 from gateway.authorization import Case
@@ -56,6 +56,8 @@ _CREATES = frozenset({"PutObject", "CopyObject", "CreateMultipartUpload", "PostO
 
 PAYS, PAYING = "x-amz-request-payer", "requester"
 """How a caller says that he knows that he pays."""
+
+_OF_UPLOADS = frozenset({"AbortMultipartUpload", "ListParts"})
 
 ACCOUNT_DIGITS = 12
 """The length of AWS's account ids. Ours are any text; only the error for a malformed one follows AWS's form."""
@@ -210,7 +212,15 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
     async def _decide(self, bucket: Bucket, request: S3Request, version: ObjectVersion | None, looked: bool) -> None:
         actions = needed(self.operation, request.query, effective_headers(request))
-        await self._judge(await self.case(bucket, request), request, actions, version, looked)
+        case = await self.case(bucket, request)
+        if self.operation.name in _OF_UPLOADS:
+            case = case._replace(initiator=await self._initiator(bucket, request))
+        await self._judge(case, request, actions, version, looked)
+
+    async def _initiator(self, bucket: Bucket, request: S3Request) -> str:
+        """Of the upload that the request names. Of one that isn't there it is the caller, who then hears just that."""
+        upload = await self.metadata.upload(bucket.id, request.key, UploadId(request.query.get("uploadId", "")))
+        return (self.principal.user_id or "") if upload is None else upload.initiator or upload.owner
 
     async def _judge(
         self, case: Case, request: S3Request, actions: tuple[str, ...], version: ObjectVersion | None, looked: bool,

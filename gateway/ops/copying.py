@@ -75,7 +75,7 @@ async def copy_object(ctx: Context, request: S3Request) -> Reply:
         checksum = await _copied_checksum(ctx, version, algorithm)
         command = PutVersion(
             bucket=bucket.id, key=request.key, version_id=new_version_id(), attributes=attributes,
-            owner=new.owner, content_of=version.content, condition=condition, checksum=checksum,
+            owner=new.owner, content_of=version.content, content_size=version.size, condition=condition, checksum=checksum,
             origin=origin_of(ctx, request, bucket, "ObjectCreated:Copy"),
         )
         outcome = await ctx.metadata.commit(command)
@@ -89,7 +89,7 @@ async def copy_object(ctx: Context, request: S3Request) -> Reply:
                 continue
             content = msgspec.structs.replace(content, etag=version.etag, checksum=checksum or version.checksum)
             outcome = await ctx.metadata.commit(
-                msgspec.structs.replace(command, content=content, content_of=None, checksum=None), ticket)
+                msgspec.structs.replace(command, content=content, content_of=None, content_size=None, checksum=None), ticket)
         if not isinstance(outcome, ContentMissing):
             break
     if not isinstance(outcome, Committed):
@@ -125,7 +125,7 @@ async def upload_part_copy(ctx: Context, request: S3Request) -> Reply:
                 hasher = checksums.Expected().hasher(algorithm)
                 content, ticket = await _by_value(ctx, request, bucket, version, start, length, hasher)
             else:
-                content = await _reference(ctx, request, bucket, version, start, length, algorithm)
+                content = await reference(ctx, request, bucket, version, start, length, algorithm)
         except _TooFew:
             outcome = TooFewCopies(wanted=0)
             continue
@@ -199,7 +199,7 @@ def _changes_nothing(bucket: Bucket, request: S3Request, source: Source, attribu
     """Whether the copy would leave the object as it is: S3 takes that for a mistake."""
     version = source.version
     same = source.bucket.id == bucket.id and version.key == request.key
-    return same and version.latest and attributes == msgspec.structs.replace(version.attributes, acl=attributes.acl)
+    return same and version.latest and attributes == msgspec.structs.replace(version.attributes, acl=attributes.acl, appended=0)
 
 
 async def _copied_checksum(ctx: Context, version: ObjectVersion, algorithm: str | None) -> Checksum | None:
@@ -217,7 +217,7 @@ async def _is_gone(ctx: Context, request: S3Request, version: ObjectVersion) -> 
     return (await find_source(ctx, request)).version.content != version.content
 
 
-class _TooFew(ClusterError):
+class _TooFew(Unavailable):
     """TooFewCopies, of a page."""
 
 
@@ -247,12 +247,16 @@ def _nothing(view: memoryview) -> None:
     """What the bytes hash to is known."""
 
 
-async def _reference(
-    ctx: Context, request: S3Request, bucket: Bucket, version: ObjectVersion, start: int, length: int, algorithm: str
+async def reference(
+    ctx: Context, request: S3Request, bucket: Bucket, version: ObjectVersion, start: int, length: int, algorithm: str,
+    *, all_staged: bool = False,
 ) -> NewContent:
-    """`length` bytes of the version as a content that brings no chunks. Long lists of slices are staged in pages."""
+    """`length` bytes of the version as a content that brings no chunks. Long lists of slices are staged in pages; all of them
+    if others are to follow, and then nothing is read (append)."""
     known = version.checksum
-    if length == version.size and not version.part_count and known is not None and known.algorithm == algorithm:
+    if all_staged:
+        hasher = None
+    elif length == version.size and not version.part_count and known is not None and known.algorithm == algorithm:
         hasher = None  # all that a read would tell is known
     else:
         hasher = checksums.Expected().hasher(algorithm)
@@ -271,6 +275,8 @@ async def _reference(
             if hasher is not None:
                 await _hash(_bytes_of(ctx, located), hasher)
             at += sum([part.length for part in page])
+        if all_staged:
+            staged, page = await _stage(ctx, request, bucket, page, staged), ()
         complete = True
     finally:
         if not complete and staged is not None:

@@ -15,7 +15,8 @@ from consensus.core.model import Bucket, Part, Upload, UploadPage
 from consensus.core.results import Done, PartStored
 from gateway.ops import lifecycle
 from gateway.ops.acls import of_new_object
-from gateway.ops.context import Context
+from gateway.ops.bringing import bring
+from gateway.ops.context import ANONYMOUS_ID, Context
 from gateway.ops.listing import url_encoded, whole_number
 from gateway.ops.objects import put_attributes
 from gateway.ops.refusals import no_such_upload, refusal
@@ -49,7 +50,7 @@ async def create_multipart_upload(ctx: Context, request: S3Request) -> Reply:
     upload_id = UploadId(random_name(_UPLOAD_ID_BYTES))
     outcome = await ctx.metadata.commit(CreateUpload(
         bucket=bucket.id, key=request.key, upload_id=upload_id, attributes=attributes, owner=new.owner,
-        checksum_algorithm=algorithm, checksum_kind=kind,
+        checksum_algorithm=algorithm, checksum_kind=kind, initiator=ctx.principal.user_id or ANONYMOUS_ID,
     ))
     if not isinstance(outcome, Done):
         raise refusal(outcome, request)
@@ -70,9 +71,10 @@ async def upload_part(ctx: Context, request: S3Request) -> Reply:
     upload = await open_upload(ctx, bucket, request)
     hasher = expected.part_hasher(upload.checksum_algorithm, upload.checksum_kind)
     stored = await store(ctx, request, hasher, bucket)
-    outcome = await ctx.metadata.commit(
+    outcome = await bring(
+        ctx,
         PutPart(bucket=bucket.id, key=request.key, upload_id=upload.upload_id, number=number, content=stored.content),
-        stored.ticket,
+        stored.ticket, bucket,
     )
     if not isinstance(outcome, PartStored):
         raise refusal(outcome, request)

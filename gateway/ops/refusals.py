@@ -13,6 +13,7 @@ from consensus.core.results import (
     ContentMissing,
     Locked,
     Malformed,
+    Moved,
     NoBucket,
     NoKey,
     NoObjectLock,
@@ -20,10 +21,13 @@ from consensus.core.results import (
     NoUpload,
     NoVersion,
     PartChanged,
+    QuotaExceeded,
     SequencePassed,
     SessionEnded,
+    TokenReused,
     TooFewCopies,
     WrongBucketState,
+    WrongOffset,
 )
 from gateway.s3.errors import S3Error
 from gateway.s3.request import S3Request
@@ -61,6 +65,14 @@ def refusal(outcome: AnyResult, request: S3Request, *, key: str | None = None) -
         case ChunkMissing() | ContentMissing() | PartChanged():
             # Retried by the operation as often as is sensible: somebody else changes the source all the time.
             return Unavailable(f"the source of {key!r} kept changing while it was copied")
+        case QuotaExceeded(whose=whose, what=what):
+            return S3Error("QuotaExceeded", f"The {whose}'s quota of {what} does not allow this request.")
+        case WrongOffset():
+            return S3Error("InvalidWriteOffset")
+        case TokenReused():
+            return S3Error("IdempotencyParameterMismatch")
+        case Moved():
+            return Unavailable(f"{key!r} kept changing while it was looked at")
         case SessionEnded() | SequencePassed():
             return UnknownOutcome(f"the session that was to write {key!r} ended before its answer came")
         case Malformed(reason=reason):

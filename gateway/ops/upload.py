@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeVar
 from consensus.core.commands import NewChunk, NewContent
 from consensus.core.ids import Digest, Generation
 from consensus.core.model import Bucket, Checksum, Slice
+from gateway.ops import quotas
 from gateway.ops.context import Context
 from gateway.ops.cutting import Cutter
 from gateway.s3 import checksums
@@ -49,6 +50,8 @@ async def store(ctx: Context, request: S3Request, hasher: Hasher, bucket: Bucket
     The content keeps the checksum that the hasher computes besides the client's, if it does. The copies are as `bucket` says.
     """
     length = body_length(ctx, request)
+    if length and bucket is not None and (length > SMALL_BYTES_MAX or bucket.quota is not None):
+        await quotas.refuse_early(ctx, request, bucket, length)
     if length is not None and length <= SMALL_BYTES_MAX:
         data, trailers = await _whole_body(ctx, request, length)
         return await _store_small(ctx, data, hasher, trailers, bucket)

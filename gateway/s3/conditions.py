@@ -34,6 +34,44 @@ def check_copy_source(headers: Mapping[str, str], *, etag: str, modified_ms: int
         raise S3Error("PreconditionFailed", Condition=f"x-amz-copy-source-{failed}")
 
 
+RENAME_DESTINATION = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
+
+
+def for_rename(headers: Mapping[str, str]) -> WriteCondition:
+    """The conditions of a rename on what is at the new name, as far as the log decides them: all ETags do.
+    S3Error NotImplemented for lists of ETags."""
+    if_match, if_none_match = (headers.get(name) for name in RENAME_DESTINATION[:2])
+    for name, value in (("If-Match", if_match), ("If-None-Match", if_none_match)):
+        if value is not None and "," in value:
+            _refuse(name, f"We don't accept the provided value of {name} header for this API")
+    return WriteCondition(*(None if value is None else unquoted(value) for value in (if_match, if_none_match)))
+
+
+def has_dates(headers: Mapping[str, str]) -> bool:
+    """Whether a rename depends on when what is at the new name was made."""
+    return "if-modified-since" in headers or "if-unmodified-since" in headers
+
+
+def check_rename_source(headers: Mapping[str, str], *, etag: str, modified_ms: int, now_ms: int) -> None:
+    """S3Error PreconditionFailed unless the ``x-amz-rename-source-if-*`` headers allow renaming this version."""
+    failed = _failed(headers, "x-amz-rename-source-", etag, modified_ms, now_ms)
+    if failed is not None:
+        raise S3Error("PreconditionFailed", Condition=f"x-amz-rename-source-{failed}")
+
+
+def check_rename_destination(headers: Mapping[str, str], *, etag: str, modified_ms: int, now_ms: int) -> None:
+    """S3Error PreconditionFailed unless this version may be replaced."""
+    failed = _failed(headers, "", etag, modified_ms, now_ms)
+    if failed is not None:
+        raise S3Error("PreconditionFailed", Condition=failed)
+
+
+def check_rename_to_nothing(headers: Mapping[str, str]) -> None:
+    """The same where nothing is: what isn't there was not modified, and has not been since."""
+    if "if-modified-since" in headers and "if-none-match" not in headers:
+        raise S3Error("PreconditionFailed", Condition="If-Modified-Since")
+
+
 def _failed(headers: Mapping[str, str], prefix: str, etag: str, modified_ms: int, now_ms: int) -> str | None:
     """The condition that fails, in the order of RFC 9110 §13.2.2: an ETag condition replaces its date condition."""
     modified = modified_ms // 1000  # headers have whole seconds: an object must not be newer than its own Last-Modified

@@ -154,5 +154,25 @@ def parse_copy_source(value: str) -> CopySource:
     return CopySource(bucket, key, version if question else None)
 
 
-def _bad_source(message: str, value: str) -> S3Error:
-    return S3Error("InvalidArgument", message, ArgumentName="x-amz-copy-source", ArgumentValue=value)
+def parse_rename_source(value: str | None, bucket: str) -> str:
+    """The key of ``[/]bucket/key``, or of ``key`` alone (both are seen), percent-encoded; `value` is the header's latin-1 text.
+
+    S3Error InvalidRequest for another bucket, InvalidArgument for what can't be a key.
+    """
+    if value is None:
+        raise S3Error("InvalidRequest", "Missing required header for this request: x-amz-rename-source")
+    try:
+        name = _decode_strictly(value.encode("latin-1"))
+    except ValueError:
+        raise _bad_source("Invalid rename source encoding", value, "x-amz-rename-source") from None
+    first, slash, rest = name.removeprefix("/").partition("/")
+    if name.startswith("/") and first != bucket:
+        raise S3Error("InvalidRequest", "An object can only be renamed within its bucket.")
+    key = rest if slash and first == bucket else name
+    if not key or len(key.encode()) > MAX_KEY_BYTES:
+        raise _bad_source("Invalid rename source object key", value, "x-amz-rename-source")
+    return key
+
+
+def _bad_source(message: str, value: str, header: str = "x-amz-copy-source") -> S3Error:
+    return S3Error("InvalidArgument", message, ArgumentName=header, ArgumentValue=value)

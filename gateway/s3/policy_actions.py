@@ -8,6 +8,7 @@ Source: AWS, "Actions, resources, and condition keys for Amazon S3".
 from collections.abc import Mapping
 from typing import Literal
 
+from gateway.s3.conditions import has_dates
 from gateway.s3.locks import BYPASS, HOLD, MODE
 from gateway.s3.locks import bypass as bypasses
 from gateway.s3.operations import BEYOND_MODEL, OPERATIONS, Operation
@@ -107,7 +108,7 @@ GRANTS = tuple(f"x-amz-grant-{name}" for name in ("read", "write", "read-acp", "
 _ACL = ("x-amz-acl", *GRANTS)
 _WRITES = frozenset({"PutObject", "CopyObject", "CreateMultipartUpload", "PostObject"})
 _BYPASSING = frozenset({"DeleteObject", "DeleteObjects", "PutObjectRetention"})
-_CONDITIONED = frozenset({"PutObject", "CopyObject", "CompleteMultipartUpload", "DeleteObject"})
+_CONDITIONED = frozenset({"PutObject", "CopyObject", "CompleteMultipartUpload", "DeleteObject", "RenameObject"})
 
 
 def needed(operation: Operation, query: Mapping[str, str], headers: Mapping[str, str]) -> tuple[str, ...]:
@@ -133,7 +134,9 @@ def needed(operation: Operation, query: Mapping[str, str], headers: Mapping[str,
             actions.append("s3:PutBucketOwnershipControls")
         if headers.get("x-amz-bucket-object-lock-enabled", "").lower() == "true":
             actions += ["s3:PutBucketObjectLockConfiguration", "s3:PutBucketVersioning"]
-    if name in _CONDITIONED and "if-match" in headers:
+    elif name == "RenameObject":
+        actions.append("s3:PutObject")
+    if name in _CONDITIONED and ("if-match" in headers or (name == "RenameObject" and has_dates(headers))):
         actions.append("s3:GetObject")
     if name in _BYPASSING and BYPASS in headers and bypasses(headers) and name != "DeleteObjects":
         actions.append("s3:BypassGovernanceRetention")

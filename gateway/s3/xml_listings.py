@@ -207,10 +207,11 @@ def list_parts(
         f"<ETag>&quot;{part.etag}&quot;</ETag><Size>{part.size}</Size>{checksum_element(part.checksum)}</Part>"
         for part in parts
     )
-    who = owner(upload.owner)
+    initiator = owner(upload.initiator or upload.owner)
     return document(
         "ListPartsResult",
-        f"{upload_head(bucket, upload.key, upload.upload_id)}{owner_element(who, 'Initiator')}{owner_element(who)}"
+        f"{upload_head(bucket, upload.key, upload.upload_id)}{owner_element(initiator, 'Initiator')}"
+        f"{owner_element(owner(upload.owner))}"
         f"<StorageClass>{upload.attributes.storage_class}</StorageClass><PartNumberMarker>{marker}</PartNumberMarker>"
         f"<NextPartNumberMarker>{next_marker}</NextPartNumberMarker><MaxParts>{max_parts}</MaxParts>"
         f"<IsTruncated>{word(truncated)}</IsTruncated>{_upload_checksum(upload)}{entries}",
@@ -238,7 +239,7 @@ def list_multipart_uploads(
     owners, initiators = _Owners(owner), _Owners(owner, "Initiator")
     entries = "".join(
         f"<Upload><Key>{spell(upload.key)}</Key><UploadId>{upload.upload_id}</UploadId>"
-        f"{initiators[upload.owner]}{owners[upload.owner]}"
+        f"{initiators[upload.initiator or upload.owner]}{owners[upload.owner]}"
         f"<StorageClass>{upload.attributes.storage_class}</StorageClass>"
         f"<Initiated>{iso8601(upload.initiated_ms)}</Initiated>{_upload_checksum(upload)}</Upload>"
         for upload in uploads
