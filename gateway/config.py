@@ -52,7 +52,7 @@ _LIMITS = {"copies": (1, 9), "meta_members": (1, 9), "workers": (0, 256), "conne
            "requests_max": (1, 1_000_000),
            "shutdown_seconds": (1, 3600), "read_grace_seconds": (0, 604_800), "upload_expire_days": (0, 36_500),
            "lifecycle_day_seconds": (1, 86_400), "compact_dead_percent": (5, 95), "scrub_interval_hours": (0, 24 * 3650),
-           "event_queue_max": (1, 10_000_000), "event_retention_hours": (1, 24 * 14)}
+           "log_delivery_seconds": (1, 86_400), "event_queue_max": (1, 10_000_000), "event_retention_hours": (1, 24 * 14)}
 """Least and greatest values: above, it is a slip of the finger and would end in a machine without memory."""
 
 
@@ -111,6 +111,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     access_log: Annotated[Path | None, _about(
         "File for the S3 server access log, a line for each request in AWS's format. All workers append to it; it may be "
         "moved away at any time.")] = None
+    log_delivery_seconds: Annotated[int, _about(
+        "How often the records of buckets with logging (PutBucketLogging) are delivered to their target buckets: an object for "
+        "each of them from each worker that has any. 1 to 86400.")] = 300
     read_grace_seconds: Annotated[int, _about(
         "How long a client that has begun to read an object may go on after it was deleted or replaced: the space is kept "
         "for so long. 0 to 604800 (a week).")] = 3600
@@ -139,8 +142,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         "nothing is rounded up to midnight, and AWS's least times and sizes for a move do not hold. Dates stay dates, and what "
         "clients are told about expiration stays in real days.")] = 86_400
     webhooks: Annotated[dict[str, Webhook], _about(
-        "Targets of event notifications, as [webhooks.NAME] tables: url, authorization (a header), secret (signs what is sent), ca "
-        "(PEM file), timeout_seconds (10), connections (4). Buckets' notifications name them by ARNs that end in NAME.")] = {}
+        "Targets of event notifications, as [webhooks.NAME] tables: url, authorization (a header), secret (signs what is sent), "
+        "ca (PEM file), timeout_seconds (10), connections (4). Buckets' notifications name them by ARNs that end in NAME.")] = {}
     webhook_allow: Annotated[tuple[str, ...], _about(
         "Networks (\"10.1.0.0/16\") and host names that webhooks may reach although their addresses are not public: loopback, "
         "private and link-local ones are refused otherwise, whatever a name resolves to.")] = ()

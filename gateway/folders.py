@@ -59,6 +59,15 @@ class Folders:
         """Is there if `staddle init` has said that this folder may begin a cluster."""
         return self.cluster / "initial"
 
+    def bucket_logs(self, number: int) -> Path:
+        """Where a gateway worker keeps records of logged buckets until they are delivered (gateway/access_log/)."""
+        return self.root / "bucket-logs" / f"gateway-{number}"
+
+    def bucket_logs_left(self, workers: int) -> list[Path]:
+        """The folders of workers beyond that number: there were more of them once."""
+        kept = {self.bucket_logs(number) for number in range(1, workers + 1)}
+        return [folder for folder in sorted(self.bucket_logs(1).parent.glob("gateway-*")) if folder not in kept]
+
     @property
     def meta_address(self) -> str:
         return f"unix:{self.run / 'meta.sock'}"

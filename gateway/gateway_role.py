@@ -10,6 +10,7 @@ from consensus.core.clock import SystemClock
 from consensus.core.errors import ClusterError, Refused
 from consensus.core.ids import NodeId
 from consensus.core.model import NodeInfo
+from gateway.access_log.recorder import BucketLogs
 from gateway.admin.api import mount as mount_admin
 from gateway.admin.context import AdminServices
 from gateway.auth import Settings as AuthSettings
@@ -97,23 +98,26 @@ class GatewayRole:
         self._expect_until = 0.0
         self._answered_at: float | None = None
         self._counters = Counters()
+        self._bucket_logs = BucketLogs(
+            services, folders.bucket_logs(launch.number), deliver_s=float(config.log_delivery_seconds),
+            inherited=folders.bucket_logs_left(config.gateway_workers) if launch.number == 1 else ())
         self._server_log = None if config.access_log is None else ServerLog(config.access_log, self._bucket_owner)
         workers = [f"gateway-{number}" for number in range(1, config.gateway_workers + 1)]
         peers = Peers(folders.run, secret, workers, tls=tls, elsewhere=None if machine is None else self._gateways_elsewhere)
         self._peer = PeerServer(
             folders.gateway_address(launch.number), secret, figures=self._figures, reload=self.reload,
-            reload_all=peers.reload_here, tls=tls,
+            reload_all=peers.reload_here, flush_logs=self._bucket_logs.deliver, flush_logs_all=peers.flush_logs_here, tls=tls,
             also=() if machine is None else (machine.listens(DOOR_PORT + launch.number),))
         self._page = MetricsPage(Gatherer(
             self._metadata, self._replicas, peers, local=local_processes(folders.run, len(config.data)),
             workers=workers))
         admin = AdminServices(services=services, auth=auth, config=config, secret=secret, root=launch.root, reload=peers.reload,
-                              machine=machine)
+                              flush_logs=peers.flush_logs, machine=machine)
         self._application = build_application(
             services, HANDLERS, ready=self._ready, domains=config.domains, website_domains=config.website_domains,
             website_hosts=config.website_hosts, requests_max=config.requests_max, auth=auth,
             routes=[mount_admin(admin), *metrics_routes(self._page, services, auth, config.metrics_token)],
-            counters=self._counters, server_log=self._server_log)
+            counters=self._counters, server_log=self._server_log, bucket_logs=self._bucket_logs)
         self.server = GatewayServer(self._application, host=launch.host, port=launch.port, tls_cert=config.tls_cert,
                                     tls_key=config.tls_key, limits=limits, alone=launch.alone)
         self._metrics_server = None if config.metrics_listen is None else _metrics_server(self._page, config.metrics_listen)
@@ -129,6 +133,10 @@ class GatewayRole:
         await self._peer.start()              # before identities are read: see gateway/peers.py
         await self._identities.start()
         await self._replicas.start()
+        try:
+            await self._bucket_logs.start()
+        except OSError as error:
+            log.error("access logs of buckets are not kept: %s", error)
         if self._peers_keeper is not None:
             self._peers_keeper.start()
         if self._metrics_server is not None:
@@ -150,6 +158,7 @@ class GatewayRole:
             await self._courier.stop()
         if self._metrics_server is not None:
             await self._metrics_server.stop()
+        await self._bucket_logs.stop()
         if self._server_log is not None:
             await self._server_log.stop()
         if self._peers_keeper is not None:
@@ -193,6 +202,8 @@ class GatewayRole:
             connections_accepted=0 if shared is None else shared.accepted,
             malformed=0 if shared is None else shared.malformed,
             log_lines_dropped=0 if self._server_log is None else self._server_log.dropped, commits=commits,
+            bucket_log_records=self._bucket_logs.records, bucket_log_objects=self._bucket_logs.delivered,
+            bucket_log_dropped=self._bucket_logs.dropped, bucket_log_bytes=self._bucket_logs.waiting_bytes,
             commit_seconds=commit_seconds, commits_waiting=commits_waiting,
             event_failures={} if self._courier is None else self._courier.failures(), duties=self._duties.figures(),
             lifecycle={} if self._lifecycle is None else self._lifecycle.figures()))

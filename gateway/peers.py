@@ -1,8 +1,9 @@
 """The gateway workers of one machine, for each other: whichever a request reaches can speak for all of them.
 
 PeerServer   each worker listens on DIR/run/gateway-<n>.sock (consensus.core.wire, so only who knows the cluster's secret
-             is answered) and does two things: METRICS answers what it has counted, RELOAD reads identities again. In a
-             cluster it listens for other machines too: RELOAD_ALL has all workers of its machine read them again.
+             is answered) and does three things: METRICS answers what it has counted, RELOAD reads identities again,
+             FLUSH_LOGS delivers the access logs of buckets now. In a cluster it listens for other machines too: RELOAD_ALL
+             and FLUSH_LOGS_ALL have all workers of its machine do the same.
 Peers        asks all workers of this machine, itself included: one way for all, and no worker is special. Of each other
              machine it asks the first worker for RELOAD_ALL.
 
@@ -13,7 +14,7 @@ when it starts: so a worker must listen here *before* it reads identities, or a 
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("staddle.peers")
 
-METRICS, RELOAD, RELOAD_ALL = 1, 2, 3
+METRICS, RELOAD, RELOAD_ALL, FLUSH_LOGS, FLUSH_LOGS_ALL = 1, 2, 3, 4, 5
 FAILED = 1
 """The status of an answer that is a sentence saying what went wrong."""
 
@@ -34,6 +35,9 @@ METRICS_TIMEOUT_S = 2.0
 
 RELOAD_TIMEOUT_S = 10.0
 """A worker that reads identities waits for the metadata."""
+
+FLUSH_TIMEOUT_S = 120.0
+"""A worker that delivers logs may have many megabytes to write."""
 
 ELSEWHERE_TIMEOUT_S = 3.0
 """For another machine. One that does not answer looks by itself once a second, as far as it reaches the metadata; and one that
@@ -48,11 +52,13 @@ class PeerServer:
     def __init__(
         self, address: str, secret: bytes, *, figures: Callable[[], bytes], reload: Callable[[], Awaitable[None]],
         reload_all: Callable[[], Awaitable[None]] | None = None,
+        flush_logs: Callable[[], Awaitable[int]] | None = None, flush_logs_all: Callable[[], Awaitable[int]] | None = None,
         tls: "Tls | None" = None, also: Iterable[str] = (),
     ) -> None:
         """`also`: where it listens besides; addresses of the network need `tls`."""
         self._wire = WireServer(address, secret, lambda: _Connection(self), also=also, tls=tls)
         self._figures, self._reload, self._reload_all = figures, reload, reload_all or reload
+        self._flush_logs, self._flush_logs_all = flush_logs or _none, flush_logs_all or flush_logs or _none
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -68,20 +74,30 @@ class PeerServer:
     def answer(self, link: Link, operation: int, request_id: int) -> None:
         if operation == METRICS:
             link.send(operation, OK, request_id, self._figures())
-        elif operation in (RELOAD, RELOAD_ALL):
-            task = asyncio.get_running_loop().create_task(self._do_reload(link, operation, request_id))
+        elif operation in (RELOAD, RELOAD_ALL, FLUSH_LOGS, FLUSH_LOGS_ALL):
+            task = asyncio.get_running_loop().create_task(self._do(link, operation, request_id))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         else:
             link.send(operation, FAILED, request_id, f"there is no operation {operation}".encode())
 
-    async def _do_reload(self, link: Link, operation: int, request_id: int) -> None:
+    async def _do(self, link: Link, operation: int, request_id: int) -> None:
         try:
-            await (self._reload() if operation == RELOAD else self._reload_all())
+            answer = await self._done(operation)
         except ClusterError as error:
             link.send(operation, FAILED, request_id, str(error).encode())
         else:
-            link.send(operation, OK, request_id)
+            link.send(operation, OK, request_id, answer)
+
+    async def _done(self, operation: int) -> bytes:
+        if operation in (FLUSH_LOGS, FLUSH_LOGS_ALL):
+            return str(await (self._flush_logs() if operation == FLUSH_LOGS else self._flush_logs_all())).encode()
+        await (self._reload() if operation == RELOAD else self._reload_all())
+        return b""
+
+
+async def _none() -> int:
+    return 0
 
 
 class _Connection(Handler):
@@ -136,6 +152,17 @@ class Peers:
         if failed:
             raise Unavailable(f"not every gateway worker has read the identities again: {', '.join(failed)}")
 
+    async def flush_logs(self) -> int:
+        """Every living worker delivers the access logs of buckets. The number of objects. Raises Unavailable, naming those that
+        have not."""
+        addresses = [] if self._elsewhere is None else list(await self._elsewhere())
+        answers = await asyncio.gather(*[self._ask(address, FLUSH_LOGS_ALL, FLUSH_TIMEOUT_S) for address in addresses])
+        return await self.flush_logs_here() + _sum(dict(zip(addresses, answers, strict=True)))
+
+    async def flush_logs_here(self) -> int:
+        """As `flush_logs`, on this machine only."""
+        return _sum(await self._ask_all(FLUSH_LOGS, FLUSH_TIMEOUT_S))
+
     async def _ask_all(self, operation: int, timeout_s: float) -> dict[str, bytes | ClusterError]:
         names = sorted(self._expected | {path.stem for path in self._run.glob(PATTERN)})
         answers = await asyncio.gather(*[
@@ -160,6 +187,13 @@ class Peers:
         finally:
             client.close()
         return payload if status == OK else Unavailable(payload.decode(errors="replace"))
+
+
+def _sum(answers: Mapping[str, bytes | ClusterError | None]) -> int:
+    failed = [f"{name} ({answer})" for name, answer in answers.items() if isinstance(answer, ClusterError)]
+    if failed:
+        raise Unavailable(f"not every gateway worker has delivered its logs: {', '.join(failed)}")
+    return sum(int(answer) for answer in answers.values() if isinstance(answer, bytes))
 
 
 def _nobody_listens(address: str) -> bool:

@@ -27,6 +27,10 @@ async def _nobody() -> None:
     return None
 
 
+async def _nothing() -> int:
+    return 0
+
+
 class AdminServices(msgspec.Struct, frozen=True, kw_only=True):
     """`reload` makes all gateway workers of this host read the identities again; `secret` is the cluster's."""
 
@@ -35,6 +39,8 @@ class AdminServices(msgspec.Struct, frozen=True, kw_only=True):
     config: Config
     secret: bytes = b""
     reload: Callable[[], Awaitable[None]] = _nobody
+    flush_logs: Callable[[], Awaitable[int]] = _nothing
+    """Makes all gateway workers deliver what they have recorded for logged buckets; the number of objects."""
 
     root: Identity | None = None
     machine: Machine | None = None

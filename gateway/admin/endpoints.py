@@ -4,7 +4,21 @@ Paths are those of the command line: `staddle user create` asks POST /-/admin/us
 since names of objects hold any character.
 """
 
-from gateway.admin import access, background, backups, buckets, checking, cluster, collecting, events, nodes, objects, scrubbing, users
+from gateway.admin import (
+    access,
+    background,
+    backups,
+    bucket_logs,
+    buckets,
+    checking,
+    cluster,
+    collecting,
+    events,
+    nodes,
+    objects,
+    scrubbing,
+    users,
+)
 from gateway.admin.table import Endpoint
 
 _USER = ("NoSuchUser", "ConfiguredIdentity", "NotYetEverywhere")
@@ -31,6 +45,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", "bucket/usage", buckets.usage),
     Endpoint("POST", "bucket/create", buckets.create_bucket, ("InvalidBucketName", "BucketAlreadyExists", "NoSuchUser")),
     Endpoint("POST", "bucket/set", buckets.set_bucket, ("NoSuchBucket",)),
+    Endpoint("POST", "bucket/flush-logs", bucket_logs.flush_logs),
     Endpoint("POST", "bucket/delete", buckets.delete_bucket, ("NoSuchBucket", "BucketNotEmpty")),
     Endpoint("GET", "object/list", objects.list_objects, ("NoSuchBucket",)),
     Endpoint("GET", "object/stat", objects.stat_object, _OBJECT),

@@ -126,6 +126,16 @@ def usage(server: Server) -> None:
         ("account", "buckets>", "objects>", "size>"), [*rows, total], empty=""))
 
 
+@remote(bucket_app, "flush-logs")
+def flush_logs(server: Server) -> None:
+    """Deliver at once what was recorded for buckets with access logging (PutBucketLogging), on all machines.
+
+    Example: staddle bucket flush-logs
+    """
+    done = server.post("bucket/flush-logs", values.FlushedLogs)
+    server.show(done, lambda: printing.say(f"{done.objects} object{'' if done.objects == 1 else 's'} written to target buckets."))
+
+
 @remote(bucket_app, "delete", "rb", "rm")
 def delete(server: Server, bucket: Name) -> None:
     """Delete an empty bucket. Delete its objects first: staddle object rm --recursive s3://BUCKET

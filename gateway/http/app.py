@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
+from gateway.access_log.recorder import BucketLogs
 from gateway.auth import Settings as AuthSettings
 from gateway.http import asgi, health
 from gateway.http.asgi import AsgiExchange, Receive, Scope, Send
@@ -30,11 +31,12 @@ def build(
     domains: tuple[str, ...] = (),
     requests_max: int = 1024, routes: Sequence[BaseRoute] = (), counters: Counters | None = None,
     server_log: ServerLog | None = None, website_domains: tuple[str, ...] = (), website_hosts: tuple[str, ...] = (),
+    bucket_logs: BucketLogs | None = None,
 ) -> "Application":
     """The application of a gateway process. `ready`: whether it can read and write now. `routes`: more under `/-/`."""
     sites = Sites(services, website_domains, website_hosts) if website_domains or website_hosts else None
     dispatcher = Dispatcher(services, handlers, auth=auth, domains=domains, requests_max=requests_max, counters=counters,
-                            server_log=server_log, sites=sites)
+                            server_log=server_log, sites=sites, bucket_logs=bucket_logs)
     return Application(dispatcher, [*health.routes(ready), *routes], domains, sites)
 
 

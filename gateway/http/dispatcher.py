@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from consensus.core.errors import Busy, ClusterError, Corrupt, NoSpace, Refused, Unavailable, UnknownOutcome
+from gateway.access_log.recorder import BucketLogs
 from gateway.auth import Authenticated, Principal, authenticate
 from gateway.auth import Settings as AuthSettings
 from gateway.http.access_log import AccessLog
@@ -40,7 +41,7 @@ class Dispatcher:
     def __init__(
         self, services: Services, handlers: Mapping[str, Handler], *, auth: AuthSettings, domains: tuple[str, ...] = (),
         requests_max: int = 1024, counters: Counters | None = None, server_log: ServerLog | None = None,
-        sites: websites.Sites | None = None,
+        sites: websites.Sites | None = None, bucket_logs: BucketLogs | None = None,
     ) -> None:
         self._services = services
         self._handlers = handlers
@@ -53,6 +54,7 @@ class Dispatcher:
         self._counters = counters or Counters()
         self._server_log = server_log
         self._sites = sites
+        self._bucket_logs = bucket_logs
         self.in_flight = 0
 
     def flush_log(self) -> None:
@@ -123,6 +125,14 @@ class Dispatcher:
             self.in_flight -= 1
             body, ended = exchange.request_body, perf_counter()
             self._counters.served(name, status, ended - began, body.received if body is not None else 0, exchange.sent)
+            logs = self._bucket_logs
+            if logs is not None and request is not None and request.bucket in logs.logged:
+                logs.add(
+                    exchange, request_id, request=request, who=who.principal if who is not None else None, operation=name,
+                    status=status, code=code if status >= 400 else "", reply=reply, began=began, ended=ended, now_ms=now_ms,
+                    site=site)
+            if logs is not None and name == "PutBucketLogging":
+                logs.look_soon()
             if self._server_log is not None:
                 self._server_log.add(
                     exchange, request_id, request=request, who=who.principal if who is not None else None, operation=name,

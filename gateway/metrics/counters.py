@@ -57,6 +57,10 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     connections_accepted: int = 0
     malformed: int = 0                        # answered by the connection itself, without being a request
     log_lines_dropped: int = 0
+    bucket_log_records: int = 0               # records of logged buckets, objects made of them, records that were dropped
+    bucket_log_objects: int = 0
+    bucket_log_dropped: int = 0
+    bucket_log_bytes: int = 0                 # of records that wait for their delivery
     commits: int = 0                          # commands that got their results, and how long that took
     commit_seconds: float = 0.0
     commits_waiting: int = 0

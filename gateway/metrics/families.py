@@ -52,6 +52,11 @@ MALFORMED = _family("requests_malformed", "counter", "worker",
                     "beyond the limit. They are not among the requests.")
 LOG_DROPPED = _family("access_log_lines_dropped", "counter", "worker",
                       "Lines of the access log that were not written, because the disk was full or slow.")
+BUCKET_LOG_RECORDS = _family("bucket_log_records", "counter", "worker", "Requests recorded for buckets with logging.")
+BUCKET_LOG_OBJECTS = _family("bucket_log_objects", "counter", "worker", "Objects of such records delivered to target buckets.")
+BUCKET_LOG_DROPPED = _family("bucket_log_records_dropped", "counter", "worker",
+                             "Records that were not kept, or that no target bucket took for a day. The log says why.")
+BUCKET_LOG_BYTES = _family("bucket_log_waiting_bytes", "gauge", "worker", "Records that wait for their delivery.")
 COMMIT = _family("commit_seconds", "summary", "worker",
                  "From a command's sending to its durable result, as gateways see it: the metadata's latency.")
 COMMITS_WAITING = _family("commits_waiting", "gauge", "worker", "Commands that have no result yet.")
@@ -63,7 +68,8 @@ LIFECYCLE = _family("lifecycle_versions", "counter", "worker what",
 LIFECYCLE_SCANS = _family("lifecycle_scans", "counter", "worker result", "Looks through a bucket: done, trouble.")
 
 WORKER_FAMILIES = (DUTY, LIFECYCLE, LIFECYCLE_SCANS, REQUESTS, LATENCY, RECEIVED, SENT, ERRORS, UNAUTHENTICATED, IN_FLIGHT, CONNECTIONS, ACCEPTED, MALFORMED,
-                   LOG_DROPPED, COMMIT, COMMITS_WAITING)
+                   LOG_DROPPED, BUCKET_LOG_RECORDS, BUCKET_LOG_OBJECTS, BUCKET_LOG_DROPPED, BUCKET_LOG_BYTES,
+                   COMMIT, COMMITS_WAITING)
 
 RESIDENT = _family("process_resident_memory_bytes", "gauge", "process", "Memory of a process that is in RAM.")
 CPU = _family("process_cpu_seconds", "counter", "process", "CPU time of a process, user and system.")
@@ -231,7 +237,7 @@ NODE: dict[str, Family] = {
 UNINTERESTING = frozenset({"compared_version", "compared_applied", "disk_writable", "alone", "members"})
 """Numbers that mean nothing to an operator, or that are told twice."""
 
-FIXED = (UP, INFO, *WORKER_FAMILIES, *PROCESS_FAMILIES, *USAGE_FAMILIES, *MEMBER_FAMILIES, SCRUB_STATE)
+FIXED = (UP, INFO, *WORKER_FAMILIES, *PROCESS_FAMILIES, *USAGE_FAMILIES, *EVENT_FAMILIES, *MEMBER_FAMILIES, SCRUB_STATE)
 
 
 def numbers(value: Any, prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -15,6 +15,10 @@ from gateway.metrics.counters import BOUNDS_S, STATUSES, UNKNOWN, Figures
 from gateway.metrics.families import (
     ACCEPTED,
     BEHIND,
+    BUCKET_LOG_BYTES,
+    BUCKET_LOG_DROPPED,
+    BUCKET_LOG_OBJECTS,
+    BUCKET_LOG_RECORDS,
     BUCKETS,
     COMMIT,
     COMMITS_WAITING,
@@ -160,7 +164,9 @@ def _of_worker(name: str, worker: Figures) -> Iterator[Sample]:
     for family, number in (
         (RECEIVED, worker.received_bytes), (SENT, worker.sent_bytes), (IN_FLIGHT, worker.in_flight),
         (CONNECTIONS, worker.connections), (ACCEPTED, worker.connections_accepted), (MALFORMED, worker.malformed),
-        (LOG_DROPPED, worker.log_lines_dropped), (COMMITS_WAITING, worker.commits_waiting),
+        (LOG_DROPPED, worker.log_lines_dropped), (BUCKET_LOG_RECORDS, worker.bucket_log_records),
+        (BUCKET_LOG_OBJECTS, worker.bucket_log_objects), (BUCKET_LOG_DROPPED, worker.bucket_log_dropped),
+        (BUCKET_LOG_BYTES, worker.bucket_log_bytes), (COMMITS_WAITING, worker.commits_waiting),
     ):
         yield family, (name,), number
     yield COMMIT, (name,), (worker.commits, worker.commit_seconds)

@@ -193,7 +193,7 @@ OPERATIONS: tuple[Operation, ...] = (
          same_as="GetBucketNotificationConfiguration"),
     _row("PutBucketNotification", "PUT", "bucket", "notification", "PutBucketNotification",
          same_as="PutBucketNotificationConfiguration"),
-    _row("GetBucketLogging", "GET", "bucket", "logging", "GetBucketLogging", never=_document("BucketLoggingStatus")),
+    _row("GetBucketLogging", "GET", "bucket", "logging", "GetBucketLogging"),
     _row("PutBucketLogging", "PUT", "bucket", "logging", "PutBucketLogging"),
     _row("GetBucketWebsite", "GET", "bucket", "website", "GetBucketWebsite"),
     _row("PutBucketWebsite", "PUT", "bucket", "website", "PutBucketWebsite"),

@@ -13,6 +13,7 @@ from consensus.client import MetadataClient
 from consensus.core.clock import SystemClock
 from consensus.core.ids import NodeId
 from consensus.server import MetaServer
+from gateway.access_log.recorder import BucketLogs
 from gateway.auth import Settings as AuthSettings
 from gateway.http.app import build
 from gateway.http.server import GatewayServer
@@ -92,12 +93,16 @@ class InProcess:
             identities=IdentityStore(self._identities),
         )
 
+        self.bucket_logs = BucketLogs(services, self._folder / "bucket-logs" / "gateway-1", deliver_s=3600)
+        await self.bucket_logs.start()
+
         async def ready() -> str:
             return "" if self.metadata.serving else "the metadata does not answer"
 
         application = build(
             services, HANDLERS, auth=AuthSettings(region=self._settings.region), ready=ready, domains=self._domains,
             website_domains=("s3-website.localhost",), website_hosts=("example.org",),
+            bucket_logs=self.bucket_logs,
         )
         self._gateway = GatewayServer(application, stock=self._stock)
         await self._gateway.start()
@@ -111,6 +116,7 @@ class InProcess:
 
     async def _stop(self) -> None:
         await self._gateway.stop()
+        await self.bucket_logs.stop()
         await self.replicas.stop()
         for node in self._nodes:
             await node.stop()

@@ -8,6 +8,7 @@ One file for each part of the API. `values.UserInfo` reads well, so callers see 
 
 from gateway.admin.values.background import *  # noqa: F403
 from gateway.admin.values.backups import *  # noqa: F403
+from gateway.admin.values.bucket_logs import *  # noqa: F403
 from gateway.admin.values.buckets import *  # noqa: F403
 from gateway.admin.values.care import *  # noqa: F403
 from gateway.admin.values.cluster import *  # noqa: F403
