@@ -15,11 +15,11 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from consensus import joining, protocol, queries, recovery, snapshot
+from consensus import figures, joining, protocol, queries, recovery
 from consensus.apply.state import Replication
 from consensus.beside import Beside
 from consensus.config import MetaConfig
@@ -37,11 +37,13 @@ from consensus.housekeeping import Housekeeper
 from consensus.inquiries import Inquiries
 from consensus.intake import Intake
 from consensus.joining import ClusterSettings
+from consensus.later import Later, Work
 from consensus.leading import Leading
 from consensus.raft import RaftNode
 from consensus.reads import Reader
 from consensus.room import Room
 from consensus.standby import LOCK, prove
+from consensus.visitors import check_joining, check_member, is_member
 
 if TYPE_CHECKING:                                 # a machine that is alone loads nothing of it
     from consensus.core.tls import Tls
@@ -77,7 +79,6 @@ class MetaServer:
         self._wire = WireServer(address, secret, lambda: _Connection(self), also=also, tls=tls)
         self.intake = Intake(self._config, self._check_room, None if cluster is None else self._clock)
         self._watching: set[Link] = set()
-        self._later: set[asyncio.Task[None]] = set()
         self._room = Room(folder)
         self._epoch = secrets.token_hex(8)
         self._lock = -1
@@ -138,6 +139,7 @@ class MetaServer:
         membership = self._membership
         self._reader = Reader(self._folder, queries.header, queries.ALONE)
         self.inquiries = Inquiries(self._folder, self._machine.generation, self._reader, self._clock, self._raft.fail)
+        self._later = Later(self.inquiries.found_damaged, self._raft.fail)
         self.beside = Beside(self._folder, self._machine, disk=self._disk, clock=self._clock, secret=self._secret,
                              ask_others=None if membership is None else membership.ask_others)
         self.housekeeper = Housekeeper(self._folder, self._machine, self._journal, self, disk=self._disk,
@@ -229,9 +231,7 @@ class MetaServer:
             self._stopping = True                               # take nothing more, and let another member lead
             if self._membership is not None:
                 await self._membership.hand_over()
-            for task in list(self._later):
-                task.cancel()
-            await asyncio.gather(*self._later, return_exceptions=True)
+            await self._later.stop()
             if self._membership is not None:
                 await self._membership.forwarder.stop()
             if self._leading is not None:
@@ -332,29 +332,13 @@ class MetaServer:
 
     def status(self) -> protocol.Status:
         assert self._raft is not None
-        raft, journal = self._raft.status(), self._journal
-        kept = snapshot.listed(self._folder)
-        return protocol.Status(
-            role=raft.role, term=raft.term, leader=raft.leader, commit_index=raft.commit_index,
-            applied_index=raft.applied_index, generation=self._machine.generation,
-            sessions=len(self._machine.sessions.open), links=len(self._watching), journal_bytes=journal.size_bytes,
-            journal_segments=journal.segment_count, journal_written_bytes=journal.bytes_written, syncs=journal.syncs,
-            sync_seconds=journal.sync_seconds, last_sync_s=journal.last_sync_s, entries=self.intake.entries,
-            commands=self.intake.commands, snapshot_index=kept[-1].index if kept else 0, refusing=self._room.refusing,
-            checked_ms=self.housekeeper.soundness.last.at_ms, findings=self.housekeeper.soundness.last.findings,
-            name=self._name, alone=self._membership is None, members=tuple(
-                protocol.MemberStatus(
-                    name=member.name, address=member.address, voter=member.voter, connected=member.connected,
-                    match=member.match if raft.role == "leader" or member.name == self._name else None,
-                    heard_s=member.heard_s)
-                for member in raft.members),
-            fetched_bytes=raft.fetched_bytes, of_bytes=raft.of_bytes,
-        )
+        return figures.status(self._name, self._folder, self._raft, self._machine, self._journal, self.intake, self._room,
+                              self.housekeeper, alone=self._membership is None, links=len(self._watching))
 
     # The cluster
 
     def raft_frame(self, link: Link, operation: int, status: int, request_id: int, payload: memoryview) -> None:
-        if self._group is None or not _of_a_member(link):
+        if self._group is None or not is_member(link):
             link.close()                              # no member speaks so to us; or not yet, and it comes again
             return
         self._group.frame(link, operation, status, request_id, payload)
@@ -362,13 +346,13 @@ class MetaServer:
     def pass_on(self, link: Link, operation: int, request_id: int, payload: memoryview, passed_on: bool) -> None:
         """To the leader, once."""
         if operation == protocol.JOIN:
-            _check_joining(link, payload, passed_on)
+            check_joining(link, payload, passed_on)
         if passed_on or self._membership is None:
             raise Unavailable("this member does not lead")
         self._membership.forwarder.relay(link, operation, request_id, bytes(payload))
 
     def takes_time(self, link: Link, operation: int, payload: memoryview, passed_on: bool
-                   ) -> Coroutine[Any, Any, bytes] | None:
+                   ) -> Work | None:
         """What answers it, if that cannot be done at once."""
         if operation == protocol.READ_INDEX:
             self._check_ready()
@@ -385,7 +369,7 @@ class MetaServer:
                 return self._read_backup(bytes(payload), passed_on)
             return self.beside.operations[operation](bytes(payload))
         if operation == protocol.JOIN and membership is not None:
-            _check_joining(link, payload, passed_on)
+            check_joining(link, payload, passed_on)
             return membership.join(bytes(payload))
         if operation == protocol.LEAVE and membership is not None:
             return membership.leave(bytes(payload))
@@ -409,7 +393,7 @@ class MetaServer:
         """Raises Refused, Unavailable."""
         if self._membership is None:
             raise Refused("this machine is alone: it has no `cluster_listen`")
-        _check_member(link)
+        check_member(link)
         return self._membership.met(self._ready)
 
     async def read_index(self) -> bytes:
@@ -420,30 +404,8 @@ class MetaServer:
         asked = protocol.housekeep.decode(payload)
         return protocol.encode(await self.housekeeper.drain(asked.grace_s, min(asked.for_s, HOUSEKEEP_S_MAX)))
 
-    def later(self, link: Link, operation: int, request_id: int, work: Coroutine[Any, Any, bytes]) -> None:
-        """Answer when the work is done: what takes longer than a turn of the loop."""
-
-        async def answer() -> None:
-            try:
-                payload = await work
-            except ClusterError as error:
-                link.send(operation, protocol.status_of(error), request_id, str(error).encode())
-                if isinstance(error, Corrupt) and operation == protocol.RECOUNT:
-                    self.inquiries.found_damaged(error)
-            except UNDECODABLE as error:
-                link.send(operation, protocol.REFUSED, request_id, f"cannot be decoded: {error}".encode())
-            else:
-                link.send(operation, OK, request_id, payload)
-
-        task = asyncio.get_running_loop().create_task(answer(), name=f"meta operation {operation}")
-        self._later.add(task)
-        task.add_done_callback(self._later_done)
-
-    def _later_done(self, task: "asyncio.Task[None]") -> None:
-        self._later.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            assert self._raft is not None
-            self._raft.fail(error)                     # our own bug, or SQLite's: the state is in doubt
+    def answer_later(self, link: Link, operation: int, request_id: int, work: Work) -> None:
+        self._later.answer(link, operation, request_id, work)
 
     async def query_later(self, payload: bytes) -> bytes:
         """A question in a cluster: at a read index."""
@@ -478,7 +440,7 @@ class _Connection(Handler):
                 return
             work = server.takes_time(link, operation, payload, bool(passed_on))
             if work is not None:
-                server.later(link, operation, request_id, work)
+                server.answer_later(link, operation, request_id, work)
                 return
             if operation == protocol.PING:
                 answer = server.ping(payload)
@@ -509,24 +471,6 @@ def _membership(name: str, cluster: ClusterSettings, folder: str, disk: Disk, se
     from consensus.membership import Membership  # here: a machine that is alone loads nothing of it
 
     return Membership(name, cluster, folder, disk, secret, tls)
-
-
-def _of_a_member(link: Link) -> bool:
-    """Over the network a certificate says who asks; who comes by the socket of this machine knows the secret."""
-    return not link.peer or link.peer.rpartition("/")[2] == "meta"
-
-
-def _check_member(link: Link) -> None:
-    """Raises Refused."""
-    if not _of_a_member(link):
-        raise Refused(f"{link.peer} is no metadata member")
-
-
-def _check_joining(link: Link, payload: memoryview, passed_on: bool) -> None:
-    """A machine asks for itself; a member may pass that on. Raises Refused, and what decoding raises."""
-    _check_member(link)
-    if link.peer and not passed_on and link.peer.partition("/")[0] != protocol.joining.decode(payload).name:
-        raise Refused(f"{link.peer} asks to be let in by another name")
 
 
 def _lock(path: str) -> int:
