@@ -46,7 +46,10 @@ def refusal(outcome: AnyResult, request: S3Request, *, key: str | None = None) -
         case Locked():
             return S3Error("AccessDenied", "Access Denied because object protected by object lock.")
         case NoObjectLock():
-            return S3Error("InvalidRequest", "Bucket is missing Object Lock Configuration")
+            # AWS has two wordings: for what is asked of a version that is there, and for one that is written.
+            asked = "retention" in request.query or "legal-hold" in request.query
+            return S3Error("InvalidRequest", "Bucket is missing Object Lock Configuration" if asked else
+                           "Bucket is missing ObjectLockConfiguration")
         case WrongBucketState():
             return S3Error("InvalidBucketState", BucketName=request.bucket)
         case NoVersion():
