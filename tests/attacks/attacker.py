@@ -5,6 +5,7 @@ nothing in it that a stranger should not know. `Attacker.unharmed` is asked afte
 the bucket holds what it held, and the log has neither a traceback nor a secret.
 """
 
+import hashlib
 import socket
 import time
 from collections.abc import Iterable
@@ -18,6 +19,10 @@ from tests.servers import ACCESS_KEY, REGION, ROOT, SECRET_KEY, StaddleProcess
 
 OTHER_ACCESS_KEY = "OTHERPERSONSACCESSKEY"
 OTHER_SECRET_KEY = "other/person+s/secret/of/forty/chars/123"
+
+LIMITED_ACCESS_KEY = "LIMITEDPERSONSACCESSKEY"
+LIMITED_SECRET_KEY = "limited/person+s/secret/of/forty/chars/1"
+"""A user of the attacked account, who may read in buckets whose names begin with "a-", and nothing else."""
 
 HANG_S = 5.0
 """No attack may keep a client waiting for longer."""
@@ -85,9 +90,17 @@ class Attacker:
 
     def as_other(self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b"") -> Answer:
         """Properly signed by somebody of another account."""
-        other = signing.Keys(access_key=OTHER_ACCESS_KEY, secret_key=OTHER_SECRET_KEY, region=REGION)
+        return self._as(signing.Keys(access_key=OTHER_ACCESS_KEY, secret_key=OTHER_SECRET_KEY, region=REGION), method, path,
+                        headers, body)
+
+    def as_limited(self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b"") -> Answer:
+        """Properly signed by a user of the attacked account who may only read."""
+        return self._as(signing.Keys(access_key=LIMITED_ACCESS_KEY, secret_key=LIMITED_SECRET_KEY, region=REGION), method, path,
+                        headers, body)
+
+    def _as(self, keys: signing.Keys, method: str, path: str, headers: dict[str, str] | None, body: bytes) -> Answer:
         signed = signing.sign_request(
-            method, self.target.url + path, headers, keys=other, now_s=time.time(), payload=signing.UNSIGNED)
+            method, self.target.url + path, headers, keys=keys, now_s=time.time(), payload=hashlib.sha256(body).hexdigest())
         return self.send(method, path, {**signed, "content-length": str(len(body))}, body)
 
     def raw(self, data: bytes, *, half_close: bool = False) -> bytes:
@@ -124,7 +137,7 @@ class Attacker:
         assert answer.headers["content-type"] == "application/xml"
         assert answer.element("RequestId") == answer.headers["x-amz-request-id"]
         assert answer.element("HostId") == answer.headers["x-amz-id-2"]
-        for secret in (SECRET_KEY, OTHER_SECRET_KEY, "Traceback", str(self.server.folder), str(ROOT), ".py"):
+        for secret in (SECRET_KEY, OTHER_SECRET_KEY, LIMITED_SECRET_KEY, "Traceback", str(self.server.folder), str(ROOT), ".py"):
             assert secret not in answer.text
 
     def unharmed(self) -> None:
@@ -141,7 +154,7 @@ class Attacker:
             said = log.read().decode(errors="replace")
         assert "Traceback" not in said, said
         assert "internal error" not in said, said
-        for secret in (SECRET_KEY, OTHER_SECRET_KEY):
+        for secret in (SECRET_KEY, OTHER_SECRET_KEY, LIMITED_SECRET_KEY):
             assert secret not in said
 
 

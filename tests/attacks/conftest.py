@@ -1,14 +1,19 @@
 """The server under attack, over http and over https, and an attacker with a bucket of his own for each test."""
 
 import contextlib
+import json
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.attacks.attacker import OTHER_ACCESS_KEY, OTHER_SECRET_KEY, Attacker
+from gateway.folders import ROOT_ACCOUNT
+from tests.attacks.attacker import LIMITED_ACCESS_KEY, LIMITED_SECRET_KEY, OTHER_ACCESS_KEY, OTHER_SECRET_KEY, Attacker
 from tests.servers import StaddleProcess, serving
+
+LIMITS = json.dumps({"Version": "2012-10-17", "Statement": {
+    "Effect": "Allow", "Action": ["s3:GetObject", "s3:ListBucket"], "Resource": ["arn:aws:s3:::a-*", "arn:aws:s3:::a-*/*"]}})
 
 CONFIGURATION = f"""
 [[identity]]
@@ -18,6 +23,15 @@ user_id = "other-person"
 display_name = "Other"
 access_key = "{OTHER_ACCESS_KEY}"
 secret_key = "{OTHER_SECRET_KEY}"
+
+[[identity]]
+name = "limited"
+account = "{ROOT_ACCOUNT}"
+user_id = "limited-person"
+display_name = "Limited"
+access_key = "{LIMITED_ACCESS_KEY}"
+secret_key = "{LIMITED_SECRET_KEY}"
+policies = ['{LIMITS}']
 """
 
 
