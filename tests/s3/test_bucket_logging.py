@@ -13,10 +13,10 @@ from tests.s3.errors import refused
 from tests.s3.in_process import InProcess
 
 LINE = re.compile(
-    r'(?P<owner>\S+) (?P<bucket>\S+) \[(?P<time>[^]]+)\] (?P<ip>\S+) (?P<requester>\S+) (?P<id>\S+) (?P<operation>\S+) (?P<key>\S+) '
-    r'"(?P<uri>[^"]*)" (?P<status>\S+) (?P<code>\S+) (?P<sent>\S+) (?P<size>\S+) (?P<total>\S+) (?P<turn>\S+) "(?P<referer>[^"]*)" '
-    r'"(?P<agent>[^"]*)" (?P<version>\S+) (?P<host_id>\S+) (?P<signature>\S+) (?P<cipher>\S+) (?P<auth>\S+) (?P<host>\S+) '
-    r"(?P<tls>\S+) (?P<arn>\S+) (?P<acl>\S+) (?P<region>\S+)")
+    r'(?P<owner>\S+) (?P<bucket>\S+) \[(?P<time>[^]]+)\] (?P<ip>\S+) (?P<requester>\S+) (?P<id>\S+) (?P<operation>\S+) '
+    r'(?P<key>\S+) "(?P<uri>[^"]*)" (?P<status>\S+) (?P<code>\S+) (?P<sent>\S+) (?P<size>\S+) (?P<total>\S+) (?P<turn>\S+) '
+    r'"(?P<referer>[^"]*)" "(?P<agent>[^"]*)" (?P<version>\S+) (?P<host_id>\S+) (?P<signature>\S+) '
+    r"(?P<cipher>\S+) (?P<auth>\S+) (?P<host>\S+) (?P<tls>\S+) (?P<arn>\S+) (?P<acl>\S+) (?P<region>\S+)")
 
 
 @pytest.fixture
@@ -158,7 +158,9 @@ def test_names_of_the_events_day(s3: BaseClient, server: InProcess, bucket: str,
         rf"p-111111111111/us-east-1/{bucket}/(\d{{4}})/(\d\d)/(\d\d)/\1-\2-\3-00-00-00-[0-9A-F]{{16}}", key)
 
 
-def test_grants_are_the_access_list_of_the_log(s3: BaseClient, server: InProcess, bucket: str, new_bucket_name: Callable[[], str]) -> None:
+def test_grants_are_the_access_list_of_the_log(
+    s3: BaseClient, server: InProcess, bucket: str, new_bucket_name: Callable[[], str],
+) -> None:
     lists = new_bucket_name()
     s3.create_bucket(Bucket=lists, ObjectOwnership="ObjectWriter")
     s3.put_bucket_acl(Bucket=lists, ACL="log-delivery-write")
