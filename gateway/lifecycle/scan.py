@@ -5,6 +5,7 @@ keep the metadata busy, commands take longer, and so do the pauses.
 """
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 
 import msgspec
@@ -86,8 +87,8 @@ class Scan:
             rows += page
             # The last one waits for the next page: what follows a marker tells whether it hides anything.
             judged, rows = (rows[:-1], rows[-1:]) if more else (rows, [])
-            following = [*(row.key for row in judged[1:]), rows[0].key if rows else None]
-            found = [step for row, after in zip(judged, following, strict=True) if (step := judge.see(row, after)) is not None]
+            found = [step for row, after in itertools.pairwise((*judged, rows[0] if rows else None)) if row is not None
+                     and (step := judge.see(row, None if after is None else after.key)) is not None]
             await self._after_page(len(judged), found, self._clock.monotonic() - began)
             if not more:
                 return

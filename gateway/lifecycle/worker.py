@@ -73,6 +73,10 @@ class LifecycleWorker:
                 log.warning("lifecycles rest for a moment: %s", error)
             except LostDuty:
                 log.info("another gateway carries out lifecycles now")
+            except Exception:                               # a bug of ours must neither end it in silence nor make it spin
+                self.troubles += 1
+                log.exception("the carrying out of lifecycles failed, and is tried again in %d s", TROUBLE_S)
+                await asyncio.sleep(TROUBLE_S)
             await asyncio.sleep(self._look_s)
 
     async def look(self) -> None:
