@@ -114,7 +114,10 @@ class Sender:
     async def _connect(self) -> "_Connection":
         place = self._place
         if place.tls and self._tls is None:
-            self._tls = await asyncio.to_thread(ssl.create_default_context, cafile=self._webhook.ca)
+            try:
+                self._tls = await asyncio.to_thread(ssl.create_default_context, cafile=self._webhook.ca)
+            except (OSError, ssl.SSLError) as error:
+                raise DeliveryFailed(f"its 'ca' file cannot be read: {error.strerror or error}") from None
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
         allowed = [address for *_, address in found if self._allow.allows(place.host, str(address[0]))]
@@ -166,7 +169,7 @@ class _Connection:
         self._reader, self._writer = reader, writer
         self._parser: Any = None
         self._status = 0
-        self._complete = False
+        self._complete = self._keeps = False
         self._fresh = True        # nothing was ever asked over it
         self.reusable = False
 
@@ -186,18 +189,20 @@ class _Connection:
     async def ask(self, request: bytes) -> int:
         """The status of the answer. Raises _Stale, OSError, httptools.HttpParserError."""
         self._fresh = self._parser is None
-        self._parser, self._status, self._complete, self.reusable = httptools.HttpResponseParser(self), 0, False, False
+        self._parser, self._status, self._complete, self._keeps = httptools.HttpResponseParser(self), 0, False, False
         self._writer.write(request)
         await self._writer.drain()
         read = 0
         while not self._status and read < ANSWER_BYTES_MAX:
             read += await self._feed()
+        if not self._status:
+            raise DeliveryFailed(f"it answers no head of less than {ANSWER_BYTES_MAX} bytes")
         if not self._complete:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(REST_S):
                     while not self._complete and read < ANSWER_BYTES_MAX:
                         read += await self._feed()
-        self.reusable = self._complete and not self.closed and self._parser.should_keep_alive()
+        self.reusable = self._complete and self._keeps and not self.closed
         return self._status
 
     async def _feed(self) -> int:
@@ -218,3 +223,4 @@ class _Connection:
 
     def on_message_complete(self) -> None:
         self._complete = self._status >= 200
+        self._keeps = self._parser.should_keep_alive()      # afterwards it has forgotten
