@@ -168,6 +168,7 @@ def _references(db: Database) -> Iterator[str]:
 def _settings(db: Database) -> Iterator[str]:
     for (bucket,) in db.execute(
         "SELECT DISTINCT bucket FROM bucket_setting WHERE bucket NOT IN (SELECT id FROM bucket)"
+        " AND bucket NOT IN (SELECT a FROM queue WHERE kind = ?)", (queue.BUCKET,)
     ):
         yield f"settings of bucket {bucket}, which is not there"
 

@@ -172,7 +172,14 @@ def _bucket(state: State, bucket: int, room: int) -> tuple[int, bool]:
     rows = state.execute("SELECT key, upload_id, ord FROM upload WHERE bucket = ? LIMIT ?", (bucket, room)).fetchall()
     for key, upload_id, order in rows:
         multipart.remove_upload(state, bucket, key, upload_id, order)
-    return len(rows), len(rows) < room
+    used = len(rows)
+    if used < room:
+        gone = state.execute(
+            "DELETE FROM bucket_setting WHERE bucket = ? AND name IN"
+            " (SELECT name FROM bucket_setting WHERE bucket = ? ORDER BY name LIMIT ?)", (bucket, bucket, room - used)).rowcount
+        state.touch(gone)
+        used += gone
+    return used, used < room
 
 
 def _session(state: State, session: int, room: int) -> tuple[int, bool]:

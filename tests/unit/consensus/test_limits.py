@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from consensus import queries
+from consensus.apply.buckets import FAMILIES_MAX, FAMILY_MAX, SETTINGS_MAX
 from consensus.apply.state import HINTED_NODES_MAX
 from consensus.core.commands import (
     CHUNKS_PER_COMMAND_MAX,
@@ -18,12 +19,14 @@ from consensus.core.commands import (
     Announce,
     CompleteUpload,
     CreateUpload,
+    DeleteBucket,
     DeleteVersion,
     EndSession,
     ListedPart,
     NewContent,
     PutPart,
     PutVersion,
+    SetBucketSetting,
     SetVersioning,
     StageContent,
     StageParts,
@@ -149,3 +152,30 @@ def test_an_aborted_upload_of_many_long_parts_is_drained_in_pages(cluster: Clust
     assert cluster.run(AbortUpload(**at)) == Done()
     drained(cluster)
     assert cluster.rows("chunk") == cluster.rows("piece") == 0
+
+
+def test_settings_of_a_bucket_are_bounded_and_go_with_it_in_pages(cluster: Cluster) -> None:
+    bucket, other = cluster.bucket(), cluster.bucket("other")
+
+    def keep(name: str, document: bytes | None = b"x") -> Any:
+        return cluster.run(SetBucketSetting(bucket=bucket, name=name, document=document))
+
+    for number in range(SETTINGS_MAX):
+        assert keep(f"kind{number}") == Done()
+    assert isinstance(keep("kind"), Malformed)
+    for number in range(FAMILY_MAX):
+        assert keep(f"family/{number}") == Done()
+    assert isinstance(keep("family/x"), Malformed)
+    assert keep("family/0") == Done(), "one that is there may be replaced"
+    assert keep("family/0", None) == keep("family/x") == Done(), "and one that went makes room"
+    for number in range(1, FAMILIES_MAX):
+        assert keep(f"family{number}/a") == Done()
+    assert isinstance(keep("families/a"), Malformed)
+    assert keep("family1/b") == Done()
+    cluster.run(SetBucketSetting(bucket=other, name="family/x", document=b"x"))
+    assert cluster.run(DeleteBucket(bucket=bucket)) == Done()
+    assert touched(cluster) <= SETTINGS_MAX + 10
+    cluster.check()
+    assert cluster.drain() > 3
+    assert cluster.rows("bucket_setting") == 1, "the other bucket's"
+    cluster.check()
