@@ -127,11 +127,15 @@ class TargetQueue:
             if not page:
                 break
             after = (page[-1].order, page[-1].place)
-            failure = await self._deliver(self._chains(await self._without_old(page)))
+            chains = self._chains(await self._without_old(page))
+            trying = self._rest.failures > 0 and len(chains) > 0
+            failure = await self._deliver(chains)
             await self._say_done()
             if failure is not None:
                 await self._have_a_rest(failure)
                 return True
+            if trying:
+                return True           # the others of this page were left out: from the head again
         if self._keys:
             now = asyncio.get_running_loop().time()
             earliest = min(waiting.until for waiting in self._keys.values()) - now
@@ -203,6 +207,7 @@ class TargetQueue:
         key, now = _key(queued), asyncio.get_running_loop().time()
         waiting = self._keys.get(key)
         self._refused += 1
+        self._met.add(key)
         if self._refused >= REFUSED_IN_A_ROW_MAX or (waiting is None and len(self._keys) >= WAITING_KEYS_MAX):
             failure.append(str(error))
         if waiting is not None or len(self._keys) < WAITING_KEYS_MAX:
