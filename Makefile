@@ -9,7 +9,7 @@ ROUNDS ?= 100
 OPS    ?= 100000
 CHUNKS ?= 1000
 
-.PHONY: run cluster dev test unit check format docs clients bench crash million torture torture-model torture-damage torture-power torture-syncs torture-controls forming faults walks sim sim-controls clean help three linear torture-cluster torture-cluster-disks
+.PHONY: run cluster dev test unit check format docs clients quick-clients bench crash million torture torture-model torture-damage torture-power torture-syncs torture-controls forming faults walks sim sim-controls clean help three linear torture-cluster torture-cluster-disks
 
 help:                       ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -31,13 +31,17 @@ cluster: $(BIN)/staddle     ## install and serve a cluster of three machines on 
 
 dev: $(VENV)/.test          ## install for development
 
-clients: $(VENV)/.test      ## install the real clients that tests use and PyPI does not have
+quick-clients: $(VENV)/.test  ## install the real clients of `make test` that the virtual environment does not have
 	$(BIN)/python tests/clients/install.py
 
-test: clients               ## all tests, under 10 minutes
+clients: $(VENV)/.test      ## install every real client that can be had and let each do its jobs, over http and https
+	$(BIN)/python tests/clients/install.py --all
+	$(BIN)/python -m pytest -n 2 --dist loadfile -rs tests/clients tests/clients/every
+
+test: quick-clients               ## all tests, under 10 minutes
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests
 
-three: clients              ## the boto3 and real-client suites against three machines, requests spread over their gateways
+three: quick-clients              ## the boto3 and real-client suites against three machines, requests spread over their gateways
 	STADDLE_TEST_THREE=1 $(BIN)/python -m pytest -n 1 tests/s3 tests/clients
 
 unit: $(VENV)/.test         ## the fast tests, under one minute

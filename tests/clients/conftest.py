@@ -3,6 +3,8 @@
 STADDLE_TEST_ENDPOINT (with STADDLE_TEST_ACCESS_KEY, STADDLE_TEST_SECRET_KEY) points the tests at a server that runs
 already, for a second opinion about a test; STADDLE_BIG=1 makes the big file 1 GiB. STADDLE_TEST_THREE=1 (`make three`)
 makes the server three machines, of which each connection reaches the next.
+
+The tests of `every/` run only where that folder is named (`make clients`): their clients take minutes to install.
 """
 
 import os
@@ -20,11 +22,17 @@ BIG_BYTES = (1 << 30) if os.environ.get("STADDLE_BIG") else (64 << 20)
 SMALL_COUNT = 1000
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+EVERY = Path(__file__).parent / "every"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.clients)
+    named = [config.invocation_params.dir / argument.split("::")[0] for argument in config.args]
+    if not any(EVERY in (path.resolve(), *path.resolve().parents) for path in named):
+        items[:] = [item for item in items if EVERY not in item.path.parents]
 
 
 @pytest.fixture(scope="session", params=["http", "https"])

@@ -6,17 +6,22 @@ A `Target` is the server; a `Shell` runs clients against it from a home folder o
 import hashlib
 import os
 import shlex
+import shutil
+import signal
 import ssl
 import subprocess
+import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.clients import install
+from tests.servers import end_with_parent
 
 HTTP_ONLY = pytest.mark.parametrize("target", ["http"], indirect=True)
 """Of long tests whose subject does not depend on the scheme: each has a shorter one beside it that runs over both."""
@@ -82,6 +87,22 @@ class Shell:
             raise ClientFailed(f"{filled}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
         return done.stdout
 
+    def program(self, name: str, bucket: str, *, python: str, **environment: str) -> str:
+        """Run one of `programs/` with the Python of an environment; the bucket is its own to make."""
+        program = install.HERE / "programs" / name
+        if program.suffix == ".mjs":
+            if not (install.NODE / "node_modules").exists():
+                pytest.skip("the npm packages are not installed")
+            program = Path(shutil.copy(program, install.NODE))          # node looks for packages from where a program lies
+        return self.run(python, program, environment={"BUCKET": bucket, **environment})
+
+    def start(self, client: str, *arguments: str | Path, environment: dict[str, str] | None = None) -> "Running":
+        """A client that goes on until the block ends."""
+        program = install.find(client)
+        if program is None:
+            pytest.skip(f"{client} is not installed")
+        return Running([str(program), *map(str, arguments)], self.home, self.environment() | (environment or {}))
+
     def fetch(self, url: str) -> bytes:
         """A plain GET, as a browser would do it. Raises HTTPError."""
         context = ssl.create_default_context(cafile=str(self.target.ca)) if self.target.ca else None
@@ -95,7 +116,8 @@ class Shell:
             "PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.home), "LANG": "C.UTF-8", "TZ": "UTC",
             # aws, s5cmd, restic
             "AWS_ACCESS_KEY_ID": target.access_key, "AWS_SECRET_ACCESS_KEY": target.secret_key,
-            "AWS_DEFAULT_REGION": target.region, "AWS_ENDPOINT_URL": target.url, "S3_ENDPOINT_URL": target.url,
+            "AWS_DEFAULT_REGION": target.region, "AWS_REGION": target.region,
+            "AWS_ENDPOINT_URL": target.url, "S3_ENDPOINT_URL": target.url,
             "AWS_EC2_METADATA_DISABLED": "true",         # else a client without keys would ask the network
             "RESTIC_PASSWORD": "a password for tests", "RESTIC_CACHE_DIR": str(self.home / "restic-cache"),
             # rclone: a remote called `staddle`
@@ -105,7 +127,8 @@ class Shell:
             "RCLONE_CONFIG_STADDLE_SECRET_ACCESS_KEY": target.secret_key,
         }
         if target.ca is not None:
-            environment |= {"AWS_CA_BUNDLE": str(target.ca), "SSL_CERT_FILE": str(target.ca)}
+            environment |= {"AWS_CA_BUNDLE": str(target.ca), "SSL_CERT_FILE": str(target.ca),
+                            "NODE_EXTRA_CA_CERTS": str(target.ca)}
         return environment
 
     def _write_s3cmd_settings(self) -> None:
@@ -115,6 +138,43 @@ class Shell:
         if target.ca is not None:
             lines.append(f"ca_certs_file = {target.ca}")
         (self.home / ".s3cfg").write_text("\n".join(lines) + "\n")
+
+
+class Running:
+    """A program in the background; what it says goes to a file."""
+
+    def __init__(self, command: list[str], folder: Path, environment: dict[str, str]) -> None:
+        self._command, self._log = command, folder / f"{Path(command[0]).name}.log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log,
+                                             stderr=log, start_new_session=True, preexec_fn=end_with_parent)
+
+    def said(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def wait_until(self, done: Callable[[], bool], timeout_s: float = 60.0) -> None:
+        """Raises ClientFailed with what it said, if it ends before or takes too long."""
+        until = time.monotonic() + timeout_s
+        while not done():
+            if self._process.poll() is not None or time.monotonic() > until:
+                raise ClientFailed(f"{' '.join(self._command)}\nended or took too long\n{self.said()[-4000:]}")
+            time.sleep(0.1)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise ClientFailed(f"{' '.join(self._command)}\ndid not stop\n{self.said()[-4000:]}") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *of_error: object) -> None:
+        self.stop()
 
 
 def sha256(path: Path) -> str:
