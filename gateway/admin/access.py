@@ -13,7 +13,7 @@ from gateway.admin.context import AdminContext
 from gateway.admin.errors import AdminError
 from gateway.admin.users import show_user, tell, unknown_user
 from gateway.authorization import Case, caller_of, decide, owner_account
-from gateway.bucket_access import ALL_BLOCKED, defaults
+from gateway.bucket_access import ALL_BLOCKED, REQUESTER, defaults
 from gateway.identities import Identity
 from gateway.s3 import policy_context
 from gateway.s3.errors import S3Error
@@ -114,6 +114,9 @@ async def _about_bucket(ctx: AdminContext, case: Case, asked: values.Explain) ->
         f"{', access lists are off' if rules.acls_off else ''}",
         f"public access block: {'all four' if rules.blocked == ALL_BLOCKED else ', '.join(blocked) or 'none'}",
     ]
+    if rules.payer == REQUESTER:
+        facts.append("the requester pays: callers of other accounts are denied unless they send x-amz-request-payer: requester, "
+                     "and anonymous ones always")
     case = case._replace(bucket=bucket, rules=rules, context={
         **case.context, "aws:resourceaccount": (bucket.account,), "s3:resourceaccount": (bucket.account,)})
     if asked.key:

@@ -33,6 +33,9 @@ _REGION = re.compile(r"EU|[a-z]{2}(-[a-z]+)+-[0-9]")
 DEFAULT = "default"
 """A location constraint that older tools give for "wherever you are": kept and told again, as Ceph does."""
 
+_IRELAND = "EU", "eu-west-1"
+"""The old name of a region, which S3 still takes and tells."""
+
 _PARAMETERS = ("max-buckets", "prefix", "bucket-region", "continuation-token")
 """Of ListBuckets. AWS says where the buckets are to those who use any of them."""
 
@@ -52,7 +55,7 @@ async def create_bucket(ctx: Context, request: S3Request) -> Reply:
     if new_tags:
         await ctx.may(request, ("s3:PutBucketTagging",))
     ownership, acl = acls.of_new_bucket(ctx, given)
-    if constraint not in ("", DEFAULT, ctx.settings.region):
+    if constraint not in ("", DEFAULT, ctx.settings.region) and (constraint, ctx.settings.region) != _IRELAND:
         if not _REGION.fullmatch(constraint):
             raise S3Error("InvalidLocationConstraint", LocationConstraint=constraint)
         raise S3Error(

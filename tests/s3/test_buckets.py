@@ -53,6 +53,19 @@ def test_other_regions_are_refused(
         )
 
 
+def test_an_old_tool_s_default_region_is_told_again(s3: BaseClient, new_bucket_name: Callable[[], str]) -> None:
+    name = new_bucket_name()
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "default"})
+    assert s3.get_bucket_location(Bucket=name)["LocationConstraint"] == "default"
+    assert s3.head_bucket(Bucket=name)["BucketRegion"] == "us-east-1"
+
+
+def test_a_bucket_is_made_with_tags(s3: BaseClient, new_bucket_name: Callable[[], str]) -> None:
+    name, tags = new_bucket_name(), [{"Key": "a", "Value": "b"}, {"Key": "c", "Value": ""}]
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"Tags": tags})
+    assert s3.get_bucket_tagging(Bucket=name)["TagSet"] == tags
+
+
 def test_an_unsupported_wish_is_not_dropped(s3: BaseClient, new_bucket_name: Callable[[], str]) -> None:
     name = new_bucket_name()
     with refused("InvalidBucketAclWithObjectOwnership", 400):
@@ -94,6 +107,8 @@ def test_listing_buckets_in_pages(s3: BaseClient, new_bucket_name: Callable[[], 
         page = s3.list_buckets(Prefix=stem, MaxBuckets=2, ContinuationToken=page["ContinuationToken"])
     assert found == names
     assert s3.list_buckets(Prefix=stem, BucketRegion="eu-west-1").get("Buckets", []) == []
+    assert {entry["BucketRegion"] for entry in whole["Buckets"]} == {"us-east-1"}
+    assert not any("BucketRegion" in entry for entry in s3.list_buckets()["Buckets"]), "S3 tells it to those who ask for a part"
     assert len(s3.list_buckets(Prefix=stem, BucketRegion="us-east-1")["Buckets"]) == 5
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from botocore.client import BaseClient
 
+from gateway.ops import stored
+from tests.s3.conftest import THREE
 from tests.s3.errors import refused
 
 DESTINATION = {"S3BucketDestination": {"Bucket": "arn:aws:s3:::reports", "Format": "CSV", "Prefix": "p"}}
@@ -74,6 +76,16 @@ def test_a_family_is_listed_in_pages(s3: BaseClient, bucket: str) -> None:
     with refused("InvalidArgument", 400) as said:
         s3.list_bucket_metrics_configurations(Bucket=bucket, ContinuationToken="x")
     assert said["Message"] == "The continuation token provided is incorrect"
+
+
+@pytest.mark.skipif(THREE, reason="looks inside the server")
+def test_a_family_has_so_many_at_most(s3: BaseClient, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "CONFIGURATIONS_MAX", 2)
+    for id in ("a", "b", "a"):
+        call(s3, "put", "metrics", bucket, id, {"Id": id})
+    with refused("TooManyConfigurations", 400):
+        call(s3, "put", "metrics", bucket, "c", {"Id": "c"})
+    call(s3, "put", "analytics", bucket, "c", {**ANALYTICS, "Id": "c"})
 
 
 @pytest.mark.parametrize(("family", "changed", "code"), [
