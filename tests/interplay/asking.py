@@ -2,8 +2,10 @@
 
 import base64
 import hashlib
+import http.server
 import itertools
 import json
+import threading
 import time
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -13,7 +15,7 @@ from gateway.s3.policy_actions import KIND_OF
 from tests import signing
 from tests.clients.wire import Answer, Wire
 from tests.interplay.table import Row, Step
-from tests.servers import ACCESS_KEY, REGION, SECRET_KEY
+from tests.servers import ACCESS_KEY, REGION, SECRET_KEY, free_port
 
 OTHER_ID = "other-person"
 
@@ -28,9 +30,9 @@ USERS = {
 }
 
 
-def configuration() -> str:
-    """The identities, as `[[identity]]` tables."""
-    tables = []
+def configuration(webhook: str) -> str:
+    """A webhook called here, and the identities."""
+    tables = [f'webhook_allow = ["127.0.0.1"]\n[webhooks.here]\nurl = "{webhook}"\n']
     for name, (account, user_id, statements) in USERS.items():
         policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
         limits = "" if statements is None else f"policies = ['{policy}']"
@@ -55,11 +57,41 @@ _numbers = itertools.count(1)
 VERSIONING = b"<VersioningConfiguration><Status>%s</Status></VersioningConfiguration>"
 
 
+class Inbox:
+    """A webhook's receiver: names of events by bucket and key."""
+
+    def __init__(self) -> None:
+        self.events: dict[tuple[str, str], list[str]] = {}
+        inbox = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                said = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                for record in said.get("Records", ()):
+                    about = record["s3"]
+                    at = (about["bucket"]["name"], about["object"]["key"])
+                    inbox.events.setdefault(at, []).append(record["eventName"])
+                self.send_response(200)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", free_port()), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
 class Asker:
     """One connection to the server."""
 
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
+    def __init__(self, wire: Wire, inbox: Inbox) -> None:
+        self._wire, self._inbox = wire, inbox
 
     def run(self, row: Row) -> None:
         """All steps of a row in a bucket of its own."""
@@ -108,6 +140,9 @@ class Asker:
             known[name] = value
 
     def _ask(self, who: str, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> Answer:
+        if method == "EVENTS":
+            _, bucket, key = path.split("/", 2)
+            return Answer(status=200, headers={}, body=", ".join(self._inbox.events.get((bucket, key), ())).encode())
         url = self._wire.url(path)
         match who:
             case "nobody":

@@ -12,7 +12,8 @@ Step     a request: [until] [who] METHOD target | items; and what is answered. A
          must be so, which is what the row is about. After ``->`` or nothing: preparation, which must succeed
 Item     of a request: a header, or one of the bodies below. Of an answer: a header, an element in ``<>``, ``message``, ``body``;
          ``none`` is its absence, ``*`` anything. ``X as name`` keeps a value for ``{name}`` further down
-Target   a key and its query; ``?...`` the bucket; ``@second/k`` or ``@foreign/k`` another bucket; ``/...`` a path as it is
+Target   a key and its query; ``?...`` the bucket; ``@second/k`` or ``@foreign/k`` another bucket; ``/...`` a path as it is.
+         ``EVENTS k`` asks which events of that key have come to the webhook, in the order in which they came
 
 A line `differs: ...` says that S3 answers otherwise, and why Staddle doesn't. Lines that begin with # are for the reader.
 Every row has at least one answer that is checked.

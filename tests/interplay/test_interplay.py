@@ -7,25 +7,28 @@ import pytest
 
 from tests.clients.shell import Target
 from tests.clients.wire import Wire
-from tests.interplay.asking import Asker, configuration
+from tests.interplay.asking import Asker, Inbox, configuration
 from tests.interplay.table import Row, page, rows
 from tests.servers import ACCESS_KEY, REGION, SECRET_KEY, serving
 
 ROWS = rows()
 ROWS_MIN = 120
 
-SETTINGS = {"domains": "s3.test"}
+SETTINGS = {"domains": "s3.test", "website_domains": "s3-website.site.test", "lifecycle_day_seconds": "1", "log_delivery_seconds": "1"}
+"""A lifecycle's day is a second; access logs are delivered each second."""
 
 
 @pytest.fixture(scope="module")
 def asker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asker]:
     folder = tmp_path_factory.mktemp("interplay")
     file = folder / "staddle.toml"
-    file.write_text(configuration())
+    inbox = Inbox()
+    file.write_text(configuration(inbox.url))
     with serving(folder / "server", settings=SETTINGS, extra=("--config", str(file))) as server:
         wire = Wire(Target(url=server.endpoint, access_key=ACCESS_KEY, secret_key=SECRET_KEY, region=REGION))
-        yield Asker(wire)
+        yield Asker(wire, inbox)
         wire.close()
+    inbox.close()
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.place}-{'+'.join(row.features)}".replace(" ", "-"))
