@@ -8,6 +8,8 @@ LISTEN ?= 127.0.0.1:9000
 ROUNDS ?= 100
 OPS    ?= 100000
 CHUNKS ?= 1000
+# Test files that run at the same time: more than cores, since many tests wait for disks, clients and elections.
+AT_ONCE ?= 3
 
 .PHONY: run cluster dev test unit check format docs clients quick-clients bench crash million torture torture-model torture-damage torture-power torture-syncs torture-controls forming faults walks sim sim-controls clean help three linear torture-cluster torture-cluster-disks
 
@@ -39,7 +41,7 @@ clients: $(VENV)/.test      ## install every real client that can be had and let
 	$(BIN)/python -m pytest -n 2 --dist loadfile -rs tests/clients tests/clients/every
 
 test: quick-clients               ## all tests, under 10 minutes
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests
+	$(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile --no-loadscope-reorder tests
 
 three: quick-clients              ## the boto3 and real-client suites against three machines, requests spread over their gateways
 	STADDLE_TEST_THREE=1 $(BIN)/python -m pytest -n 1 tests/s3 tests/clients
