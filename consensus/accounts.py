@@ -3,7 +3,7 @@
 import sqlite3
 from typing import Any, NamedTuple
 
-from consensus.core.model import AccessKey, User
+from consensus.core.model import AccessKey, Quota, User
 
 Database = sqlite3.Connection
 
@@ -80,11 +80,62 @@ def quota_room(db: Database, bucket: int) -> list[tuple[str, int]]:
                                    if room is not None]
 
 
+class Holding(NamedTuple):
+    """What a bucket or an account (its name) holds: versions that are no delete markers, their bytes, and those of parts of
+    uploads in progress. `buckets`: of an account."""
+
+    name: str
+    buckets: int
+    objects: int
+    bytes: int
+    upload_bytes: int
+    quota: Quota | None
+
+
 def account_usage(db: Database, account: str) -> AccountUsage:
-    """Reads the account's rows of the bucket table, not its objects."""
+    """From the account's counters."""
     return AccountUsage(*db.execute(
-        "SELECT count(*), coalesce(sum(objects), 0), coalesce(sum(bytes), 0) FROM bucket WHERE account = ?", (account,)
-    ).fetchone())
+        "SELECT (SELECT count(*) FROM bucket WHERE account = ?1), coalesce(sum(objects), 0), coalesce(sum(bytes), 0)"
+        " FROM account WHERE name = ?1", (account,)).fetchone())
+
+
+def holding_accounts(db: Database, after: str = "", limit: int = PAGE_MAX) -> list[Holding]:
+    """Accounts that have buckets, bytes or a quota, in order of name. Counts the buckets, reads nothing that is in them."""
+    rows = db.execute(
+        "SELECT n.account, (SELECT count(*) FROM bucket WHERE account = n.account), coalesce(a.objects, 0), coalesce(a.bytes, 0),"
+        " coalesce(a.uploading, 0), a.objects_max, a.bytes_max FROM (SELECT account FROM bucket WHERE account > ?1 UNION"
+        " SELECT name FROM account WHERE name > ?1 ORDER BY 1 LIMIT ?2) n LEFT JOIN account a ON a.name = n.account ORDER BY 1",
+        (after, min(limit, PAGE_MAX)))
+    return [_holding(row) for row in rows.fetchall()]
+
+
+def limited_buckets(db: Database, after: str = "", limit: int = PAGE_MAX) -> list[Holding]:
+    """Buckets with a quota, in order of name."""
+    rows = db.execute(
+        "SELECT name, 1, objects, bytes, uploading, objects_max, bytes_max FROM bucket"
+        " WHERE (objects_max IS NOT NULL OR bytes_max IS NOT NULL) AND name > ? ORDER BY name LIMIT ?",
+        (after, min(limit, PAGE_MAX)))
+    return [_holding(row) for row in rows.fetchall()]
+
+
+def limited_accounts(db: Database, after: str = "", limit: int = PAGE_MAX) -> list[Holding]:
+    """Accounts with a quota, in order of name. Their buckets are not counted."""
+    rows = db.execute(
+        "SELECT name, 0, objects, bytes, uploading, objects_max, bytes_max FROM account"
+        " WHERE (objects_max IS NOT NULL OR bytes_max IS NOT NULL) AND name > ? ORDER BY name LIMIT ?",
+        (after, min(limit, PAGE_MAX)))
+    return [_holding(row) for row in rows.fetchall()]
+
+
+def account_holding(db: Database, name: str) -> Holding:
+    return _holding(db.execute(
+        "SELECT ?1, (SELECT count(*) FROM bucket WHERE account = ?1), coalesce(sum(objects), 0), coalesce(sum(bytes), 0),"
+        " coalesce(sum(uploading), 0), max(objects_max), max(bytes_max) FROM account WHERE name = ?1", (name,)).fetchone())
+
+
+def _holding(row: tuple[Any, ...]) -> Holding:
+    quota = None if row[5] is None and row[6] is None else Quota(row[5], row[6])
+    return Holding(row[0], row[1], row[2], row[3], row[4], quota)
 
 
 def _user(row: tuple[Any, ...]) -> User:

@@ -14,9 +14,13 @@ from consensus import listing
 from consensus import slices as located_slices
 from consensus.accounts import access_key as access_key
 from consensus.accounts import access_keys as access_keys
+from consensus.accounts import account_holding as account_holding
 from consensus.accounts import account_usage as account_usage
+from consensus.accounts import holding_accounts as holding_accounts
 from consensus.accounts import identities_version as identities_version
 from consensus.accounts import keys_of as keys_of
+from consensus.accounts import limited_accounts as limited_accounts
+from consensus.accounts import limited_buckets as limited_buckets
 from consensus.accounts import policies_of as policies_of
 from consensus.accounts import quota_room as quota_room
 from consensus.accounts import user as user

@@ -94,6 +94,18 @@ class Questions(Reading):
     async def renamed(self, bucket_id: BucketId, token: str) -> queries.RenamedBefore | None:
         return await self.read(queries.renamed, bucket_id, token)
 
+    async def account_holding(self, account: str) -> accounts.Holding:
+        return await self.read(accounts.account_holding, account)
+
+    async def holding_accounts(self, after: str = "", limit: int = accounts.PAGE_MAX) -> list[accounts.Holding]:
+        return await self.read(accounts.holding_accounts, after, limit)
+
+    async def limited_accounts(self, after: str = "", limit: int = accounts.PAGE_MAX) -> list[accounts.Holding]:
+        return await self.read(accounts.limited_accounts, after, limit)
+
+    async def limited_buckets(self, after: str = "", limit: int = accounts.PAGE_MAX) -> list[accounts.Holding]:
+        return await self.read(accounts.limited_buckets, after, limit)
+
     async def quota_room(self, bucket_id: BucketId) -> list[tuple[str, int]]:
         return await self.read(queries.quota_room, bucket_id)
 

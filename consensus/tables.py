@@ -515,6 +515,9 @@ more than are wanted; only those."""
 _LIFECYCLES = "CREATE INDEX IF NOT EXISTS bucket_lifecycle ON bucket (id) WHERE lifecycle <> 0"
 """Whoever carries lifecycles out asks every few seconds which buckets have one."""
 
+_QUOTAS = "CREATE INDEX IF NOT EXISTS bucket_quota ON bucket (name) WHERE objects_max IS NOT NULL OR bytes_max IS NOT NULL"
+"""Few buckets have one, and metrics ask for those every few seconds."""
+
 def _from_1(database: peewee.SqliteDatabase) -> None:
     """`_make_current` has made the tables that were missing. No row changes, so members need not do this together."""
     execute: Callable[..., Any] = database.execute_sql
@@ -588,4 +591,5 @@ def _make_current(database: peewee.SqliteDatabase, path: str) -> None:
         _MIGRATIONS[version](database)
         version += 1
     execute(_LIFECYCLES)
+    execute(_QUOTAS)
     execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (version,))

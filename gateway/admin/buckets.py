@@ -1,7 +1,7 @@
 """Buckets of all accounts: list, create for a user, look, delete, add up."""
 
 from consensus.core import commands
-from consensus.core.model import Bucket
+from consensus.core.model import Bucket, Quota
 from consensus.core.results import BucketCreated, BucketExists, BucketNotEmpty, NoBucket
 from gateway.admin.context import AdminContext
 from gateway.admin.users import Owner, owner_of
@@ -77,18 +77,15 @@ async def delete_bucket(ctx: AdminContext, asked: OneBucket) -> Done:
 
 async def usage(ctx: AdminContext, asked: Nothing) -> Usage:
     """Add up buckets, objects and bytes, for each account and in all."""
-    accounts: dict[str, list[int]] = {}
-    after = ""
-    while page := await ctx.metadata.buckets(None, "", after):
-        for bucket in page:
-            sums = accounts.setdefault(bucket.account, [0, 0, 0])
-            for place, more in enumerate((1, bucket.object_count, bucket.byte_count)):
-                sums[place] += more
-        after = page[-1].name
+    accounts: list[AccountUsage] = []
+    while page := await ctx.metadata.holding_accounts(accounts[-1].account if accounts else ""):
+        for held in page:
+            most = held.quota or Quota()
+            accounts.append(AccountUsage(
+                account=held.name, buckets=held.buckets, objects=held.objects, bytes=held.bytes,
+                upload_bytes=held.upload_bytes, objects_max=most.objects, bytes_max=most.bytes))
     total = await ctx.metadata.usage()
-    return Usage(buckets=total.buckets, objects=total.objects, bytes=total.bytes, accounts=[
-        AccountUsage(account=account, buckets=buckets, objects=objects, bytes=byte_count)
-        for account, (buckets, objects, byte_count) in sorted(accounts.items())])
+    return Usage(buckets=total.buckets, objects=total.objects, bytes=total.bytes, accounts=accounts)
 
 
 def _info(bucket: Bucket) -> BucketInfo:

@@ -16,6 +16,7 @@ from gateway.admin import (
     events,
     nodes,
     objects,
+    quotas,
     scrubbing,
     users,
 )
@@ -47,6 +48,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("POST", "bucket/set", buckets.set_bucket, ("NoSuchBucket",)),
     Endpoint("POST", "bucket/flush-logs", bucket_logs.flush_logs),
     Endpoint("POST", "bucket/delete", buckets.delete_bucket, ("NoSuchBucket", "BucketNotEmpty")),
+    Endpoint("GET", "quota/list", quotas.list_quotas),
+    Endpoint("GET", "quota/get", quotas.get_quota, ("NoSuchBucket", "NoSuchUser")),
+    Endpoint("POST", "quota/set", quotas.set_quota, ("NoSuchBucket", "NoSuchUser")),
+    Endpoint("POST", "quota/remove", quotas.remove_quota, ("NoSuchBucket", "NoSuchUser")),
     Endpoint("GET", "object/list", objects.list_objects, ("NoSuchBucket",)),
     Endpoint("GET", "object/stat", objects.stat_object, _OBJECT),
     Endpoint("POST", "object/verify", objects.verify_object, _OBJECT),

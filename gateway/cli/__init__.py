@@ -25,6 +25,7 @@ from gateway.cli.nodes import node_app
 from gateway.cli.objects import object_app
 from gateway.cli.options import fail
 from gateway.cli.printing import visible
+from gateway.cli.quotas import quota_app, usage
 from gateway.cli.repairing import fsck, restore
 from gateway.cli.serving import serve
 from gateway.cli.users import key_app, user_app
@@ -39,9 +40,10 @@ app.command()(reflowed(join))
 app.command()(fsck)
 app.command()(with_server(explain))
 app.command()(restore)
+app.command()(with_server(usage))
 for name, group in (
     ("user", user_app), ("key", key_app), ("bucket", bucket_app), ("object", object_app), ("node", node_app),
-    ("cluster", cluster_app), ("events", events_app),
+    ("cluster", cluster_app), ("events", events_app), ("quota", quota_app),
     ("gc", gc_app), ("scrub", scrub_app), ("backup", backup_app), ("config", config_app),
 ):
     app.add_typer(group, name=name)

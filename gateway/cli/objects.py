@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -250,6 +251,29 @@ def copy(
     with explained(server, f"{here} or {there}"):
         s3.copy_object(CopySource={"Bucket": here.bucket, "Key": here.key}, Bucket=there.bucket, Key=there.key)
     server.show({"from": str(here), "to": str(there)}, lambda: printing.say(f"{here} is copied to {there}."))
+
+
+@remote(object_app, "mv", "move", "rename")
+def move(
+    server: Server,
+    source: Annotated[str, typer.Argument(metavar="FROM", help="s3://BUCKET/KEY.")],
+    target: Annotated[str, typer.Argument(
+        metavar="TO", help="s3://BUCKET/KEY, in the same bucket. With / at its end the name stays.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an object that has that name.")] = False,
+) -> None:
+    """Give an object another name in its bucket, in one step: no bytes move, and nobody sees it under both names or none.
+
+    Example: staddle object mv s3://photos/in/sea.jpg s3://photos/2024/
+    """
+    here = place(source, key=True)
+    there = place(target + os.path.basename(here.key) if target.endswith("/") else target, key=True)
+    if here.bucket != there.bucket:
+        raise CommandError("an object can be renamed within its bucket only. Between buckets: cp, then rm.", status=2)
+    s3 = client(server)
+    with explained(server, f"{here} or {there}"):
+        s3.rename_object(Bucket=here.bucket, Key=there.key, RenameSource=f"/{here.bucket}/{quote(here.key)}",
+                         **({} if overwrite else {"DestinationIfNoneMatch": "*"}))
+    server.show({"from": str(here), "to": str(there)}, lambda: printing.say(f"{here} is now {there}."))
 
 
 def _pages(server: Server, where: Place, delimiter: str) -> Iterator[values.ObjectList]:

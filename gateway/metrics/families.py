@@ -93,6 +93,10 @@ GARBAGE_ITEMS = _family("metadata_waiting_items", "gauge", "what",
 GARBAGE_BYTES = _family("metadata_waiting_bytes", "gauge", "what", "Bytes of objects and parts in them.")
 LOST = _family("chunks_without_copies", "gauge", "", "Chunks that no node is known to hold. Anything but 0: `staddle fsck`.")
 
+QUOTA = _family("quota_limit", "gauge", "of name what",
+                "The most that a bucket or an account may hold: objects, or bytes. 500 of each are shown, in order of name.")
+QUOTA_USED = _family("quota_used", "gauge", "of name what", "What it holds of it.")
+
 EVENTS_WAITING = _family("events_waiting", "gauge", "target", "Events that wait to be sent to this target.")
 EVENTS_AGE = _family("events_oldest_seconds", "gauge", "target", "How long the first of them has waited; 0: none does.")
 EVENTS = _family("events", "counter", "target outcome",
@@ -102,7 +106,7 @@ EVENT_FAILURES = _family("event_delivery_failures", "counter", "worker target",
 
 EVENT_FAMILIES = (EVENTS_WAITING, EVENTS_AGE, EVENTS, EVENT_FAILURES)
 
-USAGE_FAMILIES = (BUCKETS, OBJECTS, OBJECT_BYTES, DRAIN_QUEUE, SHORT, LOST, GARBAGE_ITEMS, GARBAGE_BYTES)
+USAGE_FAMILIES = (BUCKETS, OBJECTS, OBJECT_BYTES, DRAIN_QUEUE, SHORT, LOST, GARBAGE_ITEMS, GARBAGE_BYTES, QUOTA, QUOTA_USED)
 
 SCRUB_STATE = _family("node_scrub_state", "gauge", "node state",
                       "1 for the state that the scrub is in: off, idle, running, trouble.")

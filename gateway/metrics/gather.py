@@ -8,8 +8,9 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from consensus.client import MetadataClient
 from consensus import queries
+from consensus.accounts import Holding
+from consensus.client import MetadataClient
 from consensus.core.errors import ClusterError
 from consensus.core.events import EventQueue
 from consensus.core.model import NodeInfo
@@ -43,6 +44,11 @@ class Gathered(NamedTuple):
     nodes: dict[str, NodeStatus | None]
     processes: dict[str, ProcessFigures]
     events: list[EventQueue] | None = None
+    quotas: Sequence[tuple[str, Holding]] = ()   # "bucket" or "account", and what it holds
+
+
+QUOTAS_SHOWN_MAX = 500
+"""Of buckets, and of accounts: a page of metrics must stay short, whatever operators set."""
 
 
 class Gatherer:
@@ -65,7 +71,14 @@ class Gatherer:
         workers |= {name: _figures.decode(figures) for name, figures in raw.items()}
         pids = {name: worker.pid for name, worker in workers.items() if worker is not None}
         processes = await asyncio.to_thread(self._processes, pids)
-        return Gathered(workers, member, usage, garbage, nodes, processes, events)
+        quotas = [] if usage is None else await self._quotas()
+        return Gathered(workers, member, usage, garbage, nodes, processes, events, quotas)
+
+    async def _quotas(self) -> list[tuple[str, Holding]]:
+        buckets, accounts = await asyncio.gather(
+            _or_none(lambda: self._metadata.limited_buckets(limit=QUOTAS_SHOWN_MAX)),
+            _or_none(lambda: self._metadata.limited_accounts(limit=QUOTAS_SHOWN_MAX)))
+        return [*(("bucket", held) for held in buckets or ()), *(("account", held) for held in accounts or ())]
 
     async def _garbage(self) -> GcReport | None:
         now = time.monotonic()

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from consensus.accounts import Holding
 from consensus.core.events import EventQueue
+from consensus.core.model import Quota
 from consensus.garbage import Waiting
 from consensus.protocol import Status
 from gateway.metrics.counters import BOUNDS_S, STATUSES, UNKNOWN, Figures
@@ -49,6 +51,8 @@ from gateway.metrics.families import (
     NODE,
     OBJECT_BYTES,
     OBJECTS,
+    QUOTA,
+    QUOTA_USED,
     RECEIVED,
     REQUESTS,
     RESIDENT,
@@ -110,6 +114,8 @@ def samples(gathered: Gathered, of_version: str) -> Iterator[Sample]:
         yield OBJECT_BYTES, (), usage.bytes
         yield DRAIN_QUEUE, (), usage.queued
         yield SHORT, (), usage.short
+    for of, held in gathered.quotas:
+        yield from _of_quota(of, held)
     for queue in gathered.events or ():
         yield from _of_queue(queue)
     if gathered.member is not None:
@@ -130,6 +136,14 @@ def samples(gathered: Gathered, of_version: str) -> Iterator[Sample]:
                 yield of_field(field, NODE, "node", "node"), (node,), number
             for state in SCRUB_STATES:
                 yield SCRUB_STATE, (node, state), float(told.scrub.state == state)
+
+
+def _of_quota(of: str, held: Holding) -> Iterator[Sample]:
+    most = held.quota or Quota()
+    for what, limit, used in (("objects", most.objects, held.objects), ("bytes", most.bytes, held.bytes + held.upload_bytes)):
+        if limit is not None:
+            yield QUOTA, (of, held.name, what), limit
+            yield QUOTA_USED, (of, held.name, what), used
 
 
 def _of_queue(queue: EventQueue) -> Iterator[Sample]:

@@ -17,4 +17,5 @@ from gateway.admin.values.events import *  # noqa: F403
 from gateway.admin.values.fsck import *  # noqa: F403
 from gateway.admin.values.nodes import *  # noqa: F403
 from gateway.admin.values.objects import *  # noqa: F403
+from gateway.admin.values.quotas import *  # noqa: F403
 from gateway.admin.values.users import *  # noqa: F403

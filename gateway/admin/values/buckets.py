@@ -73,7 +73,12 @@ class Usage(Answer, frozen=True, kw_only=True):
 
 
 class AccountUsage(Answer, frozen=True, kw_only=True):
+    """`upload_bytes`: of parts of uploads in progress. `objects_max` and `bytes_max`: the account's quota, null for none."""
+
     account: str
     buckets: int
     objects: int
     bytes: int
+    upload_bytes: int = 0
+    objects_max: int | None = None
+    bytes_max: int | None = None

@@ -2,14 +2,24 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from consensus import queries
-from consensus.core.commands import CreateUser, NewContent, PutVersion, SetBucketCopies
+from consensus.core.commands import (
+    AbortUpload,
+    CreateBucket,
+    CreateUpload,
+    CreateUser,
+    NewContent,
+    PutPart,
+    PutVersion,
+    SetBucketCopies,
+)
 from consensus.core.errors import Refused
 from consensus.core.model import User
-from consensus.core.results import Committed, Done
+from consensus.core.results import Committed, Done, PartStored
 from consensus.tables import SCHEMA_VERSION, TABLES, open_database
 from tests.unit.consensus.metadata import PLAIN, Cluster, whole
 
@@ -97,7 +107,41 @@ def test_a_folder_of_the_second_schema_is_brought_up_to_date(tmp_path: Path) -> 
     as_if_made_today(cluster, tmp_path)
 
 
+def test_a_folder_of_the_third_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+    """What buckets and accounts hold is counted once; from then on it is counted along."""
+    cluster = Cluster(tmp_path)
+    bucket = cluster.bucket()
+    cluster.run(CreateBucket(name="empty", account="nobody", owner="o"))
+    cluster.put(bucket, "k", b"bytes")
+    at: dict[str, Any] = {"bucket": bucket, "key": "k", "upload_id": "u"}
+    assert cluster.run(CreateUpload(**at, attributes=PLAIN, owner="o")) == Done()
+    for number, body in ((1, b"one"), (2, b"two"), (1, b"first")):
+        assert isinstance(cluster.run(PutPart(**at, number=number, content=cluster.content(body))), PartStored)
+    cluster.reader.close()
+    without_what_came_with_4(cluster)
+    cluster.db.execute("UPDATE meta SET v = 3 WHERE k = 'schema'")
+    cluster.reopen()
+    assert cluster.read(queries.holding_accounts) == [("a", 1, 1, 5, 8, None), ("nobody", 1, 0, 0, 0, None)]
+    assert cluster.run(AbortUpload(**at)) == Done()
+    assert cluster.read(queries.account_holding, "a") == ("a", 1, 1, 5, 0, None)
+    cluster.drain()
+    cluster.check()
+    as_if_made_today(cluster, tmp_path)
+
+
+def without_what_came_with_4(cluster: Cluster) -> None:
+    for table in ("duty", "event", "event_target", "account", "renamed"):
+        cluster.db.execute(f"DROP TABLE {table}")
+    for index in ("bucket_lifecycle", "bucket_quota"):
+        cluster.db.execute(f"DROP INDEX {index}")
+    for table, columns in {"bucket": ("lifecycle", "events", "uploading", "objects_max", "bytes_max"),
+                           "upload": ("bytes", "initiator")}.items():
+        for column in columns:
+            cluster.db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+
+
 def without_what_came_with_3(cluster: Cluster) -> None:
+    without_what_came_with_4(cluster)
     for table in ("member", "join_token", "user_policy"):
         cluster.db.execute(f"DROP TABLE {table}")
     cluster.db.execute("DROP INDEX chunk_unequal")

@@ -93,7 +93,7 @@ def test_an_object_of_another_account_is_that_accounts(action: str) -> None:
 def test_lists_grant_what_they_say_and_nothing_more() -> None:
     reads = {"s3:GetObject", "s3:GetObjectVersion", "s3:GetObjectTorrent", "s3:GetObjectVersionTorrent"}
     lists = {"s3:ListBucket", "s3:ListBucketVersions", "s3:ListBucketMultipartUploads"}
-    writes = {"s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"}
+    writes = {"s3:PutObject", "s3:DeleteObject"}         # and what was begun by oneself: the next test
     for permission, of_object, of_a_bucket in (
             ("READ", reads, lists), ("WRITE", set(), writes), ("READ_ACP", {"s3:GetObjectAcl", "s3:GetObjectVersionAcl"},
             {"s3:GetBucketAcl"}), ("WRITE_ACP", {"s3:PutObjectAcl", "s3:PutObjectVersionAcl"}, {"s3:PutBucketAcl"})):
@@ -106,6 +106,23 @@ def test_lists_grant_what_they_say_and_nothing_more() -> None:
             found = who(rules(ownership=WRITER, acl=known, block=block), action)
             assert found == ({"root", "user", "other", "carl"} if action in of_a_bucket and block == NO_BLOCK else {"root"})
             assert who(rules(ownership=ENFORCED, acl=public), action, of=version(acl=public)) == {"root"}
+
+
+@pytest.mark.parametrize("action", ["s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"])
+def test_an_upload_is_its_initiators_and_the_bucket_owners(action: str) -> None:
+    def may(said: Rules, initiator: str, *policies: tuple[str, Policy]) -> set[str]:
+        return {caller.name or "nobody" if caller.account != "2" or caller.limited else "other" for caller in CALLERS if decide(
+            case(caller, said, *(policies if caller.limited else ()))._replace(initiator=initiator), action).allowed}
+
+    writers = rules(ownership=WRITER, acl=((ALL_USERS, "WRITE"),))
+    assert may(writers, "owner") == {"root"}, "who may write may not abort what others upload"
+    assert may(writers, "other") == {"root", "other"}
+    assert may(rules(), "other") == {"root", "other"}, "also where only a policy lets them write"
+    assert may(rules(), "carl") == {"root"}, "whose policies don't allow it may not"
+    assert may(rules(), "carl", user("Allow", action)) == {"root", "user", "carl"}
+    assert may(rules(of_bucket("Deny", "*", action)), "other") == set()
+    assert may(rules(of_bucket("Allow", {"AWS": "2"}, action)), "owner") == {"root", "other"}
+    assert may(writers, "") == {"root"}
 
 
 def test_a_grant_to_an_account_is_for_those_whom_their_policies_let() -> None:
