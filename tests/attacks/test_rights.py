@@ -4,6 +4,7 @@ that are believed, addresses that a server is made to call."""
 import base64
 import hashlib
 import json
+import ssl
 import time
 from collections.abc import Iterator, Mapping
 from urllib.parse import quote
@@ -274,3 +275,25 @@ def test_45_there_is_no_login_and_no_sts(attacker: Attacker) -> None:
         return sorted(times)[len(times) // 2]
 
     assert abs(took(OTHER_ACCESS_KEY) - took("THEREISNOSUCHKEY")) < 0.02
+
+
+@pytest.mark.parametrize("scheme", ["https"])
+def test_the_version_of_tls_is_the_connections(attacker: Attacker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy that wants 1.3 refuses those who come with 1.2, and them alone."""
+    newest = {"Effect": "Deny", "Principal": "*", "Action": "s3:GetObject", "Resource": arn(attacker),
+              "Condition": {"NumericLessThan": {"s3:TlsVersion": "1.3"}}}
+    assert put(attacker, "policy", policy(newest)).status == 204
+    assert attacker.ask("GET", attacker.victim).body == VICTIM
+    default = ssl.create_default_context
+
+    def old(*, cafile: str | None) -> ssl.SSLContext:
+        context = default(cafile=cafile)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        return context
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ssl, "create_default_context", old)
+        attacker.wire.close()
+        attacker.refused(attacker.ask("GET", attacker.victim), "AccessDenied", 403)
+        assert attacker.ask("DELETE", f"{attacker.bucket}?policy").status == 204
+        assert attacker.ask("GET", attacker.victim).body == VICTIM

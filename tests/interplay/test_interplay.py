@@ -14,7 +14,9 @@ from tests.servers import ACCESS_KEY, REGION, SECRET_KEY, serving
 ROWS = rows()
 ROWS_MIN = 120
 
-SETTINGS = {"domains": "s3.test", "website_domains": "s3-website.site.test", "lifecycle_day_seconds": "1", "log_delivery_seconds": "1"}
+SETTINGS = {
+    "domains": "s3.test", "website_domains": "s3-website.site.test", "lifecycle_day_seconds": "1", "log_delivery_seconds": "1",
+}
 """A lifecycle's day is a second; access logs are delivered each second."""
 
 
