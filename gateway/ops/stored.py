@@ -21,7 +21,6 @@ from gateway.s3.errors import S3Error
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
 from gateway.s3.xml_pieces import document
-from gateway.s3.xml_read import SMALL_BYTES_MAX
 from gateway.s3.xml_schema import Tree, branches, leaf
 
 Handler = Callable[[Context, S3Request], Awaitable[Reply]]
@@ -64,7 +63,7 @@ FAMILIES = {
 
 
 async def _put(member: Member, ctx: Context, request: S3Request) -> Reply:
-    bucket, body = await settings.sent(ctx, request, SMALL_BYTES_MAX)
+    bucket, body = await settings.sent(ctx, request, member.family.shape.bytes_max)
     id = conf.id_of(request.query.get("id"))
     tree = member.family.shape.read(body)
     if leaf(tree, "Id") != id:
@@ -126,7 +125,7 @@ _REPLICATION: Kind[str] = Kind("replication", str, "ReplicationConfigurationNotF
 
 async def put_bucket_accelerate_configuration(ctx: Context, request: S3Request) -> Reply:
     """To suspend what was never enabled changes nothing, as on AWS."""
-    bucket, body = await settings.sent(ctx, request, SMALL_BYTES_MAX)
+    bucket, body = await settings.sent(ctx, request, conf.BYTES_MAX)
     tree = conf.ACCELERATE.read(body)
     if "." in bucket.name:
         raise S3Error("InvalidRequest", "S3 Transfer Acceleration is not supported for buckets with periods (.) in their names")
@@ -142,7 +141,7 @@ async def get_bucket_accelerate_configuration(ctx: Context, request: S3Request) 
 
 
 async def put_bucket_request_payment(ctx: Context, request: S3Request) -> Reply:
-    bucket, body = await settings.sent(ctx, request, SMALL_BYTES_MAX)
+    bucket, body = await settings.sent(ctx, request, conf.BYTES_MAX)
     payer = leaf(conf.REQUEST_PAYMENT.read(body), "Payer")
     if payer == (await ctx.rules_of(bucket)).payer:
         return Reply()      # a bucket where nothing is set stays one for which nothing is looked up
@@ -156,7 +155,7 @@ async def get_bucket_request_payment(ctx: Context, request: S3Request) -> Reply:
 
 async def put_bucket_replication(ctx: Context, request: S3Request) -> Reply:
     """Checked to the end, so that who tries it learns of his own mistakes first."""
-    bucket, body = await settings.sent(ctx, request, SMALL_BYTES_MAX)
+    bucket, body = await settings.sent(ctx, request, conf.REPLICATION_BYTES_MAX)
     if bucket.versioning != "Enabled":
         raise S3Error(
             "InvalidRequest", "Versioning must be 'Enabled' on the bucket to apply a replication configuration",
@@ -166,7 +165,8 @@ async def put_bucket_replication(ctx: Context, request: S3Request) -> Reply:
         destination = await ctx.metadata.bucket(name)
         if destination is None:
             raise S3Error("InvalidRequest", "Destination bucket must exist.")
-        if destination.versioning != "Enabled":
+        # Of somebody else's bucket nobody learns more than that it is there.
+        if destination.account == bucket.account and destination.versioning != "Enabled":
             raise S3Error("InvalidRequest", "Destination bucket must have versioning enabled.")
     if any(leaf(rule, "Status") == "Enabled" for rule in branches(tree, "Rule")):
         raise S3Error("NotImplemented", "Staddle does not replicate buckets yet: only rules that are Disabled are kept.")
@@ -191,7 +191,7 @@ async def delete_bucket_replication(ctx: Context, request: S3Request) -> Reply:
 
 async def put_bucket_abac(ctx: Context, request: S3Request) -> Reply:
     """What is the case may be said again."""
-    _, body = await settings.sent(ctx, request, SMALL_BYTES_MAX)
+    _, body = await settings.sent(ctx, request, conf.BYTES_MAX)
     if leaf(conf.ABAC.read(body), "Status") == "Enabled":
         not_implemented(ctx.operation.name)
     return Reply()

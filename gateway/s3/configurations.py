@@ -12,7 +12,7 @@ from typing import NamedTuple
 from gateway.s3.errors import S3Error
 from gateway.s3.xml_pieces import document, optional
 from gateway.s3.xml_pieces import word as yes_or_no
-from gateway.s3.xml_read import SMALL_BYTES_MAX, malformed, parse
+from gateway.s3.xml_read import malformed, parse
 from gateway.s3.xml_schema import (
     Field,
     Tree,
@@ -36,6 +36,12 @@ PAGE = 100
 RULES_MAX = 1000
 """Of a replication."""
 
+BYTES_MAX = 16 << 10
+"""Of one document. Ten tags of the longest and a prefix take a third of it, and a thousand such are kept."""
+
+REPLICATION_BYTES_MAX = 64 << 10
+"""Some hundred rules. Were it all quotes, of which each is kept as six characters, it would still have its place."""
+
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _ARN = re.compile(r"arn:[a-z-]+:s3:::([a-z0-9.-]{3,63})")
 
@@ -48,10 +54,11 @@ class Shape(NamedTuple):
     root: str
     fields: tuple[Field, ...]
     check: Callable[[Tree], None] = _nothing
+    bytes_max: int = BYTES_MAX
 
     def read(self, body: bytes) -> Tree:
         """S3Error MalformedXML, and what `check` raises."""
-        tree = read(parse(body, self.root, SMALL_BYTES_MAX), self.fields)
+        tree = read(parse(body, self.root, self.bytes_max), self.fields)
         self.check(tree)
         return tree
 
@@ -239,7 +246,7 @@ REPLICATION = Shape("ReplicationConfiguration", (
         ), required=True),
         Field("DeleteMarkerReplication", (Field("Status", _STATUS),)),
     ), required=True, many=True),
-), _check_replication)
+), _check_replication, REPLICATION_BYTES_MAX)
 
 
 def destinations(tree: Tree) -> set[str]:
