@@ -11,8 +11,10 @@ from gateway.s3 import sigv2, sigv4
 from gateway.s3.credentials import ALGORITHM, Scheme, basic_date_s, parse_credential
 from gateway.s3.errors import S3Error
 
-_V4 = ("x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-signature")
-_V2 = ("awsaccesskeyid", "signature")
+_V4 = ("x-amz-signature", "x-amz-algorithm", "x-amz-credential", "x-amz-date")
+_V2 = ("signature", "awsaccesskeyid")
+"""In the order in which AWS misses them."""
+
 _SPELT = {"x-amz-algorithm": "X-Amz-Algorithm", "x-amz-credential": "X-Amz-Credential", "x-amz-date": "X-Amz-Date",
           "x-amz-signature": "X-Amz-Signature", "awsaccesskeyid": "AWSAccessKeyId", "signature": "signature",
           "policy": "policy"}
@@ -27,6 +29,8 @@ def authenticate_form(fields: Mapping[str, str], store: IdentityStore, settings:
         return _by_v4(fields, store, settings, now_ms)
     if by_v2:
         return _by_v2(fields, store, settings)
+    if fields.get("policy"):
+        raise S3Error("AccessDenied")        # of nobody
     return ANONYMOUS
 
 

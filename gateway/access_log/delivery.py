@@ -14,6 +14,7 @@ from gateway.access_log.permission import may_deliver
 from gateway.access_log.spool import Heading
 from gateway.auth import ANONYMOUS
 from gateway.http.reply import new_request_id
+from gateway.ops.bringing import bring
 from gateway.ops.context import Services
 from gateway.ops.notification import origin_of
 from gateway.ops.refusals import refusal
@@ -70,12 +71,12 @@ async def deliver(services: Services, heading: Heading, text: bytes, unique: str
         if target.account != source.account or not may_deliver(rules, target, source, key, now_ms):
             raise NotTaken("neither the target bucket's policy nor its access list allows it")
         stored = await store(ctx, request, checksums.Expected.from_headers({}).hasher(), target)
-        outcome = await ctx.metadata.commit(
-            PutVersion(
+        outcome = await bring(
+            ctx, PutVersion(
                 bucket=target.id, key=key, version_id=new_version_id(), owner=target.owner, content=stored.content,
                 attributes=Attributes(content_type=CONTENT_TYPE, acl=None if rules.acls_off else _acl(target, logging)),
                 origin=origin_of(ctx, request, target)),
-            stored.ticket)
+            stored.ticket, target)
         if not isinstance(outcome, Committed):
             raise refusal(outcome, request)
     except (S3Error, ClusterError) as error:

@@ -21,7 +21,7 @@ from gateway.ops.context import Context
 from gateway.ops.notification import origin_of
 from gateway.ops.objects import put_attributes
 from gateway.ops.refusals import refusal
-from gateway.ops.replies import object_url, written_version
+from gateway.ops.replies import checksum_headers, object_url, written_version
 from gateway.ops.upload import store
 from gateway.ops.versions import new_version_id
 from gateway.s3 import checksums, post_policy, tags, xml_read, xml_write
@@ -46,11 +46,6 @@ async def post_object(ctx: Context, request: S3Request) -> Reply:
     form = Form(request.body, boundary_of(request.headers.get("content-type", "")))
     await form.begin()
     fields = form.fields
-    auth = AuthSettings(region=ctx.settings.region, any_region=ctx.settings.any_region,
-                        signature_v2=ctx.settings.signature_v2)
-    principal = authenticate_form(fields, ctx.identities, auth, request.now_ms)
-    # Headers speak of the form, never of the file in it.
-    ctx = msgspec.structs.replace(ctx, principal=principal, payload=UNCHECKED)
     filename = re.split(r"[/\\]", form.filename)[-1]
     for name in fields.keys() - _SIGNED:
         fields[name] = fields[name].replace(_FILENAME, filename)
@@ -60,6 +55,11 @@ async def post_object(ctx: Context, request: S3Request) -> Reply:
     if not key:
         raise S3Error("InvalidArgument", "Bucket POST must contain a field named 'key'.  If it is specified, please "
                       "check the order of the fields.", ArgumentName="key", ArgumentValue="")
+    auth = AuthSettings(region=ctx.settings.region, any_region=ctx.settings.any_region,
+                        signature_v2=ctx.settings.signature_v2)
+    principal = authenticate_form(fields, ctx.identities, auth, request.now_ms)
+    # Headers speak of the form, never of the file in it.
+    ctx = msgspec.structs.replace(ctx, principal=principal, payload=UNCHECKED)
     policy = post_policy.parse(fields["policy"]) if fields.get("policy") else None
     if policy is not None:
         # The address says the bucket; a field of that name could only lie.
@@ -162,7 +162,7 @@ _URL_SAFE = "%:/?#[]@!$&'()*+,;=-._~"
 def _answer(request: S3Request, fields: dict[str, str], outcome: Committed) -> Reply:
     etag = f'"{outcome.etag}"'
     url = object_url(request)
-    said = [("etag", etag), ("location", url), *written_version(outcome.version_id)]
+    said = [("etag", etag), ("location", url), *checksum_headers(outcome.checksum), *written_version(outcome.version_id)]
     redirect = _redirect(fields)
     if redirect.scheme in ("http", "https") and redirect.netloc:
         more = urlencode({"bucket": request.bucket, "key": request.key, "etag": etag})

@@ -14,8 +14,8 @@ def xml(body: bytes, headers: Headers | None = None) -> Reply:
 
 
 def object_url(request: S3Request) -> str:
-    """Where the object of the request is, as the client addressed it."""
-    path = names.uri_encode(request.key.encode(), keep_slash=True)
+    """Where the object of the request is, as the client addressed it. The key is in one piece: AWS encodes its slashes too."""
+    path = names.uri_encode(request.key.encode())
     place = path if request.host_style else f"{request.bucket}/{path}"
     return f"{'https' if request.secure else 'http'}://{request.headers.get('host', '')}/{place}"
 

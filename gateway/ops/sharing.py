@@ -35,14 +35,15 @@ async def preflight(ctx: Context, request: S3Request) -> Reply:
     method = request.headers.get("access-control-request-method")
     if method not in cors.METHODS:
         raise S3Error("BadRequest", f"Invalid Access-Control-Request-Method: {method or 'null'}")
-    resource = "OBJECT" if request.key else "BUCKET"
+    if await ctx.metadata.bucket(request.bucket) is None:
+        raise S3Error("AccessForbidden", cors.NO_BUCKET, Method=method, ResourceType="BUCKET")
     rules = await _rules(ctx.metadata, request.bucket)
     if rules is None:
-        raise S3Error("AccessForbidden", cors.NOT_ENABLED, Method=method, ResourceType=resource)
+        raise S3Error("AccessForbidden", cors.NOT_ENABLED, Method=method, ResourceType="BUCKET")
     requested = cors.requested_headers(request.headers.get("access-control-request-headers", ""))
     rule = cors.matching(rules, origin, method, requested) if len(requested) <= cors.REQUESTED_MAX else None
     if rule is None:
-        raise S3Error("AccessForbidden", cors.NOT_ALLOWED, Method=method, ResourceType=resource)
+        raise S3Error("AccessForbidden", cors.NOT_ALLOWED, Method=method, ResourceType="OBJECT" if request.key else "BUCKET")
     return Reply(headers=cors.answer(rule, origin, requested))
 
 
@@ -55,7 +56,7 @@ async def for_origin(metadata: "MetadataClient", request: S3Request) -> list[tup
 
 
 async def _rules(metadata: "MetadataClient", name: str) -> cors.Rules | None:
-    """None where the bucket has none, or isn't there: that is all that strangers learn."""
+    """None where the bucket has none, or isn't there."""
     bucket = await metadata.bucket(name)
     document = None if bucket is None else await metadata.bucket_setting(bucket.id, settings.CORS.name)
     return None if document is None else settings.CORS.decode(document)

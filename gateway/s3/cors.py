@@ -30,6 +30,8 @@ NOT_ALLOWED = (
 )
 """AWS's own words, spelling included: clients compare them."""
 
+NO_BUCKET = "CORSResponse: Bucket not found"
+
 NOT_ENABLED = "CORSResponse: CORS is not enabled for this bucket."
 
 _LISTS = ("AllowedHeader", "AllowedMethod", "AllowedOrigin", "ExposeHeader")

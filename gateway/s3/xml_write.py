@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from gateway.s3.times import iso8601
 from gateway.s3.xml_pieces import (
+    HEAD,
     Checksum,
     Part,
     checksum_element,
@@ -159,12 +160,9 @@ def copy_part(*, etag: str, modified_ms: int, checksum: Checksum | None) -> byte
 
 
 def post_response(*, url: str, bucket: str, key: str, etag: str) -> bytes:
-    """PostResponse, for success_action_status 201."""
-    return document(
-        "PostResponse",
-        f"<Location>{escape_readable(url)}</Location><Bucket>{bucket}</Bucket>{echoed_key(key)}"
-        f"<ETag>&quot;{etag}&quot;</ETag>",
-    )
+    """PostResponse, for success_action_status 201: the one document of S3 that has no namespace besides errors."""
+    return (f"{HEAD}<PostResponse><Location>{escape_readable(url)}</Location><Bucket>{bucket}</Bucket>{echoed_key(key)}"
+            f"<ETag>&quot;{etag}&quot;</ETag></PostResponse>").encode()
 
 
 def complete_multipart_upload(*, url: str, bucket: str, key: str, etag: str, checksum: Checksum | None) -> bytes:

@@ -94,6 +94,27 @@ def test_preflight(server: InProcess, s3: BaseClient, bucket: str) -> None:
     assert ask(server, "OPTIONS", "/no-such-bucket/key", **wish).status == 403
 
 
+@pytest.mark.parametrize(("rules", "path", "message", "resource"), [
+    (None, "{bucket}/key", "CORSResponse: CORS is not enabled for this bucket.", "BUCKET"),
+    (None, "no-such-bucket/key", "CORSResponse: Bucket not found", "BUCKET"),
+    (RULES, "{bucket}/key", "CORSResponse: This CORS request is not allowed. This is usually because the evalution", "OBJECT"),
+    (RULES, "{bucket}", "CORSResponse: This CORS request is not allowed.", "BUCKET"),
+])
+def test_what_a_preflight_is_told(
+    server: InProcess, s3: BaseClient, bucket: str, rules: Any, path: str, message: str, resource: str,
+) -> None:
+    if rules is not None:
+        s3.put_bucket_cors(Bucket=bucket, CORSConfiguration=rules)
+    at = urlsplit(server.endpoint)
+    connection = http.client.HTTPConnection(at.hostname or "", at.port)
+    connection.request("OPTIONS", f"/{path.format(bucket=bucket)}",
+                       headers={"Origin": PAGE, "Access-Control-Request-Method": "DELETE"})
+    text = connection.getresponse().read().decode()
+    connection.close()
+    assert "<Code>AccessForbidden</Code><Message>" + message in text
+    assert f"<Method>DELETE</Method><ResourceType>{resource}</ResourceType>" in text
+
+
 def test_answers_to_another_origin(server: InProcess, s3: BaseClient, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="key", Body=b"x")
     link = urlsplit(s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "key"}))
