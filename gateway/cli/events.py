@@ -56,4 +56,5 @@ def purge(server: Server, target: Target, yes: Yes = False) -> None:
     """
     server.confirm(f"Give up everything that waits for {target}? It is told to nobody then.", yes)
     given_up = server.post("events/purge", values.Purged, target=target)
-    server.show(given_up, lambda: printing.say(f"{given_up.events} events for {target} are given up."))
+    server.show(given_up, lambda: printing.say(
+        f"The queue of {target} is empty: {given_up.events} event{'s are' if given_up.events != 1 else ' is'} given up."))
