@@ -76,6 +76,7 @@ _HANDLERS: dict[type, Callable[[State, Any], AnyResult]] = {
     commands.SetAcl: attributes.set_acl,
     commands.SetRetention: attributes.set_retention,
     commands.SetLegalHold: attributes.set_legal_hold,
+    commands.SetRestored: attributes.set_restored,
     commands.SetObjectLock: buckets.set_object_lock,
     commands.CreateUpload: multipart.create_upload,
     commands.PutPart: multipart.put_part,

@@ -137,6 +137,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     storage_classes: Annotated[tuple[str, ...], _about(
         "Names besides STANDARD that objects may be stored under, or moved to by a lifecycle. They are labels: bytes lie where "
         "they lay, and read at once. An object keeps a name that is taken off the list.")] = STORAGE_CLASSES
+    archive_classes: Annotated[tuple[str, ...], _about(
+        "Storage classes whose objects must be restored (RestoreObject, done at once) before they can be read or copied, as "
+        "GLACIER and DEEP_ARCHIVE are on AWS. None: all are read at any time.")] = ()
     lifecycle_day_seconds: Annotated[int, _about(
         "How long a day of a lifecycle lasts. Less than 86400 is for trying rules out: what has \"Days\" comes so much sooner, "
         "nothing is rounded up to midnight, and AWS's least times and sizes for a move do not hold. Dates stay dates, and what "
@@ -206,6 +209,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         for storage_class in self.storage_classes:
             if not _STORAGE_CLASS.fullmatch(storage_class):
                 raise ValueError(f"setting 'storage_classes': {storage_class!r} is not 1 to 64 of A-Z, 0-9 and '_'")
+        for storage_class in self.archive_classes:
+            if storage_class not in self.storage_classes:
+                raise ValueError(f"setting 'archive_classes': {storage_class!r} is not among 'storage_classes'")
         parse_listen(self.listen)
         self._check_cluster()
         if self.metrics_token is not None and not _TOKEN.fullmatch(self.metrics_token):

@@ -77,7 +77,8 @@ class GatewayRole:
                 chunk_bytes=config.chunk_bytes, object_ownership=config.object_ownership,
                 block_public_access=config.block_public_access, default_encryption=config.default_encryption,
                 webhooks=frozenset(config.webhooks), event_queue_max=config.event_queue_max, host_id=HOST_ID,
-                storage_classes=config.storage_classes, lifecycle_day_ms=config.lifecycle_day_seconds * 1000),
+                storage_classes=config.storage_classes, archive_classes=config.archive_classes,
+                lifecycle_day_ms=config.lifecycle_day_seconds * 1000),
             identities=identities)
         self._duties = Duties(
             self._metadata, SystemClock(), launch.name if machine is None else f"{machine.name}/{launch.name}")

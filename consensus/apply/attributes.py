@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from consensus.apply import buckets, events, locks
-from consensus.apply.state import BucketState, State, bad_key, texts_fit
-from consensus.core.commands import SetAcl, SetLegalHold, SetRetention, SetTags
+from consensus.apply.state import BucketState, State, bad_key, count_fits, texts_fit
+from consensus.core.commands import SetAcl, SetLegalHold, SetRestored, SetRetention, SetTags
 from consensus.core.ids import VersionId
 from consensus.core.model import Attributes, Lock
 from consensus.core.results import (
@@ -27,7 +27,8 @@ from consensus.tables import VERSION_COLUMNS
 BYTES_MAX = 64 << 10
 """S3 allows 2 KiB of metadata, 10 tags and a few headers; this leaves room and bounds a row."""
 
-_EVENTS: dict[type, str] = {SetTags: "ObjectTagging:Put", SetAcl: "ObjectAcl:Put", SetRetention: "ObjectRetention:Put"}
+_EVENTS: dict[type, str] = {SetTags: "ObjectTagging:Put", SetAcl: "ObjectAcl:Put", SetRetention: "ObjectRetention:Put",
+                           SetRestored: "ObjectRestore:Completed"}
 
 Change = Callable[[BucketState, Attributes], Attributes | AnyResult]
 """The new attributes, or why not."""
@@ -76,7 +77,7 @@ def set_acl(state: State, command: SetAcl) -> AnyResult:
 
 def set_storage_class(state: State, bucket: BucketState, key: bytes, row: Row, storage_class: str) -> None:
     """The label that says where a version lies. Its bytes stay where they are."""
-    raw = encode(msgspec.structs.replace(row.attributes, storage_class=storage_class))
+    raw = encode(msgspec.structs.replace(row.attributes, storage_class=storage_class, restored_ms=0))
     state.touch()
     state.execute(f"UPDATE {row.table} SET storage_class = ?, attributes = ?, crc = ? WHERE bucket = ? AND key = ? AND ord = ?",
                   (storage_class, raw, _seal(key, row.columns, raw), bucket.id, key, row.columns[0]))
@@ -110,7 +111,19 @@ def set_legal_hold(state: State, command: SetLegalHold) -> AnyResult:
     return _change(state, command, change)
 
 
-def _change(state: State, command: SetTags | SetAcl | SetRetention | SetLegalHold, change: Change) -> AnyResult:
+def set_restored(state: State, command: SetRestored) -> AnyResult:
+    """A version that lies elsewhere by now is left as it is: it was made anew, or moved."""
+    if not count_fits(command.until_ms):
+        return Malformed(reason="a restored version is so until a time")
+
+    def change(bucket: BucketState, known: Attributes) -> Attributes | AnyResult:
+        same = known.storage_class == command.storage_class
+        return msgspec.structs.replace(known, restored_ms=command.until_ms) if same else known
+
+    return _change(state, command, change)
+
+
+def _change(state: State, command: SetTags | SetAcl | SetRetention | SetLegalHold | SetRestored, change: Change) -> AnyResult:
     bucket = buckets.find(state, command.bucket)
     if bucket is None:
         return NoBucket()

@@ -363,6 +363,18 @@ class SetLegalHold(Command, frozen=True, kw_only=True):
     version_id: VersionId | None = None
 
 
+class SetRestored(Command, frozen=True, kw_only=True):
+    """An archived version (None: the current one) may be read until `until_ms`, as long as its storage class is still this
+    one. Answer: Changed, NoKey, NoVersion, IsMarker."""
+
+    bucket: BucketId
+    key: str
+    storage_class: str
+    until_ms: int
+    version_id: VersionId | None = None
+    origin: Origin | None = None
+
+
 # Multipart uploads
 
 class CreateUpload(Command, frozen=True, kw_only=True):
@@ -615,7 +627,7 @@ AnyCommand = (
     | OpenSession | EndSession | RegisterNode | Announce | Withdraw | CreateBucket | DeleteBucket | SetVersioning
     | StageContent | PutVersion | DeleteVersion | CreateUpload | PutPart | StageParts | CompleteUpload | AbortUpload | Drain
     | CreateUser | ChangeUser | DeleteUser | CreateKey | ChangeKey | DeleteKey | OpenBackup | KeepBackup | DropBackup
-    | ExpireUploads | SetTags | SetBucketSetting | SetObjectLock | SetRetention | SetLegalHold
+    | ExpireUploads | SetTags | SetBucketSetting | SetObjectLock | SetRetention | SetLegalHold | SetRestored
     | SetNodeState | AskNode | RemoveNode | SetDefaults | CreateToken | SpendToken | DeleteToken | SetBucketCopies
     | SetAcl | SetUserPolicy | TakeDuty | DropDuty | CarryOutLifecycle | SetQuota | RenameVersion | AppendVersion
 )

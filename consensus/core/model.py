@@ -93,6 +93,7 @@ class Attributes(Value, frozen=True, kw_only=True):
     lock: Lock | None = None
     acl: Pairs | None = None     # who may do what besides the owner's default: (grantee, permission); None: nobody else
     appended: int = 0            # of an object that was appended to: how many times, the parts it was made of counted in
+    restored_ms: int = 0         # of an archived one: until when it may be read; 0: it was not restored
 
 
 class Bucket(Value, frozen=True, kw_only=True):

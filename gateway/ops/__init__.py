@@ -28,6 +28,7 @@ from gateway.ops import (
     public_access,
     reading,
     renaming,
+    restoring,
     sharing,
     stored,
     tagging,
@@ -109,6 +110,7 @@ _IMPLEMENTED: dict[str, Handler] = {
     "GetBucketLifecycleConfiguration": lifecycle.get_bucket_lifecycle_configuration,
     "PutBucketLifecycleConfiguration": lifecycle.put_bucket_lifecycle_configuration,
     "DeleteBucketLifecycle": lifecycle.delete_bucket_lifecycle,
+    "RestoreObject": restoring.restore_object,
     **stored.HANDLERS,
 }
 

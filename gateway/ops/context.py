@@ -88,6 +88,8 @@ class Settings:
     """Of this process, as it stands in x-amz-id-2."""
     storage_classes: tuple[str, ...] = STORAGE_CLASSES
     """Names that objects may carry besides STANDARD."""
+    archive_classes: tuple[str, ...] = ()
+    """Those of them that are read only after a restore."""
     lifecycle_day_ms: int = DAY_MS
     """These three say what holds for a bucket where it was never set: AWS's defaults, or the classic ones."""
 
@@ -106,7 +108,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     def context(self, operation: "Operation", principal: "Principal", payload: "PayloadCheck") -> "Context":
         return Context(
             metadata=self.metadata, replicas=self.replicas, clock=self.clock, settings=self.settings,
-            identities=self.identities, rules=self.rules, lifecycles=self.lifecycles, operation=operation, principal=principal, payload=payload,
+            identities=self.identities, rules=self.rules, lifecycles=self.lifecycles, operation=operation,
+            principal=principal, payload=payload,
         )
 
 

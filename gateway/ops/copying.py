@@ -19,7 +19,7 @@ from consensus.core.errors import ClusterError, Corrupt, Unavailable
 from consensus.core.ids import ContentId, Generation
 from consensus.core.model import Attributes, Bucket, Checksum, LocatedSlice, ObjectVersion, Slice
 from consensus.core.results import AnyResult, ChunkMissing, Committed, ContentMissing, PartStored, Staged, TooFewCopies
-from gateway.ops import lifecycle
+from gateway.ops import archives, lifecycle
 from gateway.ops.acls import of_new_object
 from gateway.ops.context import Context
 from gateway.ops.cutting import Cutter, in_thread
@@ -172,6 +172,7 @@ async def find_source(ctx: Context, request: S3Request) -> Source:
     conditions.check_copy_source(
         given, etag=version.etag, modified_ms=version.modified_ms, now_ms=request.now_ms
     )
+    archives.must_be_copyable(ctx, version, request.now_ms)
     return Source(bucket, version)
 
 

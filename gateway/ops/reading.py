@@ -16,7 +16,7 @@ from consensus.core.ids import ContentId, VersionId
 from consensus.core.model import Attributes, Bucket, Checksum, LocatedSlice, ObjectVersion
 from consensus.core.results import AnyResult, Changed, IsMarker
 from gateway.authorization import decide
-from gateway.ops import lifecycle
+from gateway.ops import archives, lifecycle
 from gateway.ops.context import Context
 from gateway.ops.refusals import refusal
 from gateway.ops.replies import checksum_headers, read_version
@@ -100,6 +100,8 @@ async def get_object(ctx: Context, request: S3Request) -> Reply:
     tries = READ_TRIES
     while True:
         found = await find(ctx, request)
+        if found.version.attributes.storage_class != "STANDARD":
+            archives.must_be_readable(ctx, found.version, request.now_ms)
         reply, span = await describe(ctx, request, found)
         if span is None or not span.length:
             return reply

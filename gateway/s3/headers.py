@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import NamedTuple, NoReturn, Protocol
 
-from gateway.s3 import tags
+from gateway.s3 import restore, tags
 from gateway.s3.errors import S3Error
 from gateway.s3.locks import BYPASS, Lock, as_headers, from_headers
 
@@ -63,6 +63,7 @@ class Stored(NamedTuple):
     tags: Pairs
     storage_class: str
     lock: Lock | None = None
+    restored_ms: int = 0      # no client says it
 
 
 class Attributes(Protocol):
@@ -76,6 +77,8 @@ class Attributes(Protocol):
     def tags(self) -> Pairs: ...
     @property
     def storage_class(self) -> str: ...
+    @property
+    def restored_ms(self) -> int: ...
     @property
     def lock(self) -> tuple[str, int, bool] | None: ...
 
@@ -252,6 +255,8 @@ def given_back(attributes: Attributes, query: Mapping[str, str], *, anonymous: b
         given += [(_META + name, value) for name, value in attributes.metadata]
     if attributes.storage_class != "STANDARD":
         given.append(("x-amz-storage-class", attributes.storage_class))
+        if attributes.restored_ms:
+            given.append(restore.header(attributes.restored_ms))
     if attributes.lock is not None:
         given += as_headers(Lock(*attributes.lock))
     if attributes.tags:

@@ -17,8 +17,11 @@ from botocore.client import BaseClient
 from botocore.credentials import Credentials
 
 from consensus.core.clock import SystemClock
+from consensus.core.model import ObjectVersion
 from gateway.duties import Duty
 from gateway.lifecycle.worker import LifecycleWorker
+from gateway.ops import archives
+from gateway.ops.context import Context
 from gateway.s3.lifecycle_due import DAY_MS
 from tests.s3.conftest import THREE
 from tests.s3.errors import refused
@@ -100,7 +103,8 @@ def test_an_id_is_given_to_a_rule_without_one_and_the_minimum_is_kept(s3: BaseCl
 
 @pytest.mark.parametrize(("changed", "code", "message"), [
     ({"Expiration": {"Days": 0}}, "InvalidArgument", "'Days' for Expiration action must be a positive integer"),
-    ({"Status": "on"}, "MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema"),
+    ({"Status": "on"}, "MalformedXML",
+     "The XML you provided was not well-formed or did not validate against our published schema"),
     ({"Expiration": {"Date": datetime.datetime(2040, 1, 1, 1, tzinfo=UTC)}}, "InvalidArgument", "'Date' must be at midnight GMT"),
     ({"Transitions": [{"Days": 1, "StorageClass": "STANDARD_IA"}]}, "InvalidArgument",
      "'Days' in Transition action must be greater than or equal to 30 for storageClass 'STANDARD_IA'"),
@@ -204,6 +208,49 @@ def test_an_unknown_storage_class_is_refused_everywhere(s3: BaseClient, bucket: 
         with refused("InvalidStorageClass", 400) as said:
             call()
         assert (said["Message"], said["StorageClassRequested"]) == ("The storage class you specified is not valid", "COLD")
+
+
+def test_what_is_in_an_archive_is_read_at_once_and_may_be_restored(s3: BaseClient, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x", StorageClass="GLACIER")
+    s3.put_object(Bucket=bucket, Key="plain", Body=b"x")
+    assert "Restore" not in s3.head_object(Bucket=bucket, Key="k")
+    wanted = {"Days": 2, "GlacierJobParameters": {"Tier": "Bulk"}}
+    for status in (202, 200):
+        answer = s3.restore_object(Bucket=bucket, Key="k", RestoreRequest=wanted)
+        assert answer["ResponseMetadata"]["HTTPStatusCode"] == status
+        assert s3.get_object(Bucket=bucket, Key="k")["Restore"] == (
+            f'ongoing-request="false", expiry-date="{midnight_after(2):%a, %d %b %Y} 00:00:00 GMT"')
+    with refused("InvalidObjectState", 403) as said:
+        s3.restore_object(Bucket=bucket, Key="plain", RestoreRequest=wanted)
+    assert said["StorageClass"] == "STANDARD"
+    for wrong, code in (({"Days": 0}, "InvalidArgument"), ({"Days": 1, "Tier": "Soon"}, "MalformedXML"), ({}, "MalformedXML"),
+                        ({"Days": 1, "Type": "SELECT"}, "NotImplemented")):
+        with refused(code, 501 if code == "NotImplemented" else 400):
+            s3.restore_object(Bucket=bucket, Key="k", RestoreRequest=wrong)
+    with refused("NoSuchKey", 404):
+        s3.restore_object(Bucket=bucket, Key="other", RestoreRequest=wanted)
+
+
+def test_an_archive_that_the_settings_name_is_read_after_a_restore(
+    s3: BaseClient, bucket: str, server: InProcess, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if THREE:
+        pytest.skip("changes a setting of the server")
+    monkeypatch.setattr("gateway.ops.archives._archived", _as_if_glacier_were_named)
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x", StorageClass="GLACIER")
+    s3.head_object(Bucket=bucket, Key="k")
+    with refused("InvalidObjectState", 403) as said:
+        s3.get_object(Bucket=bucket, Key="k")
+    assert (said["Message"], said["StorageClass"]) == ("The operation is not valid for the object's storage class", "GLACIER")
+    with refused("ObjectNotInActiveTierError", 403):
+        s3.copy_object(Bucket=bucket, Key="c", CopySource=f"{bucket}/k")
+    s3.restore_object(Bucket=bucket, Key="k", RestoreRequest={"Days": 1})
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"x"
+    s3.copy_object(Bucket=bucket, Key="c", CopySource=f"{bucket}/k")
+
+
+def _as_if_glacier_were_named(ctx: Context, version: ObjectVersion, now_ms: int) -> bool:
+    return version.attributes.storage_class == "GLACIER" and not archives.restored(version, now_ms)
 
 
 # Carried out

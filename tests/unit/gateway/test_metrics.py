@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from consensus.core.errors import Unavailable
 from gateway import peers as peers_module
 from gateway.config import Config
+from gateway.lifecycle.progress import Counts
 from gateway.metrics import families
 from gateway.metrics.counters import BOUNDS_S, STATUSES, Counters, Figures
 from gateway.metrics.processes import figures_of, listener_of
@@ -128,7 +129,8 @@ def test_no_label_can_be_chosen_by_a_client_and_no_secret_shows(server: StaddleP
         "worker": re.compile(r"gateway-[123]"), "operation": set(OPERATION) | {"none"}, "status": set(STATUSES),
         "code": set(CODES), "group": re.compile(r"[a-z]+"), "le": {*map(str, BOUNDS_S), "+Inf"},
         "node": re.compile(r"n[0-9a-f]{8}"), "process": re.compile(r"(meta|node|gateway)(-\d+)?"),
-        "what": {"lingering", "held", "staged", "uploads"}, "state": {"off", "idle", "running", "trouble"},
+        "duty": {"lifecycle", "events", "logging"}, "result": {"done", "trouble"},
+        "what": {"lingering", "held", "staged", "uploads", *Counts.__struct_fields__}, "state": {"off", "idle", "running", "trouble"},
         "source": re.compile(r"metadata|gateway-\d|node n[0-9a-f]{8}"), "version": re.compile(r"[0-9.]+"),
     }
     for (name, labels), _ in values(text).items():
