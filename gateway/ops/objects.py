@@ -8,6 +8,7 @@ import msgspec
 
 from consensus.core.commands import Condition, DeleteVersion, PutVersion
 from consensus.core.errors import ClusterError, Unavailable
+from consensus.core.ids import VersionId
 from consensus.core.model import Attributes, Bucket, Lock
 from consensus.core.results import Committed, ConditionFailed, Deleted, NoKey, NoObjectLock
 from gateway.ops import lifecycle, settings
@@ -136,7 +137,7 @@ async def _delete_one(
         if entry.size is not None or entry.last_modified is not None:
             raise S3Error("NotImplemented", "Deleting under a condition on size or time is not implemented.")
         outcome = await ctx.metadata.commit(DeleteVersion(
-            bucket=bucket.id, key=entry.key, version_id=named_version(entry.version_id),
+            bucket=bucket.id, key=entry.key, version_id=_version_of(entry),
             marker_id=new_version_id(), owner=await ctx.owner_of_new(bucket, {}), condition=Condition(if_match=entry.etag),
             bypass=bypass, origin=origin_of(ctx, request, bucket),
         ))
@@ -152,6 +153,14 @@ async def _delete_one(
     return xml_write.Deleted(
         entry.key, entry.version_id, outcome.delete_marker, outcome.version_id if outcome.delete_marker else None
     )
+
+
+def _version_of(entry: xml_read.ObjectToDelete) -> VersionId | None:
+    """What can't be a version's id is said not to be there, where the list goes on; alone it is a bad argument."""
+    try:
+        return named_version(entry.version_id)
+    except S3Error:
+        raise S3Error("NoSuchVersion") from None
 
 
 def put_attributes(given: Mapping[str, str], now_ms: int, storage_classes: Collection[str] = headers.STORAGE_CLASSES

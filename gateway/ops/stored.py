@@ -67,7 +67,7 @@ async def _put(member: Member, ctx: Context, request: S3Request) -> Reply:
     id = conf.id_of(request.query.get("id"))
     tree = member.family.shape.read(body)
     if leaf(tree, "Id") != id:
-        raise S3Error("MalformedXML")
+        raise S3Error(member.family.mismatch)
     kind = member.kind(id)
     if await settings.find(ctx, bucket, kind) is None:
         kept = await ctx.metadata.settings_page(bucket.id, member.setting, "", CONFIGURATIONS_MAX)

@@ -68,10 +68,12 @@ class Shape(NamedTuple):
 
 
 class Family(NamedTuple):
-    """Many configurations of one shape, each with an id. `list_root` is the element around a page of them."""
+    """Many configurations of one shape, each with an id. `list_root` is the element around a page of them; `mismatch` what
+    AWS says where the document has another id than the request."""
 
     shape: Shape
     list_root: str
+    mismatch: str = "IdMismatch"
 
 
 # Filters
@@ -121,7 +123,7 @@ def _check_destination(tree: Tree) -> None:
 ANALYTICS = Family(Shape("AnalyticsConfiguration", (
     Field("Id", any_text, required=True), Field("Filter", _FILTER),
     Field("StorageClassAnalysis", (Field("DataExport", _EXPORT),), required=True),
-), _check_analytics), "ListBucketAnalyticsConfigurationResult")
+), _check_analytics), "ListBucketAnalyticsConfigurationResult", "MalformedXML")
 
 _OPTIONAL = word(
     "Size", "LastModifiedDate", "StorageClass", "ETag", "IsMultipartUploaded", "ReplicationStatus", "EncryptionStatus",
@@ -188,7 +190,7 @@ INTELLIGENT_TIERING = Family(Shape("IntelligentTieringConfiguration", (
     Field("Tiering", (
         Field("AccessTier", word(*_DAYS), required=True), Field("Days", whole_number, required=True),
     ), required=True, many=True),
-), _check_tiering), "ListBucketIntelligentTieringConfigurationsOutput")
+), _check_tiering), "ListBucketIntelligentTieringConfigurationsOutput", "MalformedXML")
 
 # Once a bucket
 

@@ -29,6 +29,7 @@ CODES: MappingProxyType[str, tuple[int, str]] = MappingProxyType({
     "EntityTooSmall": (400, "Your proposed upload is smaller than the minimum allowed size"),
     "ExpiredToken": (400, "The provided token has expired."),
     "IdempotencyParameterMismatch": (400, "Parameters on this idempotent request are inconsistent with parameters used in previous request(s)."),
+    "IdMismatch": (400, "Document ID does not match the specified configuration ID."),
     "IllegalLocationConstraintException": (400, "The specified location constraint is incompatible for the region specific endpoint this request was sent to."),
     "IllegalVersioningConfigurationException": (400, "The Versioning element must be specified"),
     "IncompleteBody": (400, "The request body terminated unexpectedly"),

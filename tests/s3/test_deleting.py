@@ -68,7 +68,7 @@ def test_each_key_has_its_own_outcome(s3: BaseClient, bucket: str) -> None:
     assert [entry["Key"] for entry in answer["Deleted"]] == ["right", "plain"]
     assert [(entry["Key"][:9], entry["Code"]) for entry in answer["Errors"]] == [
         ("wrong", "PreconditionFailed"), ("absent", "NoSuchKey"), ("kkkkkkkkk", "KeyTooLongError"),
-        ("version", "InvalidArgument"),
+        ("version", "NoSuchVersion"),
     ]
     assert answer["Errors"][3]["VersionId"] == "no id of ours"
 
