@@ -170,7 +170,8 @@ CASES: dict[str, Case] = {
     "DeleteObjects": Case({"Delete": {"Objects": [KEY]}}, {"Deleted": [KEY]}),
     "GetObjectAttributes": Case({**KEY, "ObjectAttributes": ["ETag", "ObjectSize"]}, {"ETag": ETAG.strip('"'), "ObjectSize": 10}),
     "RenameObject": Case({"Key": "new", "RenameSource": "/{bucket}/key"}),
-    "RestoreObject": not_implemented(**KEY, RestoreRequest={"Days": 1}),
+    "RestoreObject": Case(
+        {**KEY, "RestoreRequest": {"Days": 1}}, status=202, before=put("put_object", **KEY, Body=BODY, StorageClass="GLACIER")),
     "SelectObjectContent": not_implemented(
         **KEY, Expression="x", ExpressionType="SQL", InputSerialization={"CSV": {}}, OutputSerialization={"CSV": {}}),
     "GetObjectTorrent": not_implemented(**KEY),
