@@ -28,8 +28,11 @@ def test_the_same_seed_is_the_same_run() -> None:
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_seeds_keep_every_promise() -> None:
-    run("--seeds", "4", "--first", "5", "--jobs", "1", "--seconds", "30")
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("first", range(1, 41, 10))
+def test_forty_seeds_keep_every_promise(first: int) -> None:
+    """Of sixty seconds each, which take three to four of a processor."""
+    run("--seeds", "10", "--first", str(first), "--jobs", "1")
 
 
 @pytest.mark.parametrize("control", [control for control in CONTROLS if control.name in QUICK], ids=lambda control: control.name)
