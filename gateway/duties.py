@@ -5,7 +5,6 @@ A duty is taken only while there is work, so an idle store writes no log; who ha
 apply checks: a process that was stopped for a minute may believe for a moment that it still holds the lease.
 """
 
-import asyncio
 import contextlib
 import logging
 from collections.abc import Iterator
@@ -29,22 +28,21 @@ class Duty:
     def __init__(self, metadata: MetadataClient, clock: Clock, name: str, holder: str, lease_s: float = LEASE_S) -> None:
         self._metadata, self._clock = metadata, clock
         self.name, self.holder, self._lease_s = name, holder, lease_s
-        self._until = self._renew_at = float("-inf")      # the loop's time
+        self._until = self._renew_at = float("-inf")      # by the clock that only counts
         self._log_ms, self._log_at = 0, 0.0
 
     @property
     def held(self) -> bool:
         """Whether nobody else can have it now, as far as our own clock tells."""
-        return asyncio.get_running_loop().time() < self._until
+        return self._clock.monotonic() < self._until
 
     def log_now_ms(self) -> int:
         """The log's time as of the last renewal, counted on since. Of a duty that is held."""
-        return self._log_ms + int((asyncio.get_running_loop().time() - self._log_at) * 1000)
+        return self._log_ms + int((self._clock.monotonic() - self._log_at) * 1000)
 
     async def hold(self) -> bool:
         """Take it, or go on holding it. False: another gateway does that work. Raises ClusterError."""
-        loop = asyncio.get_running_loop()
-        asked = loop.time()
+        asked = self._clock.monotonic()
         if asked < self._renew_at:
             return True
         if asked >= self._until and await self._taken_elsewhere():

@@ -1,7 +1,7 @@
 """One look through a bucket, and the commands that come of it: at a pace that leaves room for clients.
 
-After a page the worker rests several times as long as reading it took, after a command as long as that took: when clients
-keep the metadata busy, commands take longer, and so do the pauses.
+After a page the worker rests several times as long as reading it took, after a command twice as long as that took: when
+clients keep the metadata busy, commands take longer, and so do the pauses.
 """
 
 import asyncio
@@ -32,6 +32,9 @@ STEPS_AT_ONCE = min(25, LIFECYCLE_STEPS_MAX)
 
 REST = 4.0
 """So many times as long as a page took, the worker rests: it takes at most a fifth of its process."""
+
+COMMIT_REST = 2.0
+"""The same after a command, which takes the longer the busier the metadata is: a third of its time at most."""
 
 REST_S_MIN, REST_S_MAX = 0.001, 1.0
 
@@ -129,7 +132,7 @@ class Scan:
             for place in outcome.places:
                 self._count(_COUNTED[steps[place].action], 1)
             self._count("left", outcome.reached - len(outcome.places))
-            await asyncio.sleep(min(REST_S_MAX, max(REST_S_MIN, self._clock.monotonic() - began)))
+            await asyncio.sleep(min(REST_S_MAX, max(REST_S_MIN, (self._clock.monotonic() - began) * COMMIT_REST)))
 
     def _count(self, name: str, count: int) -> None:
         for counts in (self.counts, self._progress.counts):

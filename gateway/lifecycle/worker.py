@@ -138,7 +138,7 @@ class LifecycleWorker:
 
 
 async def _all_buckets(metadata: MetadataClient) -> AsyncIterator[LifecycleBucket]:
-    """Those that have a lifecycle, as far as the file on this machine tells; what it lacks is seen at the next look."""
+    """Those that have a lifecycle."""
     after = 0
     while page := await metadata.read(queries.lifecycle_buckets, after):
         for bucket in page:
