@@ -146,12 +146,30 @@ def test_21_access_lists(attacker: Attacker) -> None:
             attacker.refused(attacker.ask("PUT", f"{attacker.bucket}?{query}", body=body), "MalformedXML", 400)
 
 
-@pytest.mark.parametrize("query", ["lifecycle", "website", "notification", "replication"])
-def test_21_documents_of_what_is_not_there(attacker: Attacker, query: str) -> None:
-    """Not implemented is said before anything is read: nested JSON and bombs reach no parser."""
-    for body in (b'{"Statement":' * 20_000, b"[" * 200_000, DOCUMENTS["billion laughs"], DOCUMENTS["nested"]):
-        answer = attacker.ask("PUT", f"{attacker.bucket}?{query}", body=body)
-        attacker.refused(answer, "NotImplemented", 501)
+CONFIGURATIONS = [
+    "lifecycle", "website", "notification", "replication", "logging", "requestPayment", "accelerate", "publicAccessBlock",
+    "ownershipControls", "analytics&id=x", "inventory&id=x", "metrics&id=x", "intelligent-tiering&id=x", "abac", "retention",
+    "legal-hold",
+]
+
+
+@pytest.mark.parametrize("query", CONFIGURATIONS)
+def test_21_documents_of_configurations(attacker: Attacker, query: str) -> None:
+    """Bombs and nests are refused as no document at all, quickly; nothing of them is kept."""
+    path = attacker.victim if query in ("retention", "legal-hold") else attacker.bucket
+    codes = ("MalformedXML", "InvalidRequest") if query in ("retention", "legal-hold", "replication") else ("MalformedXML",)
+    began = time.monotonic()
+    for body in (b'{"Statement":' * 2_000, b"[" * 60_000, DOCUMENTS["billion laughs"], DOCUMENTS["external entity"],
+                 DOCUMENTS["nested"][:60_000], DOCUMENTS["UTF-16"], b"<a/>", b"\x00"):
+        md5 = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+        answer = attacker.ask("PUT", f"{path}?{query}", {"content-md5": md5}, body=body)
+        attacker.refused(answer, (*codes, "MaxMessageLengthExceeded"), 400)
+    for length in (3 << 20, 9 << 20):
+        body = b" " * length
+        answer = attacker.ask("PUT", f"{path}?{query}", {
+            "content-md5": base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()}, body=body)
+        attacker.refused(answer, "MaxMessageLengthExceeded", 400)
+    assert time.monotonic() - began < 4 * ENOUGH_S
 
 
 def form(fields: dict[str, str], data: bytes) -> tuple[bytes, dict[str, str]]:
