@@ -13,7 +13,7 @@ import heapq
 import itertools
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 
 CALLS_AT_ONE_MOMENT_MAX = 300_000
 """More callbacks without time going on: somebody turns in circles."""
@@ -101,10 +101,15 @@ class VirtualTask(_Counted, asyncio.Task):  # type: ignore[type-arg]
         super().__init__(*arguments, **named)
 
 
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
+
+
 class VirtualLoop(asyncio.BaseEventLoop):
     """See the module. `network` makes the connections (network.py); `calls` counts what has run."""
 
     network: Any
+    _stopping: bool
 
     def __init__(self) -> None:
         super().__init__()
@@ -142,18 +147,19 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     # Callbacks
 
-    def call_soon(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> asyncio.Handle:
+    def call_soon(self, callback: Callable[[*Arguments], object], *args: *Arguments,
+                  context: contextvars.Context | None = None) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
         self._turn.append(handle)
         return handle
 
-    call_soon_threadsafe = call_soon  # type: ignore[assignment]
+    call_soon_threadsafe = call_soon
 
-    def call_later(self, delay: float, callback: Any, *args: Any,
+    def call_later(self, delay: float, callback: Callable[[*Arguments], object], *args: *Arguments,
                    context: contextvars.Context | None = None) -> asyncio.TimerHandle:
         return self.call_at(self.time() + delay, callback, *args, context=context)
 
-    def call_at(self, when: float, callback: Any, *args: Any,
+    def call_at(self, when: float, callback: Callable[[*Arguments], object], *args: *Arguments,
                 context: contextvars.Context | None = None) -> asyncio.TimerHandle:
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         heapq.heappush(self._timers, (when, next(self._order), handle))
@@ -169,8 +175,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         kept, process.kept = process.kept, collections.deque()
         self._turn.extendleft(reversed(kept))
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> "asyncio.Future[Any]":
-        future = self.create_future()
+    def run_in_executor(self, executor: Any, func: Callable[[*Arguments], Result], *args: *Arguments
+                        ) -> "asyncio.Future[Result]":
+        future: asyncio.Future[Result] = self.create_future()
         try:
             result = func(*args)
         except Exception as error:
