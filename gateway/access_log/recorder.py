@@ -48,6 +48,10 @@ WAITING_BYTES_MAX = 256 << 20
 KEPT_MS = 86_400_000
 """How long a batch is offered to a target that does not take it."""
 
+STOP_S = 5.0
+"""How long the object that is being delivered may take when the worker stops. Then it is delivered by the next one, under the
+same name."""
+
 COMPLAIN_S = 600.0
 """The same complaint is made once in so long."""
 
@@ -67,7 +71,11 @@ class BucketLogs:
         """`inherited`: folders of workers that there are no more."""
         self._services, self._deliver_s, self._inherited = services, deliver_s, tuple(inherited)
         self._spool = Spool(folder)
-        self._lock = asyncio.Lock()                # of the spool
+        self._spool_lock = asyncio.Lock()
+        self._deliver_lock = asyncio.Lock()
+        self._stopping = False
+        self._delivering: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._pending: dict[tuple[str, int], tuple[Logged, list[str]]] = {}
         self._pending_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -85,23 +93,35 @@ class BucketLogs:
 
     async def start(self) -> None:
         """Raises OSError for a folder that cannot be used."""
+        self._stopping = False
         await asyncio.to_thread(self._spool.start, self._services.clock.now_ms(), self._inherited)
-        self._do(self._watch())
-        self._do(self._deliver_often())
+        self._watching = self._do(self._watch())
+        self._delivering = self._do(self._deliver_often())
 
     async def stop(self) -> None:
         """What is not delivered stays in the spool."""
+        self._stopping = True
+        self._full.set()
         if self._timer is not None:
             self._timer.cancel()
-        for task in list(self._tasks):
-            task.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
+        if self._delivering is not None:
+            await asyncio.wait([self._delivering], timeout=STOP_S)
+            self._delivering.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._flush()
 
-    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+    def _do(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a task of the access logs of buckets has failed", exc_info=task.exception())
 
     # Which buckets are logged
 
@@ -164,40 +184,44 @@ class BucketLogs:
 
     async def _flush(self) -> None:
         """All that waits in memory goes to the spool."""
-        async with self._lock:
-            pending, self._pending = self._pending, {}
-            for (bucket, day), (logged, lines) in pending.items():
-                text = "".join(lines).encode("ascii")
-                try:
+        pending, self._pending = self._pending, {}
+        for (bucket, day), (logged, lines) in pending.items():
+            text = "".join(lines).encode("ascii")
+            try:
+                async with self._spool_lock:
                     await asyncio.to_thread(self._spool.append, bucket, day, logged.logging, logged.source, text,
                                             self._services.clock.now_ms())
-                except OSError as error:
-                    self._drop(len(lines), f"the spool cannot be written: {error.strerror or error}")
-                finally:
-                    self._pending_bytes -= len(text)
-            if self._spool.full:
-                self._full.set()
+            except OSError as error:
+                self._drop(len(lines), f"the spool cannot be written: {error.strerror or error}")
+            finally:
+                self._pending_bytes -= len(text)
+        if self._spool.full:
+            self._full.set()
 
     # Delivery
 
     async def _deliver_often(self) -> None:
-        while True:
+        while not self._stopping:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._deliver_s):
                     await self._full.wait()
             self._full.clear()
-            await self.deliver()
+            if not self._stopping:
+                await self.deliver()
 
     async def deliver(self) -> int:
         """Deliver all that was recorded. The number of objects."""
         await self._flush()
-        now_ms = self._services.clock.now_ms()
         done = 0
-        async with self._lock:
+        async with self._deliver_lock:
+            now_ms = self._services.clock.now_ms()
             try:
-                await asyncio.to_thread(self._spool.close_all, now_ms)
-                batches = await asyncio.to_thread(lambda: list(self._spool.batches()))
+                async with self._spool_lock:
+                    await asyncio.to_thread(self._spool.close_all, now_ms)
+                    batches = await asyncio.to_thread(lambda: list(self._spool.batches()))
                 for batch in batches:
+                    if self._stopping:
+                        break
                     done += await self._deliver_one(batch, now_ms)
             except OSError as error:
                 self._complain(f"the spool of access logs cannot be used: {error}")
@@ -221,12 +245,16 @@ class BucketLogs:
                 else:
                     await self._give_up(batch, text.count(b"\n"), why)
                 return False
-        await asyncio.to_thread(self._spool.remove, batch)
+        await self._remove(batch)
         return bool(text)
+
+    async def _remove(self, batch: Batch) -> None:
+        async with self._spool_lock:
+            await asyncio.to_thread(self._spool.remove, batch)
 
     async def _give_up(self, batch: Batch, records: int, why: str) -> None:
         self._drop(records, why)
-        await asyncio.to_thread(self._spool.remove, batch)
+        await self._remove(batch)
 
     def _drop(self, records: int, why: str) -> None:
         self.dropped += records

@@ -7,6 +7,7 @@ Bytes are synced before anybody is told that they are kept; a line that a crash 
 thread, one at a time.
 """
 
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,6 +21,9 @@ from gateway.s3.bucket_log import Logging, Source
 
 BATCH_BYTES_MAX = 8 << 20
 """A batch that is as long is delivered at once; it is read whole then."""
+
+
+_BATCH = re.compile(r"([0-9]{1,15})\.([0-9A-F]{16})\..+")
 
 
 class Heading(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +59,7 @@ class Spool:
         for folder in (self._folder, *inherited):
             for path in sorted(folder.iterdir()):
                 if path.name.startswith("open."):
-                    self._close(path, path.name.split(".", 2)[2], now_ms)
+                    self._close(path, path.name.split(".", 2)[-1], now_ms)
                 elif folder != self._folder:
                     self._disk.rename(str(path), str(self._folder / path.name), "access_log.rename")
             if folder != self._folder:
@@ -106,9 +110,9 @@ class Spool:
 
     def batches(self) -> Iterator[Batch]:
         """Those that wait, the oldest first."""
-        named = [(path.name.split(".", 2), path) for path in self._folder.iterdir() if not path.name.startswith("open.")]
-        for (made, unique, _), path in sorted(named, key=lambda each: (int(each[0][0]), each[1].name)):
-            yield Batch(path, int(made), unique, path.stat().st_size)
+        named = [(match, path) for path in self._folder.iterdir() if (match := _BATCH.fullmatch(path.name))]
+        for match, path in sorted(named, key=lambda each: (int(each[0][1]), each[0][2])):
+            yield Batch(path, int(match[1]), match[2], path.stat().st_size)
 
     def read(self, batch: Batch) -> tuple[Heading, bytes]:
         """Where it goes, and its whole lines. Raises Corrupt, OSError."""
