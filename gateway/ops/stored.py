@@ -29,7 +29,7 @@ NOTES = {
     "analytics": "kept; nothing is analysed",
     "inventory": "kept; no inventory is written",
     "metrics": "kept; the server's own metrics are in METRICS.md",
-    "intelligent-tiering": "kept; all objects are read at once, whatever their class",
+    "intelligent-tiering": "kept; objects stay in the class that they were given",
     "accelerate": "kept; there is no other endpoint",
     "requestPayment": "kept; with `Requester`, callers of other accounts are refused unless they send `x-amz-request-payer: "
                       "requester`, and are told `x-amz-request-charged`; nobody is charged",
