@@ -12,7 +12,7 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import boto3
 import pytest
@@ -33,9 +33,28 @@ class Founder(Trio):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, count=0, secret="")
+        self.own = [Own(self, number) for number in range(3)]
+        self.machines += self.own
+        self.tokens: list[str] = []
 
     def peers_of(self, machine: Machine) -> list[Machine]:
         return []
+
+    def form(self) -> Self:
+        """The first machine begins, has an object, and lets the others in."""
+        first, *others = self.own
+        assert first.staddle("init", "--data", str(first.data[0])).returncode == 0
+        first.start()
+        store = first.client()
+        store.create_bucket(Bucket="before")
+        store.put_object(Bucket="before", Key="k", Body=b"written by one machine")
+        self.tokens = [first.asked("cluster", "token")["token"] for _ in others]
+        for machine, token in zip(others, self.tokens, strict=True):
+            done = machine.staddle("join", token, "--data", str(machine.data[0]), "--prepare-only")
+            assert done.returncode == 0, done.stderr
+            machine.start(wait=False)
+        self.wait_ready()
+        return self
 
 
 class Own(Machine):
@@ -63,31 +82,15 @@ class Own(Machine):
 @pytest.fixture(scope="module")
 def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Founder]:
     with Founder(tmp_path_factory.mktemp("forming")) as trio:
-        trio.machines += [Own(trio, number) for number in range(3)]
-        yield trio
-
-
-def machines(trio: Founder) -> list[Own]:
-    return [machine for machine in trio if isinstance(machine, Own)]
+        yield trio.form()
 
 
 def test_machines_join_with_a_token_that_is_good_once(trio: Founder) -> None:
-    first, second, third = machines(trio)
-    assert first.staddle("init", "--data", str(first.data[0])).returncode == 0
-    first.start()
-    store = first.client()
-    store.create_bucket(Bucket="before")
-    store.put_object(Bucket="before", Key="k", Body=b"written by one machine")
-    tokens = [first.asked("cluster", "token")["token"] for _ in range(2)]
-    for machine, token in zip((second, third), tokens, strict=True):
-        done = machine.staddle("join", token, "--data", str(machine.data[0]), "--prepare-only")
-        assert done.returncode == 0, done.stderr
-        machine.start(wait=False)
+    (first, second, third), tokens = trio.own, trio.tokens
     stranger = first.staddle("join", tokens[0], "--data", str(trio.folder / "stranger"), "--name", "n9", "--prepare-only",
                              "--cluster-listen", "127.0.0.1:20999")
     assert stranger.returncode == 1
     assert "this token has been used" in stranger.stderr
-    trio.wait_ready()
     listed = {token["id"]: token["used_by"] for token in first.asked("cluster", "tokens")}
     assert listed == {parse_token(tokens[0]).id.hex(): "n2", parse_token(tokens[1]).id.hex(): "n3"}
     for machine in (second, third):
@@ -103,7 +106,7 @@ def test_strangers_get_nothing_at_any_port(trio: Founder, port: int) -> None:
     own.check_hostname, own.verify_mode = False, ssl.CERT_NONE
     other = Tls(b"x" * 32, "n1/meta").client
     other.verify_mode = ssl.CERT_NONE
-    first = machines(trio)[0]
+    first = trio.own[0]
     for context in (own, other):
         got = b""
         with contextlib.suppress(OSError), socket.create_connection((first.host, CLUSTER_PORT + port), timeout=20) as plain, \
@@ -118,7 +121,7 @@ def test_strangers_get_nothing_at_any_port(trio: Founder, port: int) -> None:
 
 
 def test_a_change_of_users_is_in_force_on_all_machines_when_it_is_answered(trio: Founder) -> None:
-    first, _, third = machines(trio)
+    first, _, third = trio.own
     key = first.asked("user", "create", "carol")["key"]
     carol = third.client(key["access_key"], key["secret_key"])
     carol.list_buckets()
@@ -130,7 +133,7 @@ def test_a_change_of_users_is_in_force_on_all_machines_when_it_is_answered(trio:
 def test_a_rolling_restart_fails_no_request(trio: Founder) -> None:
     """Clients do what a load balancer does: where nobody listens, they go to the next machine."""
     stopping, failed, done = threading.Event(), [], itertools.count()
-    clients = [machine.client() for machine in machines(trio)]
+    clients = [machine.client() for machine in trio.own]
     clients[0].create_bucket(Bucket="rolling")
 
     def call(number: int, act: Callable[[Any], Any]) -> Any:
@@ -158,7 +161,7 @@ def test_a_rolling_restart_fails_no_request(trio: Founder) -> None:
     for thread in threads:
         thread.start()
     try:
-        for machine in machines(trio):
+        for machine in trio.own:
             machine.stop()
             machine.start()
     finally:
