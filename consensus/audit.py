@@ -43,7 +43,8 @@ def recount(db: Database, limit: int | None = None) -> list[str]:
     """What doesn't fit, at most `limit` sentences of it. Reads every row; counts are kept in temporary tables
     (consensus.tally), so memory is bounded. The connection is in no transaction, or in one that only reads."""
     tally.clear(db)
-    found = chain(_versions(db), _references(db), _chunks(db), _shapes(db), _queue(db), _backups(db), _settings(db))
+    found = chain(_versions(db), _references(db), _chunks(db), _shapes(db), _queue(db), _backups(db), _settings(db),
+                  _events(db))
     return list(islice(found, limit))
 
 
@@ -171,6 +172,17 @@ def _settings(db: Database) -> Iterator[str]:
         " AND bucket NOT IN (SELECT a FROM queue WHERE kind = ?)", (queue.BUCKET,)
     ):
         yield f"settings of bucket {bucket}, which is not there"
+
+
+def _events(db: Database) -> Iterator[str]:
+    for target, said, counted in db.execute(tally.EVENTS):
+        if said != counted:
+            yield f"target {target}: {said} events recorded, {counted} counted"
+    for (bucket,) in db.execute(
+        "SELECT id FROM bucket b WHERE events AND NOT EXISTS (SELECT 1 FROM bucket_setting s WHERE s.bucket = b.id"
+        " AND s.name = 'notification')"
+    ):
+        yield f"bucket {bucket} tells of its changes, but it is not known whom"
 
 
 def _chunks(db: Database) -> Iterator[str]:

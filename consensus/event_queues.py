@@ -30,9 +30,10 @@ def event_queues(db: Database) -> list[EventQueue]:
             for name, queued, delivered, expired, dropped, error, error_ms, oldest in rows]
 
 
-def waiting_targets(db: Database) -> list[str]:
-    """Those for whom something waits: what the gateway that delivers asks all the time."""
-    return [name for (name,) in db.execute("SELECT name FROM event_target WHERE queued > 0 ORDER BY name").fetchall()]
+def waiting_targets(db: Database) -> list[tuple[str, int]]:
+    """Every target that was ever told anything, and how much waits for it: what gateways ask all the time."""
+    found: list[tuple[str, int]] = db.execute("SELECT name, queued FROM event_target ORDER BY name").fetchall()
+    return found
 
 
 def queued_events(

@@ -17,7 +17,7 @@ Database = sqlite3.Connection
 def mend(db: Database) -> list[str]:
     """Say what was changed, in sentences. The caller begins and ends the transaction."""
     tally.clear(db)
-    return [*_buckets(db), *_contents(db), *_chunks(db), *_leftovers(db)]
+    return [*_buckets(db), *_contents(db), *_chunks(db), *_leftovers(db), *_events(db)]
 
 
 def _buckets(db: Database) -> list[str]:
@@ -118,4 +118,14 @@ def _leftovers(db: Database) -> list[str]:
             if (kind, owner) not in waiting:
                 db.execute("INSERT INTO queue (kind, a) VALUES (?, ?)", (kind, owner))
                 found.append(f"{table} of {owners} {owner}, which is gone: it waits to be taken apart now")
+    return found
+
+
+def _events(db: Database) -> list[str]:
+    found = []
+    for target, said, counted in db.execute(tally.EVENTS).fetchall():
+        if said != counted:
+            db.execute("INSERT INTO event_target (name, queued) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET queued = ?2",
+                       (target, counted))
+            found.append(f"target {target}: {said} events, now {counted}")
     return found

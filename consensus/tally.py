@@ -40,6 +40,12 @@ ACCOUNTS = (
     " sum(uploading) AS parts FROM bucket GROUP BY account) ON account = name"
 )
 """What each account says of itself, and what its buckets say together."""
+EVENTS = """
+SELECT t.name, t.queued, coalesce(e.n, 0) FROM event_target t
+  LEFT JOIN (SELECT target, count(*) AS n FROM event GROUP BY target) e ON e.target = t.name
+UNION ALL SELECT target, 0, count(*) FROM event WHERE target NOT IN (SELECT name FROM event_target) GROUP BY target
+"""
+"""Target, events that are said to wait for it, and how many do."""
 
 ROWS_AT_A_TIME = 64
 """After so many rows (about a millisecond of Python), other threads of the process get their turn."""

@@ -86,7 +86,7 @@ class GatewayRole:
             self._metadata, self._duties.duty(LIFECYCLE_DUTY), SystemClock(), day_seconds=config.lifecycle_day_seconds,
         ) if launch.number == 1 else None
         self._courier = Courier(
-            self._metadata, self._duties.duty(EVENTS_DUTY), SystemClock(), webhooks=config.webhooks,
+            self._metadata, self._duties.duty(EVENTS_DUTY), webhooks=config.webhooks,
             allow=AllowList(config.webhook_allow), region=config.region, retention_ms=config.event_retention_hours * 3_600_000,
         ) if launch.number == 1 else None
         limits = Limits(connections_max=config.connections_max, requests_max=config.requests_max,

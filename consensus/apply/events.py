@@ -27,7 +27,7 @@ RULES_MAX = 100
 TARGETS_MAX = 1000
 """Rows of queues. Each is a target in somebody's settings, or was one."""
 
-DROPPED_AT_ONCE_MAX = 8
+DROPPED_AT_ONCE_MAX = 4
 """Of a queue that is over its limit, with one event: it may have been lowered. So each new one makes the queue shorter."""
 
 NO_ORIGIN = Origin()
@@ -133,6 +133,7 @@ def queue(state: State, target: str, event: Event) -> None:
     if state.execute("SELECT 1 FROM event_target WHERE name = ?", (target,)).fetchone() is None:
         if state.execute("SELECT count(*) FROM event_target").fetchone()[0] >= TARGETS_MAX:
             return
+        state.touch()
         state.execute("INSERT INTO event_target (name) VALUES (?)", (target,))
     ((queued, most),) = state.execute(
         "UPDATE event_target SET queued = queued + 1, most = coalesce(nullif(?, 0), most) WHERE name = ? RETURNING queued, most",

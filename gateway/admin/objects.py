@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 from consensus.core import commands
 from consensus.core.errors import ClusterError, Corrupt
+from consensus.core.events import Origin
 from consensus.core.ids import VersionId
 from consensus.core.model import Bucket, LocatedSlice, NodeInfo, ObjectVersion
 from consensus.core.results import Deleted as VersionDeleted
@@ -139,7 +140,8 @@ async def delete_object(ctx: AdminContext, asked: OneObject) -> Deleted:
     names.check_key(asked.key)
     outcome = await ctx.commit(commands.DeleteVersion(
         bucket=bucket.id, key=asked.key, version_id=_version_id(asked.version_id), marker_id=new_version_id(),
-        owner=ctx.principal.user_id))
+        owner=ctx.principal.user_id,
+        origin=Origin(principal=f"AWS:{ctx.principal.user_id}", request_id=ctx.request_id) if bucket.events else None))
     if isinstance(outcome, NoBucket):
         raise S3Error("NoSuchBucket", BucketName=asked.bucket)
     if isinstance(outcome, Locked):

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from consensus import queries
 from consensus.core import tasks
-from consensus.core.clock import Clock
 from consensus.core.errors import ClusterError
 from gateway.duties import Duty
 from gateway.events.addresses import AllowList
@@ -38,10 +37,10 @@ DUTY = "events"
 
 class Courier:
     def __init__(
-        self, metadata: "MetadataClient", duty: Duty, clock: Clock, *, webhooks: Mapping[str, Webhook], allow: AllowList,
-        region: str, retention_ms: int,
+        self, metadata: "MetadataClient", duty: Duty, *, webhooks: Mapping[str, Webhook], allow: AllowList, region: str,
+        retention_ms: int,
     ) -> None:
-        self._metadata, self._duty, self._clock = metadata, duty, clock
+        self._metadata, self._duty = metadata, duty
         self._webhooks, self._allow, self._region, self._retention_ms = webhooks, allow, region, retention_ms
         self._queues: dict[str, TargetQueue] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -62,18 +61,16 @@ class Courier:
     async def _run(self) -> None:
         while True:
             try:
-                waiting = await self._metadata.read(queries.waiting_targets)
+                known = await self._metadata.read(queries.waiting_targets)
+                waiting = [target for target, queued in known if queued]
                 if waiting and await self._duty.hold():
                     for target in waiting:
                         self._see_to(target)
-                rest = LOOK_S if waiting or self._queues else await self._idle_s()
+                rest = LOOK_S if known else LOOK_IDLE_S
             except ClusterError as error:
                 log.warning("events wait: %s", error)
                 rest = TROUBLE_S
             await asyncio.sleep(rest)
-
-    async def _idle_s(self) -> float:
-        return LOOK_S if await self._metadata.read(queries.event_queues) else LOOK_IDLE_S
 
     def _see_to(self, target: str) -> None:
         """Its queue is being delivered from now on, if it is not already."""
@@ -83,8 +80,9 @@ class Courier:
         if queue is None:
             webhook = self._webhooks.get(target)
             queue = self._queues[target] = TargetQueue(
-                target, Nowhere() if webhook is None else Sender(webhook, self._allow), self._metadata, self._clock,
-                connections=1 if webhook is None else webhook.connections, retention_ms=self._retention_ms,
+                target, Nowhere() if webhook is None else Sender(webhook, self._allow), self._metadata,
+                now_ms=self._duty.log_now_ms, connections=1 if webhook is None else webhook.connections,
+                retention_ms=self._retention_ms,
                 region=self._region, held=lambda: self._duty.held)
         task = self._running[target] = asyncio.create_task(queue.run())
         task.add_done_callback(lambda done: self._ended(target, done))

@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from consensus import queries
-from consensus.core.clock import Clock
 from consensus.core.commands import EventsDone, ReportTarget
 from consensus.core.errors import ClusterError
 from consensus.core.events import QueuedEvent
@@ -89,13 +88,14 @@ class Rest:
 
 
 class TargetQueue:
-    """`held` says whether delivering is still ours. `failures` counts tries that came to nothing, for metrics."""
+    """`held` says whether delivering is still ours, `now_ms` the log's time, by which events have theirs. `failures` counts tries
+    that came to nothing, for metrics."""
 
     def __init__(
-        self, target: str, sender: Sender | Nowhere, metadata: "MetadataClient", clock: Clock, *, connections: int,
-        retention_ms: int, region: str, held: Callable[[], bool],
+        self, target: str, sender: Sender | Nowhere, metadata: "MetadataClient", *, now_ms: Callable[[], int],
+        connections: int, retention_ms: int, region: str, held: Callable[[], bool],
     ) -> None:
-        self._target, self._sender, self._metadata, self._clock = target, sender, metadata, clock
+        self._target, self._sender, self._metadata, self._now_ms = target, sender, metadata, now_ms
         self._connections, self._retention_ms, self._region, self._held = connections, retention_ms, region, held
         self._rest = Rest()
         self._keys: dict[Key, Waiting] = {}
@@ -143,7 +143,7 @@ class TargetQueue:
         return after != HEAD
 
     async def _without_old(self, page: Sequence[QueuedEvent]) -> list[QueuedEvent]:
-        oldest = self._clock.now_ms() - self._retention_ms
+        oldest = self._now_ms() - self._retention_ms
         old = [queued for queued in page if queued.event.at_ms < oldest]
         for start in range(0, len(old), BATCH):
             names = tuple((queued.order, queued.place) for queued in old[start:start + BATCH])

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from consensus import queries
+from consensus import audit, queries
 from consensus.apply import event_queues, events
 from consensus.core.commands import (
     DeleteBucket,
@@ -23,6 +23,7 @@ from consensus.core.events import Event, EventQueue, EventRule, Notification, Or
 from consensus.core.ids import BucketId, VersionId
 from consensus.core.results import Committed, Done, Drained, Malformed, NoBucket
 from consensus.machine import Machine
+from consensus.mending import mend
 from tests.unit.consensus.metadata import PLAIN, Cluster
 
 
@@ -129,7 +130,7 @@ def test_each_target_is_sent_what_its_rules_say_and_a_test_event_first(cluster: 
     cluster.run(DeleteVersion(bucket=bucket, key="b"))
     assert told(cluster, "one") == [("TestEvent", ""), ("ObjectCreated:Put", "a")]
     assert told(cluster, "two") == [("TestEvent", ""), ("ObjectCreated:Put", "b")]
-    assert cluster.read(queries.waiting_targets) == ["one", "two"]
+    assert cluster.read(queries.waiting_targets) == [("one", 2), ("two", 2)]
 
 
 def test_rules_are_replaced_and_taken_away_and_what_waits_stays(cluster: Cluster) -> None:
@@ -257,3 +258,18 @@ def test_equal_logs_give_equal_queues(cluster: Cluster, tmp_path: Any) -> None:
     for table in ("event", "event_target"):
         assert replica.db.execute(f"SELECT * FROM {table}").fetchall() == cluster.db.execute(f"SELECT * FROM {table}").fetchall()
     replica.close()
+
+
+def test_a_recount_finds_and_mends_a_wrong_length(cluster: Cluster) -> None:
+    bucket = cluster.bucket()
+    tell(cluster, bucket, rule("s3:ObjectCreated:*"), rule("s3:ObjectRemoved:*", target="gone", id="2"))
+    for key in ("a", "b"):
+        cluster.put(bucket, key, b"x")
+    cluster.run(DeleteVersion(bucket=bucket, key="a"))
+    assert audit.recount(cluster.db) == []
+    cluster.db.execute("UPDATE event_target SET queued = 7 WHERE name = 'hook'")
+    cluster.db.execute("DELETE FROM event_target WHERE name = 'gone'")
+    assert audit.recount(cluster.db) == [
+        "target hook: 7 events recorded, 2 counted", "target gone: 0 events recorded, 1 counted"]
+    assert mend(cluster.db) == ["target hook: 7 events, now 2", "target gone: 0 events, now 1"]
+    assert audit.recount(cluster.db) == []

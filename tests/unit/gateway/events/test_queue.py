@@ -89,7 +89,7 @@ class Listener:
 
 
 def made(log: Log, listener: Listener, held: Callable[[], bool] = lambda: True, connections: int = 4) -> TargetQueue:
-    return TargetQueue("hook", listener, log, SystemClock(), connections=connections,  # type: ignore[arg-type]
+    return TargetQueue("hook", listener, log, now_ms=SystemClock().now_ms, connections=connections,  # type: ignore[arg-type]
                        retention_ms=DAY_MS, region="r", held=held)
 
 
