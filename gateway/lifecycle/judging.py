@@ -58,10 +58,10 @@ def wants(lifecycle: Lifecycle, versioned: bool) -> Wants:
 
 
 class Judge:
-    """Of one scan. `see` is shown each version in order, and answers the step that is due for it, if any."""
+    """Of one scan. `see` is shown each version in order, and answers the step that is due for it, if any. `now_ms` goes on."""
 
     def __init__(self, lifecycle: Lifecycle, days: Days, now_ms: int) -> None:
-        self._lifecycle, self._days, self._now_ms = lifecycle, days, now_ms
+        self._lifecycle, self._days, self.now_ms = lifecycle, days, now_ms
         self._key: str | None = None
         self._newer: Looked | None = None
         self._noncurrent = 0
@@ -80,25 +80,25 @@ class Judge:
         seen = Version(version.key, newer.modified_ms, version.size, version.tags, version.storage_class, self._noncurrent)
         if version.marker:                    # does not count as a version that is kept
             gone = lifecycle_due.noncurrent_marker_expiration(self._lifecycle, seen, self._days)
-            return _step("remove", version, gone, self._now_ms)
+            return _step("remove", version, gone, self.now_ms)
         self._noncurrent += 1
         gone = lifecycle_due.noncurrent_expiration(self._lifecycle, seen, self._days)
-        moved = lifecycle_due.noncurrent_transition(self._lifecycle, seen, self._now_ms, self._days)
-        return _step("remove", version, gone, self._now_ms) or _step("move", version, moved, self._now_ms)
+        moved = lifecycle_due.noncurrent_transition(self._lifecycle, seen, self.now_ms, self._days)
+        return _step("remove", version, gone, self.now_ms) or _step("move", version, moved, self.now_ms)
 
     def _current(self, version: Looked) -> LifecycleStep | None:
         seen = Version(version.key, version.modified_ms, version.size, version.tags, version.storage_class)
         gone = lifecycle_due.expiration(self._lifecycle, seen, self._days)
-        moved = lifecycle_due.transition(self._lifecycle, seen, self._now_ms, self._days)
-        return _step("expire", version, gone, self._now_ms) or _step("move", version, moved, self._now_ms)
+        moved = lifecycle_due.transition(self._lifecycle, seen, self.now_ms, self._days)
+        return _step("expire", version, gone, self.now_ms) or _step("move", version, moved, self.now_ms)
 
     def _alone(self, version: Looked) -> LifecycleStep | None:
         return _step("unmark", version, lifecycle_due.marker_expiration(
-            self._lifecycle, version.key, version.modified_ms, self._days), self._now_ms)
+            self._lifecycle, version.key, version.modified_ms, self._days), self.now_ms)
 
     def upload(self, upload: LookedUpload) -> LifecycleStep | None:
         due = lifecycle_due.abort(self._lifecycle, upload.key, upload.initiated_ms, self._days)
-        if due is None or due.at_ms > self._now_ms:
+        if due is None or due.at_ms > self.now_ms:
             return None
         return LifecycleStep(action="abort", key=upload.key, order=upload.order, due_ms=due.at_ms, upload_id=upload.upload_id)
 

@@ -82,7 +82,7 @@ class Scan:
         start, below = max(part.start, self._progress.at), 0
         rows: list[Looked] = []
         while True:
-            began = self._clock.monotonic()
+            began, judge.now_ms = self._clock.monotonic(), self._now_ms()
             page = await self._metadata.read(
                 queries.lifecycle_page, self._bucket.id, start, part.end, below, history=self._wants.history,
                 tags=self._wants.tags, limit=PAGE_ROWS)
@@ -101,7 +101,7 @@ class Scan:
     async def _uploads(self, judge: Judge, part: Part) -> None:
         after = (part.start, "")
         while True:
-            began = self._clock.monotonic()
+            began, judge.now_ms = self._clock.monotonic(), self._now_ms()
             page = await self._metadata.read(queries.lifecycle_uploads, self._bucket.id, after, part.end, limit=PAGE_ROWS)
             found = [step for upload in page if (step := judge.upload(upload)) is not None]
             await self._after_page(len(page), found, self._clock.monotonic() - began)

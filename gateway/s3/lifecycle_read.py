@@ -227,7 +227,7 @@ def _days(text: str | None, otherwise: str, *, least: int = 1) -> int | None:
         return None
     days = number_of(text)
     if days < least:
-        _argument(otherwise)
+        raise S3Error("InvalidArgument", otherwise, ArgumentName=otherwise.split("'")[1], ArgumentValue=days)
     if days > DAYS_MAX:
         malformed()
     return days
@@ -254,7 +254,7 @@ def _date(text: str | None) -> int | None:
     if ms is None:
         malformed()
     if ms % DAY_MS:
-        _argument("'Date' must be at midnight GMT")
+        raise S3Error("InvalidArgument", "'Date' must be at midnight GMT", ArgumentName="Date", ArgumentValue=text)
     return ms
 
 

@@ -3,6 +3,7 @@
 A lifecycle's day lasts a second here. The worker is driven by the tests, so nothing happens between two looks.
 """
 
+import asyncio
 import base64
 import datetime
 import hashlib
@@ -16,13 +17,17 @@ from botocore.awsrequest import AWSRequest
 from botocore.client import BaseClient
 from botocore.credentials import Credentials
 
+from consensus import queries
 from consensus.core.clock import SystemClock
 from consensus.core.model import ObjectVersion
 from gateway.duties import Duty
+from gateway.lifecycle.book import decode
+from gateway.lifecycle.progress import Counts, Progress
+from gateway.lifecycle.scan import Scan
 from gateway.lifecycle.worker import LifecycleWorker
 from gateway.ops import archives
 from gateway.ops.context import Context
-from gateway.s3.lifecycle_due import DAY_MS
+from gateway.s3.lifecycle_due import DAY_MS, Days
 from tests.s3.conftest import THREE
 from tests.s3.errors import refused
 from tests.s3.in_process import InProcess
@@ -359,6 +364,43 @@ def test_a_long_bucket_is_looked_through_in_pages(
             s3.put_object(Bucket=bucket, Key=key, Body=b"x")
     set_rules(s3, bucket, rule(NoncurrentVersionExpiration={"NoncurrentDays": 1, "NewerNoncurrentVersions": 1}))
     worker(lambda: sorted(versions(s3, bucket)) == [(key, "version") for key in "aabbcc"])
+
+
+def test_two_who_believe_that_they_hold_the_duty_do_no_harm(s3: BaseClient, bucket: str, server: InProcess) -> None:
+    """One was stopped for longer than its lease, and goes on where it was beside the other."""
+    if THREE:
+        pytest.skip("looks inside the server")
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    for number in range(60):
+        s3.put_object(Bucket=bucket, Key=f"{number:02}", Body=b"x")
+    set_rules(s3, bucket, rule(Expiration={"Days": 1}))
+    time.sleep(1.1)                                        # a lifecycle's day, by the log's clock: nothing tells when it is over
+    s3.put_object(Bucket=bucket, Key="new", Body=b"x")
+
+    async def both() -> list[Counts]:
+        clock = SystemClock()
+        found = next(each for each in await server.metadata.read(queries.lifecycle_buckets) if each.name == bucket)
+        document = await server.metadata.bucket_setting(found.id, "lifecycle")
+        assert document is not None
+        scans = [Scan(server.metadata, AlwaysHeld(server.metadata, clock, "lifecycle", name), clock, found, decode(document),
+                      Days(1_000), Progress(lifecycle=found.lifecycle, began_ms=0)) for name in ("stopped", "other")]
+        await asyncio.gather(*(scan.run() for scan in scans))
+        return [scan.counts for scan in scans]
+
+    counts = server.run(both())
+    assert sum(each.expired for each in counts) == 60
+    assert sorted(versions(s3, bucket)) == sorted(
+        [(f"{number:02}", kind) for number in range(60) for kind in ("version", "marker")] + [("new", "version")])
+
+
+class AlwaysHeld(Duty):
+    """As a process sees it that does not know yet."""
+
+    async def hold(self) -> bool:
+        return True
+
+    def log_now_ms(self) -> int:
+        return self._clock.now_ms()
 
 
 def test_days_are_those_of_the_setting() -> None:
