@@ -138,8 +138,10 @@ def redirect_location(headers: Mapping[str, str]) -> str | None:
     value = headers.get("x-amz-website-redirect-location")
     if value is None:
         return None
-    if not value.startswith(("/", "http://", "https://")) or len(value) > METADATA_BYTES_MAX:
+    if not value.startswith(("/", "http://", "https://")):
         raise S3Error("InvalidRedirectLocation")
+    if len(value) > METADATA_BYTES_MAX:
+        raise S3Error("InvalidRedirectLocation", "The length of website redirect location cannot exceed 2,048 characters.")
     return _checked("x-amz-website-redirect-location", value)
 
 

@@ -85,11 +85,16 @@ def operation_of(request: S3Request) -> str:
 
 def error_answer(error: S3Error, request_id: str, *, with_body: bool) -> tuple[str, bytes]:
     """Head lines and page: what gateway.http.reply.error_answer is for the REST endpoint."""
-    headers = [*error.headers, *website_pages.error_headers(error), ("content-type", HTML)]
+    headers = [*_headers(error), ("content-type", HTML)]
     if not with_body:
         return head(request_id, headers, None), b""
     page = website_pages.error_page(error, request_id, HOST_ID)
     return head(request_id, headers, len(page)), page
+
+
+def _headers(error: S3Error) -> list[tuple[str, str]]:
+    """Where a bucket is means nothing to a browser."""
+    return [*(pair for pair in error.headers if pair[0] != "x-amz-bucket-region"), *website_pages.error_headers(error)]
 
 
 async def _page(ctx: Context, request: S3Request, key: str) -> Reply:
@@ -124,7 +129,7 @@ async def _instead(
         raise SiteError(error, second) from None
     if reply.status == 200:
         reply.status = error.status
-        reply.headers += [*error.headers, *website_pages.error_headers(error)]
+        reply.headers += _headers(error)
     return reply, error.code
 
 
