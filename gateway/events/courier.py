@@ -82,18 +82,20 @@ class Courier:
             queue = self._queues[target] = TargetQueue(
                 target, Nowhere() if webhook is None else Sender(webhook, self._allow), self._metadata,
                 now_ms=self._duty.log_now_ms, connections=1 if webhook is None else webhook.connections,
-                retention_ms=self._retention_ms,
-                region=self._region, held=lambda: self._duty.held)
+                retention_ms=self._retention_ms, region=self._region, held=lambda: self._duty.held)
         task = self._running[target] = asyncio.create_task(queue.run())
         task.add_done_callback(lambda done: self._ended(target, done))
 
     def _ended(self, target: str, task: "asyncio.Task[None]") -> None:
-        del self._running[target]
-        if not task.cancelled() and (error := task.exception()) is not None:
-            if not isinstance(error, ClusterError):
-                log.error("target %s: delivery failed", target, exc_info=error)
-            else:
-                log.warning("target %s: %s", target, error)
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            del self._running[target]
+            return
+        if isinstance(error, ClusterError):
+            log.warning("target %s: %s", target, error)
+        else:
+            log.error("target %s: delivery failed", target, exc_info=error)
+        asyncio.get_running_loop().call_later(TROUBLE_S, self._running.pop, target)     # it is running, as it were
 
     async def _stop_all(self) -> None:
         running = list(self._running.values())
