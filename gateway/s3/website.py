@@ -73,7 +73,7 @@ def read(body: bytes) -> Website:
         raise S3Error("InvalidArgument", "The IndexDocument Suffix is not well formed",
                       ArgumentName="IndexDocument", ArgumentValue=index)
     error = _inner(fields, "ErrorDocument", "Key")
-    if error == "":
+    if "ErrorDocument" in fields and not error:
         malformed()
     return Website(index=index, error=error or "", rules=_rules(fields["RoutingRules"]) if "RoutingRules" in fields else ())
 
@@ -91,13 +91,8 @@ def _all_redirected(fields: dict[str, Element]) -> Website:
 
 
 def _inner(fields: dict[str, Element], name: str, inner: str) -> str | None:
-    """The text of the one element in another; None where that other one isn't there."""
-    if name not in fields:
-        return None
-    text = text_of(fields_of(fields[name], frozenset({inner})), inner)
-    if text is None:
-        malformed()
-    return text
+    """The text of the one element in another; None where there is none."""
+    return text_of(fields_of(fields[name], frozenset({inner})), inner) if name in fields else None
 
 
 def _rules(element: Element) -> tuple[Rule, ...]:
