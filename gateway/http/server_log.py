@@ -27,7 +27,7 @@ from urllib.parse import quote, unquote_to_bytes
 from consensus.core.errors import ClusterError
 from gateway.auth import Mechanism, Principal
 from gateway.http.reply import HOST_ID
-from gateway.s3.operations import OPERATION
+from gateway.s3.operations import OPERATION, resource_type
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
 
@@ -247,12 +247,6 @@ _NAMED = {
     "AbortMultipartUpload": "REST.DELETE.UPLOAD", "ListParts": "REST.GET.UPLOAD",
     "PreflightBucket": "REST.OPTIONS.PREFLIGHT", "PreflightObject": "REST.OPTIONS.PREFLIGHT",
 }
-_RESOURCES = {
-    "policy": "BUCKETPOLICY", "logging": "LOGGING_STATUS", "requestPayment": "REQUEST_PAYMENT", "list-type": "BUCKET",
-    "policyStatus": "POLICY_STATUS", "publicAccessBlock": "PUBLIC_ACCESS_BLOCK", "ownershipControls": "OWNERSHIP_CONTROLS",
-    "object-lock": "OBJECT_LOCK_CONFIGURATION", "legal-hold": "OBJECT_LOCK_LEGALHOLD", "retention": "OBJECT_LOCK_RETENTION",
-    "attributes": "OBJECT_ATTRIBUTES",
-}
 _METHOD = re.compile(r"[A-Z]{1,20}")
 
 
@@ -263,7 +257,7 @@ def _operation(method: str, name: str, request: S3Request | None) -> str:
     scope = "SERVICE" if request is None or not request.bucket else "OBJECT" if request.key else "BUCKET"
     row = OPERATION.get(name)
     if row is not None and row.query:
-        resource = _RESOURCES.get(row.query[0], row.query[0].replace("-", "_").upper())
+        resource = resource_type(row.query[0])
         scope = f"OBJECT_{resource}" if resource == "TAGGING" and scope == "OBJECT" else resource
     return f"REST.{_method(method)}.{scope}"
 

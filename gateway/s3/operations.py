@@ -335,8 +335,21 @@ def _route_slowly(method: str, scope: Scope, query: Mapping[str, str], headers: 
     return None
 
 
+_RESOURCE_TYPES = {
+    "policy": "BUCKETPOLICY", "logging": "LOGGING_STATUS", "requestPayment": "REQUEST_PAYMENT", "list-type": "BUCKET",
+    "policyStatus": "POLICY_STATUS", "publicAccessBlock": "PUBLIC_ACCESS_BLOCK", "ownershipControls": "OWNERSHIP_CONTROLS",
+    "object-lock": "OBJECT_LOCK_CONFIGURATION", "legal-hold": "OBJECT_LOCK_LEGALHOLD", "retention": "OBJECT_LOCK_RETENTION",
+    "attributes": "OBJECT_ATTRIBUTES",
+}
+"""What AWS calls sub-resources, in its errors and its logs, where that isn't their own name."""
+
+
+def resource_type(subresource: str) -> str:
+    return _RESOURCE_TYPES.get(subresource) or subresource.replace("-", "_").upper()
+
+
 def _refuse_method(method: str, scope: Scope, subresource: str) -> None:
     allowed = [other for other in _METHODS if (other, scope, subresource) in _ROUTES]
     if allowed:
-        kind = subresource.upper().replace("-", "_") if subresource else scope.upper()
+        kind = resource_type(subresource) if subresource else scope.upper()
         raise S3Error("MethodNotAllowed", headers=(("allow", ", ".join(allowed)),), Method=method, ResourceType=kind)
