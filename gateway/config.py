@@ -76,7 +76,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         "\"s3-website-us-east-1.example.com\" for instance.")] = ()
     website_hosts: Annotated[tuple[str, ...], _about(
         "Domains of websites' own: with \"example.org\", requests for example.org or www.example.org are for the website of the "
-        "bucket that is called so.")] = ()
+        "bucket that is called so. Names of the S3 endpoint that lie under one must be in `domains`.")] = ()
     tls_cert: Annotated[Path | None, _about("PEM file with the certificate chain of the S3 endpoint.")] = None
     tls_key: Annotated[Path | None, _about("PEM file with the certificate's private key.")] = None
     workers: Annotated[int, _about("Gateway processes. 0: one for each core but one.")] = 0
@@ -199,6 +199,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             for domain in getattr(self, name):
                 if not _DOMAIN.fullmatch(domain):
                     raise ValueError(f"setting {name!r}: {domain!r} is not a host name in lower case, such as s3.example.com")
+        if both := set(self.domains) & set(self.website_domains):
+            raise ValueError(f"setting 'website_domains': {min(both)!r} is in 'domains' too; a bucket there would be both")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("settings 'tls_cert' and 'tls_key' belong together: give both or none")
         if not CHUNK_BYTES_MIN <= self.chunk_bytes <= CHUNK_BYTES_MAX:

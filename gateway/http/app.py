@@ -34,7 +34,7 @@ def build(
     bucket_logs: BucketLogs | None = None,
 ) -> "Application":
     """The application of a gateway process. `ready`: whether it can read and write now. `routes`: more under `/-/`."""
-    sites = Sites(services, website_domains, website_hosts) if website_domains or website_hosts else None
+    sites = Sites(services, website_domains, website_hosts, domains) if website_domains or website_hosts else None
     dispatcher = Dispatcher(services, handlers, auth=auth, domains=domains, requests_max=requests_max, counters=counters,
                             server_log=server_log, sites=sites, bucket_logs=bucket_logs)
     return Application(dispatcher, [*health.routes(ready), *routes], domains, sites)

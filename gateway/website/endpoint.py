@@ -38,12 +38,12 @@ REDIRECT = "x-amz-website-redirect-location"
 class Sites:
     """The websites of a gateway process."""
 
-    def __init__(self, services: Services, domains: tuple[str, ...], whole: tuple[str, ...]) -> None:
-        self._services, self._domains, self._whole = services, domains, whole
+    def __init__(self, services: Services, domains: tuple[str, ...], whole: tuple[str, ...], s3: tuple[str, ...] = ()) -> None:
+        self._services, self._domains, self._whole, self._s3 = services, domains, whole, s3
 
     def bucket_of(self, host: str) -> str:
         """"" for a host that is no website."""
-        return site_of_host(host, self._domains, self._whole)
+        return site_of_host(host, self._domains, self._whole, self._s3)
 
     async def answer(self, request: S3Request) -> tuple[Reply, str]:
         """With the code of the error that an error document stands for. Raises S3Error, ClusterError."""

@@ -82,7 +82,7 @@ def test_a_folder_is_on_the_same_host() -> None:
 @pytest.mark.parametrize(("host", "bucket"), [
     ("a.b.s3-website.test:8080", "a.b"), ("A.s3-website.TEST.", "a"), ("s3-website.test", ""), ("xs3-website.test", ""),
     ("own.example", "own.example"), ("www.own.example:80", "www.own.example"), ("notown.example", ""), ("", ""),
-    ("bad..own.example", ""), ("other.example", ""),
+    ("bad..own.example", ""), ("other.example", ""), ("s3.own.example", ""), ("bucket.s3.own.example", ""),
 ])
 def test_which_hosts_are_websites(host: str, bucket: str) -> None:
-    assert site_of_host(host, ("s3-website.test",), ("own.example",)) == bucket
+    assert site_of_host(host, ("s3-website.test",), ("own.example",), ("s3.own.example",)) == bucket
