@@ -294,8 +294,11 @@ _BLOCK_FIELDS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "Re
 
 
 def public_access_block(body: bytes) -> tuple[bool, ...]:
-    """PublicAccessBlockConfiguration: its four switches in this order; one that is left out is off."""
+    """PublicAccessBlockConfiguration: its four switches in this order; one that is left out is off. S3Error InvalidRequest
+    where all are."""
     fields = fields_of(parse(body, "PublicAccessBlockConfiguration", SMALL_BYTES_MAX), frozenset(_BLOCK_FIELDS))
+    if not fields:
+        raise S3Error("InvalidRequest", "Must specify at least one configuration.")
     return tuple(_boolean(text_of(fields, name) or "false") for name in _BLOCK_FIELDS)
 
 
