@@ -1,8 +1,31 @@
-"""What most S3 clients depend upon, one rule after the other, as bytes on the wire, over http and https."""
+"""What most S3 clients depend upon, one rule after the other, as bytes on the wire, over http and https.
+
+A test is named after its rule; the programs in `every/` and beside this file show the same through the clients themselves.
+
+    1  what botocore sends by default: over http a digest and a checksum header, over https a trailer; parts too
+    2  aws-chunked inside HTTP's chunks, recognised by the payload's name; signed chunks verified
+    3  `aws-chunked` is never kept or given back
+    4  checksums: given back when asked for, of parts and wholes, never on ranges
+    5  signature version 2 in the header, in links both ways, in forms
+    6  paths and queries are signed as sent; any header may be signed
+    7  `x-id` means nothing
+    8  Expect: 100-continue, and a refusal in its place
+    9  encoding-type=url encodes names and no tokens; without it XML is well-formed whatever the key
+    10 ranges, with If-Match
+    11 ETags: quoted but in GetObjectAttributes, of parts too
+    12 a 412 says which condition
+    13 deleting what is not there
+    14 folder markers
+    15 times: RFC 1123 in headers, milliseconds in XML
+    16 errors of HEAD have no body
+    17 where buckets are and how they are made
+"""
 
 import base64
 import calendar
 import hashlib
+import hmac
+import json
 import os
 import re
 import time
@@ -29,6 +52,14 @@ def wire(target: Target) -> Iterator[Wire]:
     wire = Wire(target)
     yield wire
     wire.close()
+
+
+def complete(wire: Wire, path: str, upload: str | None, etag: str, **headers: str) -> Answer:
+    """An upload of one part."""
+    listed = (f"<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part>"
+              "</CompleteMultipartUpload>").encode()
+    return wire.ask("POST", f"{path}?uploadId={upload}", {name.replace("_", "-"): value for name, value in headers.items()},
+                    body=listed)
 
 
 @pytest.fixture
@@ -91,6 +122,29 @@ def test_rule_1_wrong_trailer_is_refused_and_nothing_stored(wire: Wire, b: str) 
     assert get(wire, f"{b}/k").status == 404
 
 
+def test_rule_1_parts_are_sent_so_too(wire: Wire, b: str) -> None:
+    upload = wire.ask("POST", f"{b}/k?uploads", {"x-amz-checksum-algorithm": "CRC32"}).element("UploadId")
+    data = os.urandom(70_000)
+    body = unsigned_chunks(data, {"x-amz-checksum-crc32": crc32(data)})
+    part = wire.ask("PUT", f"{b}/k?partNumber=1&uploadId={upload}", {
+        "content-encoding": "aws-chunked", "x-amz-trailer": "x-amz-checksum-crc32", "transfer-encoding": "chunked",
+        "x-amz-decoded-content-length": str(len(data))}, payload=UNSIGNED_TRAILER, framed=http_chunks([body]))
+    assert (part.status, part.headers["x-amz-checksum-crc32"]) == (200, crc32(data)), part
+    assert part.headers["etag"] == f'"{hashlib.md5(data).hexdigest()}"'
+    listed = get(wire, f"{b}/k?uploadId={upload}")
+    assert (listed.element("Size"), listed.element("ChecksumCRC32")) == (str(len(data)), crc32(data))
+
+
+def test_rule_1_the_announced_length_is_kept_to(wire: Wire, b: str) -> None:
+    data = b"twelve bytes"
+    body = unsigned_chunks(data, {"x-amz-checksum-crc32": crc32(data)})
+    put = wire.ask("PUT", f"{b}/k", {
+        "content-encoding": "aws-chunked", "x-amz-trailer": "x-amz-checksum-crc32", "content-length": str(len(body)),
+        "x-amz-decoded-content-length": str(len(data) + 1)}, payload=UNSIGNED_TRAILER, framed=body)
+    assert (put.status, put.element("Code")) == (400, "IncompleteBody")
+    assert get(wire, f"{b}/k").status == 404
+
+
 # 2. aws-chunked with signed chunks, also without being called so
 
 @pytest.mark.parametrize("named", [True, False], ids=["named", "restic"])
@@ -115,6 +169,17 @@ def test_rule_2_signed_chunks(wire: Wire, b: str, named: bool, spoilt: bool) -> 
         assert get(wire, f"{b}/k").body == data
 
 
+def test_rule_2_signed_chunks_inside_chunks_of_http(wire: Wire, b: str) -> None:
+    data = os.urandom(150_000)
+    headers = {"transfer-encoding": "chunked", "x-amz-decoded-content-length": str(len(data))}
+    signed = wire.signed("PUT", f"{b}/k", headers, payload=SIGNED_CHUNKS)
+    signer = signing.ChunkSigner(wire.keys, signed["x-amz-date"], signing.signature_of(signed))
+    framed = b"".join(signer.chunk(data[start:start + 65_536]) for start in range(0, len(data), 65_536)) + signer.last()
+    pieces = http_chunks(framed[start:start + 7001] for start in range(0, len(framed), 7001))
+    assert wire.send("PUT", f"{b}/k", signed, pieces).status == 200
+    assert get(wire, f"{b}/k").body == data
+
+
 # 3. aws-chunked is of the transfer, never of the object
 
 @pytest.mark.parametrize(("sent", "kept"), [("aws-chunked", None), ("aws-chunked,gzip", "gzip"), ("gzip", "gzip")])
@@ -127,6 +192,13 @@ def test_rule_3_content_encoding(wire: Wire, b: str, sent: str, kept: str | None
     assert put.status == 200, put
     assert get(wire, f"{b}/k").headers.get("content-encoding") == kept
     assert get(wire, f"{b}/k").body == data
+
+
+def test_rule_3_an_upload_in_parts_does_not_keep_it_either(wire: Wire, b: str) -> None:
+    upload = wire.ask("POST", f"{b}/k?uploads", {"content-encoding": "aws-chunked"}).element("UploadId")
+    etag = wire.ask("PUT", f"{b}/k?partNumber=1&uploadId={upload}", body=b"part").headers["etag"]
+    assert complete(wire, f"{b}/k", upload, etag).status == 200
+    assert "content-encoding" not in get(wire, f"{b}/k").headers
 
 
 # 4. Checksums come back when asked for, and never where they would be wrong
@@ -166,6 +238,22 @@ def test_rule_4_multipart_checksums(wire: Wire, b: str) -> None:
     assert whole["x-amz-checksum-crc32"] == crc32(zlib.crc32(data).to_bytes(4, "big")) + "-1"
 
 
+def test_rule_4_the_checksum_of_the_sdk_for_c_plus_plus(wire: Wire, b: str) -> None:
+    data = os.urandom(1000)
+    value = base64.b64encode(checksums.crc64nvme(data).to_bytes(8, "big")).decode()
+    put = wire.ask("PUT", f"{b}/k", {"x-amz-checksum-crc64nvme": value}, body=data)
+    assert (put.headers["x-amz-checksum-crc64nvme"], put.headers["x-amz-checksum-type"]) == (value, "FULL_OBJECT")
+    assert wire.ask("PUT", f"{b}/k", {"x-amz-checksum-crc64nvme": value}, body=data + b"x").element("Code") == "BadDigest"
+
+
+def test_rule_4_another_size_than_the_announced_completes_nothing(wire: Wire, b: str) -> None:
+    upload = wire.ask("POST", f"{b}/k?uploads").element("UploadId")
+    etag = wire.ask("PUT", f"{b}/k?partNumber=1&uploadId={upload}", body=b"part").headers["etag"]
+    assert complete(wire, f"{b}/k", upload, etag, x_amz_mp_object_size="5").status == 400
+    assert get(wire, f"{b}/k").status == 404
+    assert complete(wire, f"{b}/k", upload, etag, x_amz_mp_object_size="4").status == 200
+
+
 # 5. Signature version 2
 
 def test_rule_5_signature_version_2(wire: Wire, b: str) -> None:
@@ -180,6 +268,31 @@ def test_rule_5_signature_version_2(wire: Wire, b: str) -> None:
     late = signing.presign_v2("GET", url, keys=wire.keys, expires_at_s=int(time.time()) - 60)
     refused = wire.send("GET", late.removeprefix(wire.target.url), host)
     assert (refused.status, refused.element("Code")) == (403, "AccessDenied")
+
+
+def test_rule_5_links_that_put(wire: Wire, b: str) -> None:
+    link = signing.presign_v2("PUT", wire.url(f"{b}/k"), keys=wire.keys, expires_at_s=int(time.time()) + 60)
+    headers = {"host": wire.target.netloc, "content-length": "3"}
+    assert wire.send("PUT", link.removeprefix(wire.target.url), headers, b"abc").status == 200
+    assert get(wire, f"{b}/k").body == b"abc"
+    refused = wire.send("PUT", link.removeprefix(wire.target.url), headers | {"content-type": "text/plain"}, b"abd")
+    assert (refused.status, refused.element("Code")) == (403, "SignatureDoesNotMatch")     # it signs the content type
+
+
+def test_rule_5_forms(wire: Wire, b: str) -> None:
+    policy = base64.b64encode(json.dumps({
+        "expiration": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 60)),
+        "conditions": [{"bucket": b[1:]}, ["starts-with", "$key", "f/"]]}).encode()).decode()
+    signature = base64.b64encode(hmac.digest(wire.keys.secret_key.encode(), policy.encode(), "sha1")).decode()
+    for given, status in ((signature, 204), ("A" + signature[1:], 403)):
+        fields = {"key": "f/${filename}", "AWSAccessKeyId": wire.keys.access_key, "policy": policy, "signature": given}
+        body = b"".join(b'--x\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (name.encode(), value.encode())
+                        for name, value in fields.items())
+        body += b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nposted\r\n--x--\r\n'
+        posted = wire.send("POST", b, {"host": wire.target.netloc, "content-type": "multipart/form-data; boundary=x",
+                                       "content-length": str(len(body))}, body)
+        assert posted.status == status, posted
+    assert get(wire, f"{b}/f/a").body == b"posted"
 
 
 # 6. The path and the query are signed as they were sent
@@ -216,6 +329,18 @@ def test_rule_7_x_id(wire: Wire, b: str) -> None:
     assert wire.ask("DELETE", f"{b}/k?x-id=DeleteObject").status == 204
     assert get(wire, "/?x-id=ListBuckets").element("ListAllMyBucketsResult xmlns=") is None
     assert f"<Name>{b[1:]}</Name>" in get(wire, "/?x-id=ListBuckets").text
+
+
+def test_rule_7_x_id_of_copies_and_parts(wire: Wire, b: str) -> None:
+    wire.ask("PUT", f"{b}/k", body=b"1")
+    assert wire.ask("PUT", f"{b}/copy?x-id=CopyObject", {"x-amz-copy-source": f"{b}/k"}).status == 200
+    upload = wire.ask("POST", f"{b}/m?uploads=&x-id=CreateMultipartUpload").element("UploadId")
+    part = wire.ask("PUT", f"{b}/m?partNumber=1&uploadId={upload}&x-id=UploadPart", body=b"2")
+    assert part.status == 200
+    assert wire.ask("PUT", f"{b}/m?partNumber=2&uploadId={upload}&x-id=UploadPartCopy",
+                    {"x-amz-copy-source": f"{b}/k"}).status == 200
+    assert wire.ask("DELETE", f"{b}/m?uploadId={upload}&x-id=AbortMultipartUpload").status == 204
+    assert get(wire, f"{b}/copy").body == b"1"
 
 
 # 8. Expect: 100-continue
@@ -256,6 +381,22 @@ def test_rule_9_encoding_type(wire: Wire, b: str) -> None:
     assert plain.element("EncodingType") is None
     found = [key.text for key in Xml.fromstring(plain.body).iterfind("{*}Contents/{*}Key")]
     assert found == sorted(keys)
+
+
+def test_rule_9_everything_but_tokens_is_encoded(wire: Wire, b: str) -> None:
+    for key in ("p /a b", "p /a b+c", "p /a c/d", "p /a e"):
+        wire.ask("PUT", f"{b}/{quote(key, safe='')}")
+    first = get(wire, f"{b}?list-type=2&encoding-type=url&prefix=p%20%2F&delimiter=%2F&max-keys=2&start-after=p%20")
+    assert [first.element(name) for name in ("EncodingType", "Delimiter", "StartAfter")] == ["url", "/", "p%20"]
+    assert (first.elements("Prefix")[0], first.elements("Key")) == ("p%20/", ["p%20/a%20b", "p%20/a%20b%2Bc"])
+    token = first.element("NextContinuationToken")
+    assert token is not None
+    rest = get(wire, f"{b}?continuation-token={quote(token, safe='')}&delimiter=%2F&encoding-type=url&list-type=2&prefix=p%20%2F")
+    assert rest.element("ContinuationToken") == token
+    assert (rest.elements("Key"), rest.elements("Prefix")[-1]) == (["p%20/a%20e"], "p%20/a%20c/")
+    old = get(wire, f"{b}?delimiter=%2F&encoding-type=url&max-keys=1&prefix=p%20%2F")
+    assert old.element("NextMarker") == "p%20/a%20b"
+    assert get(wire, f"{b}?encoding-type=url&marker=p%20%2Fa%20c").element("Marker") == "p%20/a%20c"
 
 
 # 10. Ranges
@@ -300,6 +441,12 @@ def test_rule_11_etags(wire: Wire, b: str) -> None:
     assert (done.element("ETag") or "").replace("&quot;", '"') == f'"{hashlib.md5(etag.digest()).hexdigest()}-1"'
 
 
+def test_rule_11_attributes_have_it_without_quotes(wire: Wire, b: str) -> None:
+    wire.ask("PUT", f"{b}/k", body=b"x")
+    seen = get(wire, f"{b}/k?attributes", x_amz_object_attributes="ETag")
+    assert seen.element("ETag") == hashlib.md5(b"x").hexdigest()
+
+
 # 12. The body of a 412 says which condition it was
 
 def test_rule_12_precondition_failed(wire: Wire, b: str) -> None:
@@ -308,6 +455,8 @@ def test_rule_12_precondition_failed(wire: Wire, b: str) -> None:
         refused = wire.ask("PUT", f"{b}/k", {name.lower(): value}, body=b"2")
         assert (refused.status, refused.element("Code")) == (412, "PreconditionFailed")
         assert refused.element("Condition") == name
+    read = get(wire, f"{b}/k", if_match='"00000000000000000000000000000000"')
+    assert (read.status, read.element("Condition")) == (412, "If-Match")
     absent = wire.ask("PUT", f"{b}/absent", {"if-match": '"00000000000000000000000000000000"'}, body=b"2")
     assert (absent.status, absent.element("Code")) == (404, "NoSuchKey")
 
@@ -355,6 +504,11 @@ def test_rule_15_times(wire: Wire, b: str) -> None:
     assert listed is not None
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", listed)
     assert listed[:19] == time.strftime("%Y-%m-%dT%H:%M:%S", said)
+    copied = wire.ask("PUT", f"{b}/copy", {"x-amz-copy-source": f"{b}/k"}).element("LastModified")
+    made = get(wire, "/").element("CreationDate")
+    for shown in (copied, made):
+        assert shown is not None
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", shown)
 
 
 # 16. Errors of HEAD have no body, and the connection goes on
@@ -364,6 +518,12 @@ def test_rule_16_head_errors(wire: Wire, b: str) -> None:
         answer = wire.ask("HEAD", path)
         assert (answer.status, answer.body) == (status, b"")
         assert "x-amz-request-id" in answer.headers
+    etag = wire.ask("PUT", f"{b}/k", body=b"1").headers["etag"]
+    for headers, status in (({"if-none-match": etag}, 304), ({"if-match": '"0"'}, 412), ({"range": "bytes=9-"}, 416)):
+        answer = wire.ask("HEAD", f"{b}/k", headers)
+        assert (answer.status, answer.body) == (status, b"")
+    unsigned = wire.send("HEAD", f"{b}/k", {"host": wire.target.netloc})
+    assert (unsigned.status, unsigned.body) == (403, b"")
     assert get(wire, b).status == 200
 
 
