@@ -14,7 +14,7 @@ from consensus import queries
 from consensus.client import MetadataClient
 from consensus.core.clock import Clock
 from consensus.core.commands import LIFECYCLE_STEPS_MAX, CarryOutLifecycle, LifecycleStep
-from consensus.core.results import CarriedOut
+from consensus.core.results import CarriedOut, Malformed
 from consensus.lifecycles import LifecycleBucket, Looked
 from gateway.duties import Duty
 from gateway.lifecycle import progress as progresses
@@ -38,6 +38,9 @@ COMMIT_REST = 2.0
 
 REST_S_MIN, REST_S_MAX = 0.001, 1.0
 
+TURN_S = 600.0
+"""After so long the other buckets have their turn: one of a hundred million objects takes a day to expire."""
+
 _COUNTED = {"expire": "expired", "remove": "removed", "unmark": "markers", "move": "moved", "abort": "aborted"}
 
 
@@ -49,6 +52,10 @@ class RulesMoved(Exception):
     """The bucket has other rules, or is gone: it is looked through anew, or no more."""
 
 
+class TurnOver(Exception):
+    """It goes on later, from where it is."""
+
+
 class Scan:
     """Of one bucket. `counts` are those of this process; `progress` tells of the whole scan, also before."""
 
@@ -58,11 +65,11 @@ class Scan:
         self._lifecycle, self._days, self._progress = lifecycle, days, progress
         self._wants = wants(lifecycle, bool(bucket.versioning))
         self._steps: list[LifecycleStep] = []
-        self._saved_at = clock.monotonic()
+        self._began_at = self._saved_at = clock.monotonic()
         self.counts = Counts()
 
     async def run(self) -> None:
-        """Raises LostDuty, RulesMoved, ClusterError."""
+        """Raises LostDuty, RulesMoved, TurnOver, ClusterError."""
         judge = Judge(self._lifecycle, self._days, self._now_ms())
         every = parts(self._lifecycle)
         while self._progress.part < len(every):
@@ -126,6 +133,7 @@ class Scan:
             began = self._clock.monotonic()
             outcome = await self._metadata.commit(
                 CarryOutLifecycle(bucket=self._bucket.id, lifecycle=self._bucket.lifecycle, steps=steps))
+            assert not isinstance(outcome, Malformed), outcome.reason
             if not isinstance(outcome, CarriedOut) or outcome.moved:
                 raise RulesMoved
             del self._steps[:outcome.reached]
@@ -139,8 +147,11 @@ class Scan:
             setattr(counts, name, getattr(counts, name) + count)
 
     async def _mark(self, at: bytes) -> None:
+        """The next page begins with this key. Whoever takes over looks at all its versions again."""
         if self._clock.monotonic() - self._saved_at >= progresses.SAVE_S:
             self._saved_at = self._clock.monotonic()
             await self._carry_out(())
             self._progress.at = at
             await progresses.save(self._metadata, self._bucket.id, self._progress)
+            if self._saved_at - self._began_at >= TURN_S:
+                raise TurnOver

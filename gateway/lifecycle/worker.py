@@ -22,7 +22,7 @@ from gateway.duties import Duty
 from gateway.lifecycle import progress as progresses
 from gateway.lifecycle.book import decode
 from gateway.lifecycle.progress import Counts, Progress
-from gateway.lifecycle.scan import LostDuty, RulesMoved, Scan
+from gateway.lifecycle.scan import LostDuty, RulesMoved, Scan, TurnOver
 from gateway.s3.lifecycle_due import Days
 
 log = logging.getLogger("staddle.lifecycle")
@@ -36,7 +36,8 @@ LOOK_S_MAX = 10.0
 """How soon new rules are noticed."""
 
 TROUBLE_S = 30.0
-"""How long a bucket is left alone after a scan of it has failed."""
+BUCKET_TROUBLE_S = 600.0
+"""How long all is left alone after a failure that nobody foresaw, and a bucket whose rules or rows cannot be read."""
 
 
 class LifecycleWorker:
@@ -109,20 +110,22 @@ class LifecycleWorker:
         if known is None or known.lifecycle != bucket.lifecycle or known.ended_ms:
             known = Progress(lifecycle=bucket.lifecycle, began_ms=now_ms)
         known.trouble = ""
-        scanning = Scan(self._metadata, self._duty, self._clock, bucket, decode(document), self._days, known)
+        scanning: Scan | None = None
         try:
+            scanning = Scan(self._metadata, self._duty, self._clock, bucket, decode(document), self._days, known)
             await scanning.run()
-        except RulesMoved:
+        except (RulesMoved, TurnOver):
             return
         except Corrupt as error:
             self.troubles += 1
             known.trouble = str(error)
             log.error("the lifecycle of %s stops: %s", bucket.name, error)
-            self._rest(bucket, now_ms + int(TROUBLE_S * 1000))
+            self._rest(bucket, now_ms + int(BUCKET_TROUBLE_S * 1000))
             await progresses.save(self._metadata, bucket.id, known)
             return
         finally:
-            self.counts.add(scanning.counts)
+            if scanning is not None:
+                self.counts.add(scanning.counts)
         self.scans += 1
         known.ended_ms = self._clock.now_ms()
         self._rest(bucket, known.began_ms + self._interval_ms)
