@@ -137,7 +137,8 @@ def test_a_scan_that_is_broken_off_goes_on_where_it_was_written_down(world: Worl
     assert 0 < left <= second.counts.looked < 30, "not all of it again"
     known = asyncio.run(progress.load(world, bucket))       # type: ignore[arg-type]
     assert known is not None
-    assert (known.counts.expired, bool(known.ended_ms)) == (45, True)
+    assert known.ended_ms
+    assert 30 <= known.counts.expired <= 45, "what the first did after it wrote is not in its figures"
 
 
 def test_a_long_bucket_lets_others_have_their_turn(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
