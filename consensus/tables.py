@@ -12,6 +12,7 @@ Peewee owns schema and migrations; whoever reads or writes rows uses constant SQ
 docs/format/metadata.md describes each column.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -571,7 +572,7 @@ def open_database(path: str) -> peewee.SqliteDatabase:
     database = peewee.SqliteDatabase(path, pragmas=PRAGMAS, cached_statements=256, check_same_thread=False)
     database.connect()
     try:
-        with database.atomic(), database.bind_ctx(TABLES, bind_refs=False, bind_backrefs=False):
+        with database.atomic():
             _make_current(database, path)
     except BaseException:
         database.close()
@@ -579,9 +580,24 @@ def open_database(path: str) -> peewee.SqliteDatabase:
     return database
 
 
+@functools.cache
+def _creation() -> tuple[str, ...]:
+    """What makes the tables and indexes that are missing. Written once in a process: peewee takes longer to write it than SQLite
+    to carry it out, and some processes open many databases."""
+    written: list[str] = []
+    database = peewee.SqliteDatabase(":memory:")
+    connection: Callable[[], Any] = database.connection
+    connection().set_trace_callback(written.append)
+    with database.bind_ctx(TABLES, bind_refs=False, bind_backrefs=False):
+        database.create_tables(TABLES)
+    database.close()
+    return tuple(statement for statement in written if statement.startswith("CREATE"))
+
+
 def _make_current(database: peewee.SqliteDatabase, path: str) -> None:
     execute: Callable[..., Any] = database.execute_sql
-    database.create_tables(TABLES)
+    for statement in _creation():
+        execute(statement)
     execute(_PARTIAL)
     row = execute("SELECT v FROM meta WHERE k = 'schema'").fetchone()
     version = SCHEMA_VERSION if row is None else row[0]
