@@ -83,13 +83,14 @@ def _condition(item: Any) -> list[Condition]:
 
 
 def check(policy: Policy, fields: Mapping[str, str], now_ms: int) -> None:
-    """`fields` by lower-case name, with the bucket that the form was sent to. S3Error AccessDenied."""
+    """`fields` by lower-case name, with the bucket that the form was sent to: a policy must speak of it too. S3Error
+    AccessDenied."""
     if now_ms >= policy.expires_ms:
         _denied("Policy expired.")
     for condition in policy.conditions:
         if not _met(condition, fields):
             _denied(f"Policy Condition failed: {condition.shown}")
-    spoken_of = {condition.field for condition in policy.conditions} | UNCONDITIONED | {"bucket"}
+    spoken_of = {condition.field for condition in policy.conditions} | UNCONDITIONED
     extra = [name for name in fields if name not in spoken_of and not name.startswith(IGNORED)]
     if extra:
         _denied(f"Extra input fields: {', '.join(extra)}")

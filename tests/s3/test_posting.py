@@ -226,3 +226,39 @@ def test_what_comes_before_the_file_is_bounded(
     answer = http.request("POST", f"{server.endpoint}/{bucket}", body=body + b"x" * 100_000,
                           headers={"content-type": "multipart/form-data; boundary=b"})
     assert (answer.status, code(answer)) == (400, "MaxPostPreDataLengthExceeded")
+
+
+FOREVER = "2100-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(("policy", "status", "message"), [
+    ({"expiration": FOREVER, "conditions": [{"key": "key"}]}, 403, "Invalid according to Policy: Extra input fields: bucket"),
+    ({"expiration": "2020-01-01T00:00:00Z", "conditions": [{"key": "key"}]}, 403, "Invalid according to Policy: Policy expired."),
+    ({"expiration": FOREVER, "conditions": [["starts-with", "$bucket", ""], {"key": "other"}]}, 403,
+     'Invalid according to Policy: Policy Condition failed: ["eq", "$key", "other"]'),
+    ({"expiration": FOREVER, "conditions": [["starts-with", "$bucket", ""], ["starts-with", "$key", "x/"]]}, 403,
+     'Invalid according to Policy: Policy Condition failed: ["starts-with", "$key", "x/"]'),
+    ({"expiration": FOREVER, "conditions": [{"key": "key", "acl": "private"}]}, 400,
+     "Invalid Policy: Invalid Simple-Condition: Simple-Conditions must have exactly one property specified."),
+    ({"EXPIRATION": FOREVER, "conditions": []}, 400, "Invalid Policy: Policy missing expiration."),
+])
+def test_what_is_said_of_a_policy(
+    http: urllib3.PoolManager, server: InProcess, s3: BaseClient, bucket: str, policy: Any, status: int, message: str,
+) -> None:
+    answer = send(http, server, bucket, policy_form(policy))
+    assert answer.status == status
+    assert ElementTree.fromstring(answer.data).findtext("Message") == message
+
+
+def test_a_policy_of_nobody(http: urllib3.PoolManager, server: InProcess, s3: BaseClient, bucket: str) -> None:
+    """Even where everybody may write: a policy is what somebody has signed."""
+    s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration={"BlockPublicPolicy": False})
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Principal": "*", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{bucket}/*"}]}))
+    assert send(http, server, bucket, [("key", "open")]).status == 204
+    policy = policy_form({"expiration": FOREVER, "conditions": [{"bucket": bucket}, {"key": "key"}]})
+    answer = send(http, server, bucket, [(name, value) for name, value in policy if name in ("key", "policy")])
+    assert (answer.status, code(answer)) == (403, "AccessDenied")
+    for missing in ("signature", "AWSAccessKeyId"):
+        answer = send(http, server, bucket, [(name, value) for name, value in policy if name != missing])
+        assert (answer.status, ElementTree.fromstring(answer.data).findtext("ArgumentName")) == (400, missing)
