@@ -27,6 +27,9 @@ from gateway.s3.lifecycle_due import Days
 PAGE_ROWS = 250
 """Read without a pause: about a millisecond, while requests of this process wait."""
 
+COMPARED_AT_ONCE = 2_500
+"""Versions times rules: each costs about a microsecond. A bucket with a thousand rules is read in short pages."""
+
 STEPS_AT_ONCE = min(25, LIFECYCLE_STEPS_MAX)
 """Carried out without a pause: a few milliseconds, while everybody's writes wait."""
 
@@ -64,6 +67,7 @@ class Scan:
         self._metadata, self._duty, self._clock, self._bucket = metadata, duty, clock, bucket
         self._lifecycle, self._days, self._progress = lifecycle, days, progress
         self._wants = wants(lifecycle, bool(bucket.versioning))
+        self._rows = max(2, min(PAGE_ROWS, COMPARED_AT_ONCE // max(1, len(lifecycle.rules))))
         self._steps: list[LifecycleStep] = []
         self._began_at = self._saved_at = clock.monotonic()
         self.counts = Counts()
@@ -92,8 +96,8 @@ class Scan:
             began, judge.now_ms = self._clock.monotonic(), self._now_ms()
             page = await self._metadata.read(
                 queries.lifecycle_page, self._bucket.id, start, part.end, below, history=self._wants.history,
-                tags=self._wants.tags, limit=PAGE_ROWS)
-            more = len(page) == PAGE_ROWS
+                tags=self._wants.tags, limit=self._rows)
+            more = len(page) == self._rows
             rows += page
             # The last one waits for the next page: what follows a marker tells whether it hides anything.
             judged, rows = (rows[:-1], rows[-1:]) if more else (rows, [])
@@ -109,10 +113,10 @@ class Scan:
         after = (part.start, "")
         while True:
             began, judge.now_ms = self._clock.monotonic(), self._now_ms()
-            page = await self._metadata.read(queries.lifecycle_uploads, self._bucket.id, after, part.end, limit=PAGE_ROWS)
+            page = await self._metadata.read(queries.lifecycle_uploads, self._bucket.id, after, part.end, limit=self._rows)
             found = [step for upload in page if (step := judge.upload(upload)) is not None]
             await self._after_page(len(page), found, self._clock.monotonic() - began)
-            if len(page) < PAGE_ROWS:
+            if len(page) < self._rows:
                 return
             after = (page[-1].key.encode(), page[-1].upload_id)
 
