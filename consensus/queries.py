@@ -147,7 +147,7 @@ def settings_named(db: Database, name: str, after: BucketId, limit: int) -> list
     rows = db.execute(
         f"SELECT {columns}, s.document FROM bucket_setting AS s JOIN bucket AS b ON b.id = s.bucket"
         " WHERE s.name = ? AND s.bucket > ? ORDER BY s.bucket LIMIT ?", (name, after, limit)).fetchall()
-    return [(_bucket(row), row[-1]) for row in rows]
+    return [(_bucket(row[:-1]), row[-1]) for row in rows]
 
 
 def buckets(db: Database, account: str | None, prefix: str = "", after: str = "", limit: int = 1000) -> list[Bucket]:
@@ -162,12 +162,23 @@ def buckets(db: Database, account: str | None, prefix: str = "", after: str = ""
     return [_bucket(row) for row in rows.fetchall()]
 
 
+_BUCKETS_KNOWN_MAX = 4096
+_known: dict[int, tuple[tuple[Any, ...], Bucket]] = {}
+"""Rows of buckets as they were read last, and what they stand for: each small GET reads one, and most have not changed."""
+
+
 def _bucket(row: tuple[Any, ...]) -> Bucket:
-    return Bucket(id=row[0], name=row[1], account=row[2], owner=row[3], created_ms=row[4], region=row[5],
-                  versioning=row[6], object_count=row[7], byte_count=row[8], copies=row[9], replication=row[10], access=row[11],
-                  lifecycle=row[12], upload_bytes=row[13],
-                  quota=None if row[14] is None and row[15] is None else Quota(row[14], row[15]),
-                  events=row[16] != 0)
+    known = _known.get(row[0])
+    if known is not None and known[0] == row:
+        return known[1]
+    bucket = Bucket(id=row[0], name=row[1], account=row[2], owner=row[3], created_ms=row[4], region=row[5],
+                    versioning=row[6], object_count=row[7], byte_count=row[8], copies=row[9], replication=row[10],
+                    access=row[11], lifecycle=row[12], upload_bytes=row[13],
+                    quota=None if row[14] is None and row[15] is None else Quota(row[14], row[15]), events=row[16] != 0)
+    if len(_known) >= _BUCKETS_KNOWN_MAX:
+        _known.clear()
+    _known[row[0]] = row, bucket
+    return bucket
 
 
 # Versions

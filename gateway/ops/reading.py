@@ -41,8 +41,9 @@ class Found(NamedTuple):
     slices: list[LocatedSlice]    # from the start of the content, as far as one look gives
 
 
-async def find(ctx: Context, request: S3Request) -> Found:
-    """The version that the request names, never a delete marker. Raises S3Error as S3_SEMANTICS §8 wants."""
+async def find(ctx: Context, request: S3Request, *, marker_refused: bool = False) -> Found:
+    """The version that the request names, never a delete marker. Raises S3Error as S3_SEMANTICS §8 wants: `marker_refused`
+    where a marker that is the current version is no other than one that is named."""
     headers.refuse_unsupported_read(effective_headers(request))
     wanted = request.query.get("versionId")
     if wanted is None:
@@ -60,7 +61,7 @@ async def find(ctx: Context, request: S3Request) -> Found:
     if version is None:
         raise await ctx.absent(bucket, request, S3Error("NoSuchKey", Key=request.key))
     if version.delete_marker:
-        named_or_changed = wanted is not None or request.method not in ("GET", "HEAD")
+        named_or_changed = wanted is not None or marker_refused or request.method not in ("GET", "HEAD")
         marker = is_marker(request, version.version_id, version.modified_ms, named=named_or_changed)
         raise marker if wanted is not None else await ctx.absent(bucket, request, marker)
     return Found(bucket, version, slices)
@@ -136,10 +137,12 @@ async def describe(ctx: Context, request: S3Request, found: Found) -> tuple[Repl
     ):
         return Reply(status=304, headers=tags), None
     span = await _span(ctx, request, version)
+    shown = version.attributes
+    if shown.lock is not None or shown.tags:
+        shown = await _shown(ctx, request, bucket, version)
     reply = Reply(status=span.status, headers=[
         ("accept-ranges", "bytes"), *tags,
-        *headers.given_back(
-            await _shown(ctx, request, bucket, version), request.query, anonymous=ctx.principal.anonymous), *span.headers,
+        *headers.given_back(shown, request.query, anonymous=ctx.principal.anonymous), *span.headers,
     ])
     if bucket.lifecycle and version.latest:
         reply.headers += await lifecycle.expiration(
@@ -152,7 +155,7 @@ async def describe(ctx: Context, request: S3Request, found: Found) -> tuple[Repl
 async def _shown(ctx: Context, request: S3Request, bucket: Bucket, version: ObjectVersion) -> Attributes:
     """What of the attributes the caller may see: the lock and the number of tags are told to those who may read them."""
     attributes = version.attributes
-    if (attributes.lock is None and not attributes.tags) or ctx.unlimited_in(bucket):
+    if ctx.unlimited_in(bucket):
         return attributes
     case = ctx.about(await ctx.case(bucket, request), version)
     versioned = "Version" if "versionId" in request.query else ""
