@@ -4,10 +4,9 @@ A *page* of what waits longest is cut into *chains*, one for each key, and as ma
 have connections. A chain ends with its first failure: what comes later for that key waits for it. Which events are done goes
 into the log in batches; what was delivered and not yet said is delivered again after a crash.
 
-A failure of the *target* (not reached, too slow, 503 and its like) gives it a rest, longer each time and never the same for
-two gateways; afterwards one event is tried, and only if it gets through, all others. An *event* that is refused (400, or a 500
-that comes of something in it) makes its key wait and nobody else; many of them without a success between are the target's
-failure after all. What is older than `retention` is given up, and counted.
+A *failure* makes its key wait, longer each time, and nobody else. Several without a success between are the *target's*: it is
+given a rest, longer each time too and never the same for two gateways; afterwards one event is tried, and only if it gets
+through, all others. What is older than `retention` is given up, and counted.
 """
 
 import asyncio
@@ -30,8 +29,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("staddle.events")
 
-REST_S_MIN, REST_S_MAX = 1.0, 300.0
-"""After the first failure in a row, and the longest: a target that comes back waits five minutes at most for what it missed."""
+REST_S_MIN, REST_S_MAX = 0.05, 300.0
+"""After the first failure in a row, and the longest. A target that fails now and then, one server of several for instance, is
+hardly held up; one that comes back waits five minutes at most for what it missed."""
+
+LOOK_S = 0.5
+"""While all that is left waits for its next try: how soon something new is seen."""
 
 BATCH = 200
 BATCH_S = 0.2
@@ -40,8 +43,9 @@ BATCH_S = 0.2
 WAITING_KEYS_MAX = 1000
 """Keys whose event was refused and is tried again. More of them: the target itself has something the matter."""
 
-REFUSED_IN_A_ROW_MAX = 8
-"""Events refused without one success between: likewise."""
+IN_A_ROW_MAX = 8
+OF_TARGET_WEIGH = 2
+"""Events that fail without one success between, where one that was not even refused counts twice: then it is the target."""
 
 WALK_SHARE = 10
 """A walk through a queue in which everything waits is followed by a pause of so many times its length."""
@@ -49,8 +53,8 @@ WALK_SHARE = 10
 STOP_S = 2.0
 """For saying what was delivered, when it ends."""
 
-SAY_S = 60.0
-"""Why a target fails is written into the log when it changes, and so often."""
+SAY_S, SAY_S_MIN = 60.0, 5.0
+"""Why a target fails is written into the log so often, and not much later when it changes."""
 
 ERROR_CHARACTERS_MAX = 300
 
@@ -100,7 +104,7 @@ class TargetQueue:
         self._rest = Rest()
         self._keys: dict[Key, Waiting] = {}
         self._met: set[Key] = set()           # those of them that this walk from the head has met: later ones come after
-        self._refused = 0                     # in a row
+        self._in_a_row = 0                    # failures, weighed
         self._done: list[Name] = []
         self._saying: asyncio.Task[None] | None = None
         self._said, self._say_at = "", float("-inf")
@@ -139,7 +143,7 @@ class TargetQueue:
         if self._keys:
             now = asyncio.get_running_loop().time()
             earliest = min(waiting.until for waiting in self._keys.values()) - now
-            await asyncio.sleep(max(min(REST_S_MIN, earliest), (now - began) * WALK_SHARE))
+            await asyncio.sleep(max(min(LOOK_S, earliest), (now - began) * WALK_SHARE))
         return after != HEAD
 
     async def _without_old(self, page: Sequence[QueuedEvent]) -> list[QueuedEvent]:
@@ -193,7 +197,7 @@ class TargetQueue:
 
     def _delivered(self, queued: QueuedEvent) -> None:
         self._rest.succeeded()
-        self._refused = 0
+        self._in_a_row = 0
         self._keys.pop(_key(queued), None)
         self._done.append((queued.order, queued.place))
         if self._saying is None:
@@ -201,23 +205,22 @@ class TargetQueue:
 
     def _failed(self, queued: QueuedEvent, error: DeliveryFailed, failure: list[str]) -> None:
         self.failures += 1
-        if not error.of_event:
-            failure.append(str(error))
-            return
         key, now = _key(queued), asyncio.get_running_loop().time()
         waiting = self._keys.get(key)
-        self._refused += 1
+        self._in_a_row += 1 if error.of_event else OF_TARGET_WEIGH
         self._met.add(key)
-        if self._refused >= REFUSED_IN_A_ROW_MAX or (waiting is None and len(self._keys) >= WAITING_KEYS_MAX):
-            failure.append(str(error))
         if waiting is not None or len(self._keys) < WAITING_KEYS_MAX:
             rest = Rest() if waiting is None else waiting.rest
             self._keys[key] = Waiting(rest, now + rest.failed())
+        else:
+            failure.append(str(error))
+        if self._in_a_row >= IN_A_ROW_MAX or (self._rest.failures and not error.of_event):
+            failure.append(str(error))
         log.info("target %s: %s for an event of bucket %s", self._target, error, queued.event.bucket)
 
     async def _have_a_rest(self, failure: str) -> None:
         now = asyncio.get_running_loop().time()
-        if failure != self._said or now >= self._say_at:
+        if now >= self._say_at or (failure != self._said and now >= self._say_at - SAY_S + SAY_S_MIN):
             log.warning("target %s: %s; tried again later", self._target, failure)
             self._said, self._say_at = failure, now + SAY_S
             await self._metadata.commit(ReportTarget(target=self._target, error=failure[:ERROR_CHARACTERS_MAX]))

@@ -25,6 +25,7 @@ def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivering, "REST_S_MIN", 0.001)
     monkeypatch.setattr(delivering, "REST_S_MAX", 0.01)
     monkeypatch.setattr(delivering, "BATCH_S", 0.001)
+    monkeypatch.setattr(delivering, "LOOK_S", 0.001)
 
 
 class Log:
