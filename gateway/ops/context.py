@@ -354,7 +354,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     def _expected(self, bucket: Bucket, expected_owner: str | None) -> Bucket:
         if expected_owner is not None and expected_owner != bucket.account:
             if len(expected_owner) != ACCOUNT_DIGITS or not expected_owner.isdecimal():
-                raise S3Error("InvalidBucketOwnerAWSAccountID")
+                raise S3Error("InvalidBucketOwnerAWSAccountID", "The value of the expected bucket owner parameter must be an AWS "
+                              f"Account ID... [{expected_owner}]")
             raise S3Error("AccessDenied")
         return bucket
 

@@ -32,7 +32,7 @@ async def list_objects(ctx: Context, request: S3Request) -> Reply:
         bucket=bucket.name, prefix=prefix, delimiter=delimiter, marker=marker, max_keys=limit, encoded=encoded,
         objects=page.objects, common_prefixes=page.common_prefixes, truncated=page.next_after is not None,
         next_marker=page.next_after if delimiter else None, owner=await ctx.owner_in(bucket),
-    ))
+    ), [("x-amz-bucket-region", ctx.settings.region)])
 
 
 async def list_objects_v2(ctx: Context, request: S3Request) -> Reply:
@@ -50,7 +50,7 @@ async def list_objects_v2(ctx: Context, request: S3Request) -> Reply:
         encoded=encoded, objects=page.objects, common_prefixes=page.common_prefixes, continuation_token=token,
         next_token=None if page.next_after is None else tokens.make(page.next_after),
         owner=await ctx.owner_in(bucket) if query.get("fetch-owner") == "true" else None,
-    ))
+    ), [("x-amz-bucket-region", ctx.settings.region)])
 
 
 NUMBER_MAX = 2**31 - 1

@@ -45,7 +45,7 @@ async def get_object_retention(ctx: Context, request: S3Request) -> Reply:
     await _locked_bucket(ctx, bucket)
     lock = version.attributes.lock
     if lock is None or not lock.mode:
-        raise S3Error("NoSuchObjectLockConfiguration", Key=request.key)
+        raise S3Error("NoSuchObjectLockConfiguration")
     return xml(locks.write_retention(lock.mode, lock.until_ms), read_version(bucket, version.version_id))
 
 
@@ -65,7 +65,7 @@ async def get_object_legal_hold(ctx: Context, request: S3Request) -> Reply:
     await _locked_bucket(ctx, bucket)
     lock = version.attributes.lock
     if lock is None:
-        raise S3Error("NoSuchObjectLockConfiguration", Key=request.key)
+        raise S3Error("NoSuchObjectLockConfiguration")
     return xml(locks.write_legal_hold(lock.legal_hold), read_version(bucket, version.version_id))
 
 

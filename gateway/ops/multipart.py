@@ -137,7 +137,8 @@ async def list_multipart_uploads(ctx: Context, request: S3Request) -> Reply:
         else:
             next_key = last_prefix
     return xml(xml_listings.list_multipart_uploads(
-        bucket=bucket.name, prefix=prefix, delimiter=delimiter, key_marker=key_marker, upload_id_marker=id_marker,
+        bucket=bucket.name, prefix=prefix, delimiter=delimiter, key_marker=key_marker,
+        upload_id_marker=id_marker if key_marker else "",
         next_key_marker=next_key or "", next_upload_id_marker=next_id or "", max_uploads=limit, encoded=encoded,
         truncated=page.next_key is not None, uploads=page.uploads, common_prefixes=page.common_prefixes,
         owner=ctx.owner,

@@ -60,6 +60,8 @@ async def get(ctx: Context, request: S3Request, kind: Kind[Value]) -> Value:
     bucket = await ctx.bucket(request)
     value = await find(ctx, bucket, kind)
     if value is None:
+        if kind.missing == "NoSuchConfiguration":
+            raise S3Error(kind.missing)      # the one of these errors that names no bucket on AWS
         raise S3Error(kind.missing, BucketName=bucket.name)
     return value
 

@@ -65,9 +65,7 @@ FAMILIES = {
 async def _put(member: Member, ctx: Context, request: S3Request) -> Reply:
     bucket, body = await settings.sent(ctx, request, member.family.shape.bytes_max)
     id = conf.id_of(request.query.get("id"))
-    tree = member.family.shape.read(body)
-    if leaf(tree, "Id") != id:
-        raise S3Error(member.family.mismatch)
+    tree = member.family.read(body, id)
     kind = member.kind(id)
     if await settings.find(ctx, bucket, kind) is None:
         kept = await ctx.metadata.settings_page(bucket.id, member.setting, "", CONFIGURATIONS_MAX)
@@ -126,9 +124,9 @@ _REPLICATION: Kind[str] = Kind("replication", str, "ReplicationConfigurationNotF
 async def put_bucket_accelerate_configuration(ctx: Context, request: S3Request) -> Reply:
     """To suspend what was never enabled changes nothing, as on AWS."""
     bucket, body = await settings.sent(ctx, request, conf.BYTES_MAX)
-    tree = conf.ACCELERATE.read(body)
     if "." in bucket.name:
         raise S3Error("InvalidRequest", "S3 Transfer Acceleration is not supported for buckets with periods (.) in their names")
+    tree = conf.ACCELERATE.read(body)
     if leaf(tree, "Status") == "Suspended" and await settings.find(ctx, bucket, _ACCELERATE) is None:
         return Reply()
     return await settings.put(ctx, request, bucket, _ACCELERATE, conf.ACCELERATE.inner(tree))
@@ -158,15 +156,12 @@ async def put_bucket_replication(ctx: Context, request: S3Request) -> Reply:
     bucket, body = await settings.sent(ctx, request, conf.REPLICATION_BYTES_MAX)
     if bucket.versioning != "Enabled":
         raise S3Error(
-            "InvalidRequest", "Versioning must be 'Enabled' on the bucket to apply a replication configuration",
-            BucketName=bucket.name)
+            "InvalidRequest", "Versioning must be 'Enabled' on the bucket to apply a replication configuration")
     tree = conf.REPLICATION.read(body)
     for name in sorted(conf.destinations(tree)):
         destination = await ctx.metadata.bucket(name)
-        if destination is None:
-            raise S3Error("InvalidRequest", "Destination bucket must exist.")
-        # Of somebody else's bucket nobody learns more than that it is there.
-        if destination.account == bucket.account and destination.versioning != "Enabled":
+        # AWS says the same of one that isn't there. Of somebody else's bucket nobody learns more than that.
+        if destination is None or (destination.account == bucket.account and destination.versioning != "Enabled"):
             raise S3Error("InvalidRequest", "Destination bucket must have versioning enabled.")
     if any(leaf(rule, "Status") == "Enabled" for rule in branches(tree, "Rule")):
         raise S3Error("NotImplemented", "Staddle does not replicate buckets yet: only rules that are Disabled are kept.")

@@ -9,6 +9,7 @@ from gateway.ops.reading import changed, find
 from gateway.ops.replies import read_version, xml
 from gateway.ops.versions import named_version
 from gateway.s3 import tags, xml_read, xml_write
+from gateway.s3.errors import S3Error
 from gateway.s3.policy_actions import needed
 from gateway.s3.policy_context import of_new_tags
 from gateway.s3.reply import Reply
@@ -16,8 +17,14 @@ from gateway.s3.request import S3Request
 
 
 async def get_object_tagging(ctx: Context, request: S3Request) -> Reply:
-    """The tags, in the order in which they were given; none is an empty set."""
-    bucket, version, _ = await find(ctx, request)
+    """The tags, in the order in which they were given; none is an empty set. Of a key that isn't there AWS says here, and
+    nowhere else, the bucket too."""
+    try:
+        bucket, version, _ = await find(ctx, request, marker_refused=True)
+    except S3Error as error:
+        if error.code == "NoSuchKey":
+            raise S3Error("NoSuchKey", headers=error.headers, Key=f"{request.bucket}/{request.key}") from None
+        raise
     return xml(xml_write.tagging(version.attributes.tags), read_version(bucket, version.version_id))
 
 

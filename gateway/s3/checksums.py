@@ -187,7 +187,8 @@ class Hasher:
         expected = self._expected
         md5 = self._md5.digest()
         if expected.md5 is not None and not hmac.compare_digest(md5, expected.md5):
-            raise S3Error("BadDigest", ExpectedDigest=_text(expected.md5), CalculatedDigest=_text(md5))
+            # One in hexadecimal, one in base64: so does AWS.
+            raise S3Error("BadDigest", ExpectedDigest=expected.md5.hex(), CalculatedDigest=_text(md5))
         raw = {name: running.digest() for name, running in self._hashes.items()}
         value = expected.value
         if expected.trailer:

@@ -58,9 +58,12 @@ class Shape(NamedTuple):
 
     def read(self, body: bytes) -> Tree:
         """S3Error MalformedXML, and what `check` raises."""
-        tree = read(parse(body, self.root, self.bytes_max), self.fields)
+        tree = self.shaped(body)
         self.check(tree)
         return tree
+
+    def shaped(self, body: bytes) -> Tree:
+        return read(parse(body, self.root, self.bytes_max), self.fields)
 
     def inner(self, tree: Tree) -> str:
         """As it is kept."""
@@ -74,6 +77,14 @@ class Family(NamedTuple):
     shape: Shape
     list_root: str
     mismatch: str = "IdMismatch"
+
+    def read(self, body: bytes, id: str) -> Tree:
+        """The order of AWS's checks: the shape, the id, the rest."""
+        tree = self.shape.shaped(body)
+        if leaf(tree, "Id") != id:
+            raise S3Error(self.mismatch)
+        self.shape.check(tree)
+        return tree
 
 
 # Filters

@@ -194,7 +194,6 @@ def refuse_unsupported_bucket(headers: Mapping[str, str]) -> None:
             "InvalidArgument",
             f"Invalid x-amz-object-ownership header: {ownership}",
             ArgumentName="x-amz-object-ownership",
-            ArgumentValue=ownership,
         )
     if headers.get("x-amz-bucket-namespace", "global") != "global":
         _not_implemented("x-amz-bucket-namespace")

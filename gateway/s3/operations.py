@@ -186,8 +186,7 @@ OPERATIONS: tuple[Operation, ...] = (
     _row("DeleteBucketEncryption", "DELETE", "bucket", "encryption", "PutEncryptionConfiguration", status=204,
          never=_GONE),
     # what is told about a bucket, and how it is served
-    _row("GetBucketNotificationConfiguration", "GET", "bucket", "notification", "GetBucketNotification",
-         never=_document("NotificationConfiguration")),
+    _row("GetBucketNotificationConfiguration", "GET", "bucket", "notification", "GetBucketNotification"),
     _row("PutBucketNotificationConfiguration", "PUT", "bucket", "notification", "PutBucketNotification"),
     _row("GetBucketNotification", "GET", "bucket", "notification", "GetBucketNotification",
          same_as="GetBucketNotificationConfiguration"),

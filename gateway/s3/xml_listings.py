@@ -252,7 +252,7 @@ def list_multipart_uploads(
         f"<UploadIdMarker>{escape(upload_id_marker)}</UploadIdMarker>"
         f"<NextKeyMarker>{spell(next_key_marker)}</NextKeyMarker>"
         f"<NextUploadIdMarker>{escape(next_upload_id_marker)}</NextUploadIdMarker>"
-        f"<Prefix>{spell(prefix)}</Prefix>{_delimiter(delimiter, encoded)}<MaxUploads>{max_uploads}</MaxUploads>"
+        f"{optional('Prefix', prefix or None, spell)}{_delimiter(delimiter, encoded)}<MaxUploads>{max_uploads}</MaxUploads>"
         f"<IsTruncated>{word(truncated)}</IsTruncated>{entries}{_common_prefixes(common_prefixes, encoded)}",
     )
 

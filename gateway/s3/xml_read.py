@@ -169,6 +169,8 @@ def create_bucket(body: bytes) -> NewBucket:
     if tags is not None and tags.text.strip():
         malformed()
     constraint = (text_of(fields, "LocationConstraint") or "").strip()
+    if not constraint and tags is None:
+        malformed()      # AWS: who sends a document says something with it
     return NewBucket(constraint, () if tags is None else tuple(map(_tag, tags.children)))
 
 

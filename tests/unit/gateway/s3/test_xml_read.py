@@ -21,7 +21,6 @@ def refused(reader, body: bytes) -> str:
 
 
 @pytest.mark.parametrize(("body", "location"), [
-    (b"<CreateBucketConfiguration/>", ""),
     (f"<CreateBucketConfiguration {NS}><LocationConstraint>eu-west-1</LocationConstraint></CreateBucketConfiguration>"
      .encode(), "eu-west-1"),
     (b"<?xml version='1.0' encoding='UTF-8'?><x:CreateBucketConfiguration xmlns:x='urn:any'><x:LocationConstraint> a "
@@ -34,6 +33,12 @@ def test_create_bucket(body: bytes, location: str) -> None:
 def test_a_bucket_may_be_made_with_tags() -> None:
     body = b"<CreateBucketConfiguration><Tags><Tag><Key>a</Key><Value>b</Value></Tag></Tags></CreateBucketConfiguration>"
     assert xml_read.create_bucket(body) == ("", (("a", "b"),))
+
+
+def test_a_new_bucket_s_document_says_something() -> None:
+    for inner in (b"", b"<LocationConstraint/>"):
+        body = b"<CreateBucketConfiguration>%s</CreateBucketConfiguration>" % inner
+        assert refused(xml_read.create_bucket, body) == "MalformedXML"
 
 
 def test_directory_buckets_are_not_here() -> None:

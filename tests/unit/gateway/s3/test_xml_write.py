@@ -225,6 +225,7 @@ def test_object_attributes() -> None:
 def upload(key: str, algorithm: str = "") -> SimpleNamespace:
     return SimpleNamespace(
         key=key, upload_id="u1", initiated_ms=MS, attributes=SimpleNamespace(storage_class="STANDARD"), owner="o",
+        initiator="",
         checksum_algorithm=algorithm, checksum_kind="COMPOSITE" if algorithm else "",
     )
 
