@@ -10,7 +10,7 @@ from gateway.cli.commands import FOUND_SOMETHING, Server, Yes, remote
 
 events_app = typer.Typer(
     no_args_is_help=True,
-    help="Targets of event notifications. They are settings, [webhooks.NAME]; docs/EVENTS.md tells how buckets use them.")
+    help="Targets of event notifications. The setting 'webhooks' names them; docs/EVENTS.md tells how buckets use them.")
 
 Target = Annotated[str, typer.Argument(metavar="TARGET", help="Name of the target.")]
 
@@ -29,7 +29,7 @@ def list_targets(server: Server) -> None:
             ((each.name, each.url if each.configured else "not in the settings", each.queued,
               printing.moment(each.oldest) if each.oldest else "", each.delivered, each.expired, each.dropped, each.error)
              for each in found),
-            empty="No target is configured: give [webhooks.NAME] in the settings.")
+            empty="No target is configured: the setting 'webhooks' names them.")
         for each in found:
             if each.configured:
                 printing.say(f"{each.name}: {each.arn}")
