@@ -172,7 +172,8 @@ def _check_part_checksum(upload: Upload, part: CompletePart, have: Part) -> None
                           "complete request must include the checksum for each part. It was missing for part "
                           f"{part.number} in the request.")
     elif have.checksum is None or value != have.checksum.value:
-        raise _bad_part_checksum(algorithm, part)
+        # AWS tells a checksum of the wrong kind from a wrong checksum, which names another part than the one that is there.
+        raise S3Error("InvalidPart", UploadId=upload.upload_id, PartNumber=part.number, ETag=part.etag)
 
 
 def _bad_part_checksum(algorithm: str, part: CompletePart) -> S3Error:
@@ -197,7 +198,7 @@ def _check_claims(request: S3Request, upload: Upload, whole: Whole) -> None:
         if claim[0] != whole.checksum.algorithm:
             raise S3Error("InvalidRequest", f"Checksum Type mismatch occurred, expected checksum Type: "
                           f"{whole.checksum.algorithm.lower()}, actual checksum Type: {claim[0].lower()}")
-        raise checksums.bad_checksum(claim[0])
+        raise S3Error("BadDigest", f"The {claim[0].lower()} you specified did not match the calculated checksum.")
 
 
 def _again(request: S3Request, bucket: Bucket, upload: Upload, listed: tuple[CompletePart, ...]) -> Reply:

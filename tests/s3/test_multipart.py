@@ -189,8 +189,12 @@ def test_an_upload_with_a_composite_checksum(plain: BaseClient, bucket: str) -> 
     with refused("InvalidRequest", 400) as said:
         complete(plain, bucket, upload, parts)
     assert "missing for part 1" in said["Message"]
-    with refused("BadDigest", 400):
+    with refused("InvalidPart", 400) as said:
         complete(plain, bucket, upload, [part | {"ChecksumSHA256": b64(digests[0])} for part in parts])
+    assert said["PartNumber"] == "2"
+    with refused("BadDigest", 400) as said:
+        complete(plain, bucket, upload, [part | {"ChecksumSHA1": b64(b"1" * 20)} for part in parts])
+    assert said["Message"] == "The sha1 you specified for part 1 did not match what we received."
     right = [part | {"ChecksumSHA256": b64(digest)} for part, digest in zip(parts, digests, strict=True)]
     with refused("InvalidRequest", 400):
         complete(plain, bucket, upload, right, ChecksumType="FULL_OBJECT")
