@@ -142,7 +142,7 @@ class Asker:
     def _ask(self, who: str, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> Answer:
         if method == "EVENTS":
             _, bucket, key = path.split("/", 2)
-            return Answer(status=200, headers={}, body=", ".join(self._inbox.events.get((bucket, key), ())).encode())
+            return Answer(status=200, headers={}, body=", ".join(self._inbox.events.get((bucket, key), ("nothing",))).encode())
         url = self._wire.url(path)
         match who:
             case "nobody":

@@ -62,6 +62,10 @@ class Row(NamedTuple):
     bucket: frozenset[str]
     steps: tuple[Step, ...]
 
+    @property
+    def waits(self) -> bool:
+        return any(step.until for step in self.steps)
+
 
 class BadRow(Exception):
     """The text names the place."""
