@@ -24,7 +24,9 @@ async def remove_quota(ctx: AdminContext, asked: OneHolder) -> Held:
 
 
 async def get_quota(ctx: AdminContext, asked: OneHolder) -> Held:
-    """Show what a bucket or an account holds and may hold."""
+    """Show what a bucket or an account holds and may hold; the account of whoever asks, if none is named."""
+    if not (asked.bucket or asked.account or asked.user):
+        return _held("account", await ctx.metadata.account_holding(ctx.principal.account))
     if asked.bucket:
         await _account(ctx, asked)
         return _of_bucket(await ctx.bucket(asked.bucket))

@@ -35,7 +35,7 @@ def set_quota(
     if not size and objects is None:
         raise CommandError("give --bytes, --objects or both.", status=2)
     try:
-        most = parse_size(size) if size else None
+        most = int(parse_size(size)) if size else None
     except ValueError as error:
         raise CommandError(f"--bytes: {error}", status=2) from None
     held = server.post("quota/set", values.Held, bucket=bucket, account=account, user=user, objects=objects, bytes=most)
@@ -44,11 +44,12 @@ def set_quota(
 
 @remote(quota_app, "get", "show")
 def get_quota(server: Server, bucket: BucketOption = "", account: AccountOption = "", user: UserOption = "") -> None:
-    """Show what a bucket or an account holds and may hold.
+    """Show what a bucket or an account holds and may hold; the account of the key that signs, if none is named.
 
     Example: staddle quota get --user alice
     """
-    _check(bucket, account, user)
+    if bucket or account or user:
+        _check(bucket, account, user)
     held = server.get("quota/get", values.Held, bucket=bucket, account=account, user=user)
     server.show(held, lambda: _say(held))
 

@@ -16,11 +16,12 @@ from gateway.s3.request import S3Request
 async def refuse_early(ctx: Context, request: S3Request, bucket: Bucket, length: int) -> None:
     """S3Error QuotaExceeded where `length` bytes more have no room, whatever they replace."""
     rooms = await ctx.metadata.quota_room(bucket.id)
-    short = next((whose for whose, room in rooms if length > room), None)
-    if short is not None:
-        least = min(room for whose, room in rooms if whose == short)
-        if length - await _replaced(ctx, request, bucket) > least:
-            raise refusal(QuotaExceeded(whose=short, what="bytes"), request)
+    if all(length <= room for _, room in rooms):
+        return
+    more = length - await _replaced(ctx, request, bucket)
+    for whose, room in rooms:
+        if more > max(room, 0):
+            raise refusal(QuotaExceeded(whose=whose, what="bytes"), request)
 
 
 async def _replaced(ctx: Context, request: S3Request, bucket: Bucket) -> int:

@@ -65,6 +65,8 @@ class Wanted(NamedTuple):
 
     def actions(self) -> tuple[str, ...]:
         found = needed(self.row, self.query(), dict(self.headers))
+        if self.row.name == "RenameObject":
+            return (*found, "s3:GetObject", "s3:DeleteObject")
         return (*found, "s3:GetObject") if "x-amz-copy-source" in self.row.headers else found
 
 
@@ -105,6 +107,7 @@ def place(s3: BaseClient, new_bucket_name: object) -> str:
     name: str = new_bucket_name()  # type: ignore[operator]
     s3.create_bucket(Bucket=name)
     s3.put_object(Bucket=name, Key="key", Body=b"x")
+    s3.put_object(Bucket=name, Key="another", Body=b"y")
     UPLOADS[name] = s3.create_multipart_upload(Bucket=name, Key="key")["UploadId"]
     return name
 
@@ -118,6 +121,8 @@ def denied(server: InProcess, connection: http.client.HTTPConnection, bucket: st
     headers = dict(wanted.headers)
     for name in row.headers:
         headers[name] = f"/{bucket}/key" if name == "x-amz-copy-source" else "x"
+    if row.name == "RenameObject":
+        headers["x-amz-rename-source"] = f"/{bucket}/another"
     body = BODIES.get(row.name, b"")
     if row.name == "DeleteObjects":
         headers["x-amz-checksum-sha256"] = base64.b64encode(hashlib.sha256(body).digest()).decode()

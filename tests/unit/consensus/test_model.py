@@ -1,4 +1,5 @@
-"""Random histories against a plain model in memory: buckets, versions, multipart, copies, sessions, restarts.
+"""Random histories against a plain model in memory: buckets, versions, multipart, copies, renames, appends, quotas, sessions,
+restarts.
 
 The model knows S3's words only: lists of versions, parts by number, which session may speak. What it cannot know (chunk
 rows, references, counters, the queue) is recounted from the rows after each step. Commands are repeated at random, as
@@ -19,7 +20,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from consensus import audit, queries
 from consensus.apply import queue
 from consensus.core.commands import (
+    LIFECYCLE,
     AbortUpload,
+    AppendVersion,
+    CarryOutLifecycle,
     ChangeKey,
     ChangeUser,
     CompleteUpload,
@@ -35,20 +39,25 @@ from consensus.core.commands import (
     Drain,
     EndSession,
     ExpireUploads,
+    LifecycleStep,
     ListedPart,
     NewContent,
     PutPart,
     PutVersion,
+    RenameVersion,
+    SetBucketSetting,
+    SetQuota,
     SetVersioning,
     StageContent,
     StageParts,
 )
 from consensus.core.ids import digest
-from consensus.core.model import AccessKey, User
+from consensus.core.model import AccessKey, Quota, User
 from consensus.core.results import (
     BucketCreated,
     BucketExists,
     BucketNotEmpty,
+    CarriedOut,
     ChunkMissing,
     Committed,
     ConditionConflict,
@@ -58,6 +67,7 @@ from consensus.core.results import (
     Done,
     Drained,
     KeyExists,
+    Moved,
     NoAccessKey,
     NoBucket,
     NoKey,
@@ -66,15 +76,19 @@ from consensus.core.results import (
     NoUser,
     PartChanged,
     PartStored,
+    QuotaExceeded,
     SequencePassed,
     SessionEnded,
     Staged,
+    TokenReused,
     TooFewCopies,
     UserExists,
+    WrongOffset,
 )
 from consensus.machine import Machine
 from consensus.rows import decode_locations
-from tests.unit.consensus.metadata import PLAIN, Cluster, whole
+from tests.unit.consensus.metadata import PLAIN, Cluster
+from tests.unit.consensus.metadata import whole as whole_slice
 
 PIECES = [bytes([65 + number]) * (number + 1) for number in range(5)]
 KEYS = ["a", "b\0"]
@@ -88,6 +102,10 @@ class Version:
     pieces: list[bytes] = field(default_factory=list)
     etag: str = ""
     content: int = 0            # 0: a delete marker
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.pieces))
 
 
 @dataclass
@@ -104,6 +122,19 @@ class Bucket:
     keys: dict[str, list[Version]] = field(default_factory=dict)     # oldest first
     uploads: dict[tuple[str, str], Upload] = field(default_factory=dict)
     completed: dict[tuple[str, str], Committed] = field(default_factory=dict)
+    quota: Quota | None = None
+
+    @property
+    def holds(self) -> tuple[int, int]:
+        """Objects, and bytes with those of parts."""
+        versions = [version for versions in self.keys.values() for version in versions if version.content]
+        parts = [piece for upload in self.uploads.values() for pieces, _ in upload.parts.values() for piece in pieces]
+        return len(versions), sum(version.size for version in versions) + sum(map(len, parts))
+
+    def replaces(self, key: str) -> list[Version]:
+        """What goes when a new version comes."""
+        return [] if self.versioning == "Enabled" else [
+            version for version in self.keys.get(key, []) if version.id == "null" and version.content]
 
     def current(self, key: str) -> Version | None:
         versions = self.keys.get(key)
@@ -128,6 +159,8 @@ class Histories(RuleBasedStateMachine):
         self.users: dict[str, tuple[bool, dict[str, bool]]] = {}       # disabled, keys: disabled
         self.changes = 0
         self.contents: set[int] = set()     # of versions, gone or not
+        self.quota: Quota | None = None     # of the account
+        self.tokens: dict[tuple[int, str], tuple[bytes, Committed]] = {}
         self.create_bucket("x", versioning)
         self.create_bucket("y", "Enabled")
 
@@ -193,7 +226,7 @@ class Histories(RuleBasedStateMachine):
             holders = data.draw(st.sets(st.sampled_from(sorted(holders)), min_size=1))
         chunks = tuple(self.cluster.chunk(piece, *sorted(holders)) for piece in sorted(brought))
         content = NewContent(size=sum(map(len, pieces)), etag=self.unique("e"), chunks=chunks,
-                             slices=tuple(map(whole, pieces)))
+                             slices=tuple(map(whole_slice, pieces)))
         quorum = len(self.cluster.nodes) // 2 + 1
         if brought and len(holders) < quorum:
             return content, pieces, NotDurable
@@ -204,6 +237,9 @@ class Histories(RuleBasedStateMachine):
             if piece not in brought and self.lacks(piece):
                 return content, pieces, TooFewCopies
         return content, pieces, None
+
+    def has_parts(self, version: Version) -> bool:
+        return bool(self.cluster.db.execute("SELECT 1 FROM content_part WHERE content = ?", (version.content,)).fetchone())
 
     def lacks(self, piece: bytes) -> bool:
         """Whether so many of its disks are gone that a reference would acknowledge less than a quorum."""
@@ -218,7 +254,37 @@ class Histories(RuleBasedStateMachine):
         assert isinstance(result, refusal) if refusal else not isinstance(result, NotDurable | ChunkMissing | TooFewCopies)
         return refusal is not None
 
+    def may_be_stored(self, result: Any, refusal: Any) -> bool:
+        """Whether nothing but a quota is against the content. A dead chunk may still be there until it is drained."""
+        return refusal is None or (refusal is ChunkMissing and not isinstance(result, ChunkMissing | TooFewCopies))
+
+    def too_much(self, bucket: Bucket, objects: int, size: int) -> QuotaExceeded | None:
+        everything = [each.holds for each in self.buckets.values()]
+        for whose, quota, held in (("bucket", bucket.quota, bucket.holds),
+                                   ("account", self.quota, tuple(map(sum, zip(*everything, strict=True))))):
+            for what, most, has, more in zip(("objects", "bytes"), quota or (None, None), held, (objects, size), strict=True):
+                if most is not None and more > 0 and has + more > most:
+                    return QuotaExceeded(whose=whose, what=what)
+        return None
+
+    def too_much_for(self, bucket: Bucket, key: str, size: int, freed: int = 0) -> QuotaExceeded | None:
+        """Of a new version."""
+        gone = bucket.replaces(key)
+        return self.too_much(bucket, 1 - len(gone), size - sum(version.size for version in gone) - freed)
+
     # Steps
+
+    @precondition(lambda self: self.buckets)
+    @rule(data=st.data(), objects=st.none() | st.integers(0, 5), size=st.none() | st.integers(0, 40),
+          whose=st.sampled_from(["bucket", "account"]), gone=st.booleans())
+    def set_quota(self, data: st.DataObject, objects: int | None, size: int | None, whose: str, gone: bool) -> None:
+        quota = None if gone or objects is size is None else Quota(objects, size)
+        bucket = self.some_bucket(data) if whose == "bucket" else None
+        assert self.run(SetQuota(bucket=None if bucket is None else bucket.id, account="a", quota=quota)) == Done()  # type: ignore[arg-type]
+        if bucket is None:
+            self.quota = quota
+        else:
+            bucket.quota = quota
 
     @precondition(lambda self: self.buckets)
     @rule(data=st.data(), what=st.sampled_from(["create", "versioning", "versioning", "delete"]),
@@ -259,7 +325,7 @@ class Histories(RuleBasedStateMachine):
         content, pieces, refusal = self.content(data)
         condition, unmet = self.condition(data, bucket.current(key))
         if staged:
-            page = self.run(StageContent(slices=(whole(PIECES[0]),), chunks=(self.cluster.chunk(PIECES[0]),)))
+            page = self.run(StageContent(slices=(whole_slice(PIECES[0]),), chunks=(self.cluster.chunk(PIECES[0]),)))
             assert isinstance(page, Staged)
             content = msgspec.structs.replace(content, staged=page.content, size=content.size + len(PIECES[0]))
             pieces = [PIECES[0], *pieces]
@@ -269,10 +335,76 @@ class Histories(RuleBasedStateMachine):
         version = self.unique("v")
         result = self.run(PutVersion(bucket=bucket.id, key=key, version_id=version, attributes=PLAIN, owner="o",
                                      content=content, condition=condition))
+        over = self.too_much_for(bucket, key, sum(map(len, pieces)))
         if unmet:
             assert result == unmet
+        elif over and self.may_be_stored(result, refusal):
+            assert result == over
         elif not self.refused(result, refusal):
             self.committed(bucket, key, Version(version, result.order, pieces, content.etag), result)
+
+    @precondition(lambda self: self.buckets)
+    @rule(data=st.data(), key=st.sampled_from(KEYS), off=st.sampled_from([0, 0, 0, 1]), stale=st.sampled_from([0, 0, 0, 1]))
+    def append(self, data: st.DataObject, key: str, off: int, stale: int) -> None:
+        bucket = self.some_bucket(data)
+        content, pieces, refusal = self.content(data)
+        if not pieces:
+            return
+        current = bucket.current(key)
+        condition, unmet = self.condition(data, current)
+        base, size = (current.order, current.size) if current else (0, 0)
+        if whole := current is not None and (self.has_parts(current) or data.draw(st.booleans())):
+            content = msgspec.structs.replace(content, size=size + content.size,
+                                              slices=(*map(whole_slice, current.pieces), *content.slices))
+        version = self.unique("v")
+        result = self.run(AppendVersion(
+            bucket=bucket.id, key=key, version_id=version, base=base + stale, offset=size + off,  # type: ignore[arg-type]
+            content=content, appended=2, whole=whole, condition=condition))
+        if current is None:
+            assert result == (unmet or WrongOffset(size=0))
+        elif unmet or off or stale:
+            assert result == (unmet or (WrongOffset(size=size) if off else Moved()))
+        elif over := self.too_much_for(bucket, key, size + sum(map(len, pieces))):
+            assert result == over
+        elif isinstance(result, TooFewCopies):
+            assert refusal or any(self.lacks(piece) for piece in current.pieces)
+        elif not self.refused(result, refusal):
+            pieces = [*current.pieces, *pieces]
+            self.committed(bucket, key, Version(version, result.order, pieces, content.etag), result)
+
+    @precondition(lambda self: self.buckets)
+    @rule(data=st.data(), keys=st.permutations(KEYS), stale=st.sampled_from([0, 0, 0, 1]),
+          over=st.sampled_from([None, None, 0, 1]), token=st.sampled_from(["", "", "s", "t"]))
+    def rename(self, data: st.DataObject, keys: list[str], stale: int, over: int | None, token: str) -> None:
+        bucket, (source, key) = self.some_bucket(data), keys
+        current, there = bucket.current(source), bucket.current(key)
+        condition, unmet = self.condition(data, there)
+        fingerprint = f"{source} {condition}".encode()
+        version, marker = self.unique("v"), self.unique("m")
+        result = self.run(RenameVersion(
+            bucket=bucket.id, source=source, source_order=stale + (current.order if current else 0), key=key,  # type: ignore[arg-type]
+            version_id=version, marker_id=marker, owner="o", condition=condition, token=token, fingerprint=fingerprint,  # type: ignore[arg-type]
+            over=None if over is None else over + (there.order if there else 0)))
+        known = self.tokens.get((bucket.id, token)) if token else None
+        if known:
+            assert result == (known[1] if known[0] == fingerprint else TokenReused())
+            return
+        if current is None or stale or over:
+            assert result == (NoKey() if current is None else Moved())
+            return
+        gone = [] if bucket.versioning == "Enabled" or current.id != "null" else [current]
+        replaced = [*gone, *bucket.replaces(key)]
+        too_much = self.too_much(bucket, 1 - len(replaced), current.size - sum(version.size for version in replaced))
+        if unmet or too_much:
+            assert result == (unmet or too_much)
+            return
+        self.committed(bucket, key, Version(version, result.order, current.pieces, current.etag), result)
+        if bucket.versioning:
+            bucket.add(source, Version(marker, 0))
+        else:
+            bucket.keys.pop(source)
+        if token:
+            self.tokens[bucket.id, token] = fingerprint, msgspec.structs.replace(result, checksum=None)
 
     def condition(self, data: st.DataObject, current: Version | None) -> tuple[Condition, Any]:
         kind = data.draw(st.sampled_from(["", "", "", "", "none", "match", "other"]))
@@ -294,8 +426,8 @@ class Histories(RuleBasedStateMachine):
         self.contents.add(row[0])
 
     @precondition(lambda self: self.buckets)
-    @rule(data=st.data(), key=st.sampled_from(KEYS))
-    def copy(self, data: st.DataObject, key: str) -> None:
+    @rule(data=st.data(), key=st.sampled_from(KEYS), grown=st.sampled_from([0, 0, 0, 1]))
+    def copy(self, data: st.DataObject, key: str, grown: int) -> None:
         bucket = self.some_bucket(data)
         known = [version for each in self.buckets.values() for versions in each.keys.values()
                  for version in versions if version.content]
@@ -308,9 +440,11 @@ class Histories(RuleBasedStateMachine):
             return
         version = self.unique("v")
         result = self.run(PutVersion(bucket=bucket.id, key=key, version_id=version, attributes=PLAIN, owner="o",
-                                     content_of=source.content))  # type: ignore[arg-type]
-        if source not in known:
+                                     content_of=source.content, content_size=source.size + grown))  # type: ignore[arg-type]
+        if source not in known or grown:
             assert result == ContentMissing()
+        elif over := self.too_much_for(bucket, key, source.size):
+            assert result == over
         elif isinstance(result, TooFewCopies):
             assert any(self.lacks(piece) for piece in source.pieces)
         else:
@@ -341,6 +475,30 @@ class Histories(RuleBasedStateMachine):
             bucket.add(key, marker)
             assert result == Deleted(existed=present, version_id=marker.id, delete_marker=True)
 
+    @precondition(lambda self: self.buckets)
+    @rule(data=st.data(), key=st.sampled_from(KEYS), action=st.sampled_from(["expire", "remove", "unmark"]))
+    def carry_out_lifecycle(self, data: st.DataObject, key: str, action: str) -> None:
+        bucket = self.some_bucket(data)
+        versions = bucket.keys.get(key, [])
+        page = self.cluster.read(queries.list_versions, bucket.id, key, "", "", None, 100)
+        if not versions:
+            return
+        shown = data.draw(st.sampled_from([each for each in page.objects if each.key == key]))
+        version = next(each for each in versions if each.id == shown.version_id)
+        newest = version is versions[-1]
+        holds = {"expire": newest and bool(version.content), "remove": not newest,
+                 "unmark": newest and not version.content and len(versions) == 1}[action]
+        assert self.run(SetBucketSetting(bucket=bucket.id, name=LIFECYCLE, document=b"rules")) == Done()
+        marker = self.unique("m")
+        result = self.run(CarryOutLifecycle(
+            bucket=bucket.id, lifecycle=self.cluster.read(queries.bucket, bucket.name).lifecycle, steps=(LifecycleStep(
+                action=action, key=key, order=shown.order, due_ms=0, marker_id=marker),)))
+        assert result == CarriedOut(places=(0,) if holds else (), reached=1)
+        if holds and action == "expire" and bucket.versioning:
+            bucket.add(key, Version(marker, 0))
+        elif holds:
+            bucket.keys[key] = [each for each in versions if each is not version]
+
     # Multipart
 
     @precondition(lambda self: self.buckets)
@@ -370,7 +528,10 @@ class Histories(RuleBasedStateMachine):
         upload = bucket.uploads[key, id]
         content, pieces, refusal = self.content(data)
         result = self.run(PutPart(bucket=bucket.id, key=key, upload_id=id, number=number, content=content))
-        if not self.refused(result, refusal):
+        over = self.too_much(bucket, 0, content.size - sum(map(len, upload.parts.get(number, ([], 0))[0])))
+        if over and self.may_be_stored(result, refusal):
+            assert result == over
+        elif not self.refused(result, refusal):
             assert isinstance(result, PartStored)
             upload.parts[number] = pieces, self.cluster.index << 20
 
@@ -399,9 +560,14 @@ class Histories(RuleBasedStateMachine):
             staged = result.content
         if disturbed:           # somebody puts a listed part again before the decision
             content = self.cluster.content(PIECES[2])
+            over = self.too_much(bucket, 0, content.size - sum(map(len, upload.parts[numbers[-1]][0])))
             again = self.run(PutPart(**at, number=numbers[-1], content=content))
-            assert isinstance(again, PartStored)
-            upload.parts[numbers[-1]] = [PIECES[2]], self.cluster.index << 20
+            if over:
+                assert again == over
+                disturbed = False
+            else:
+                assert isinstance(again, PartStored)
+                upload.parts[numbers[-1]] = [PIECES[2]], self.cluster.index << 20
         version, etag = self.unique("v"), self.unique("e")
         condition, unmet = self.condition(data, bucket.current(key))
         command = CompleteUpload(**at, version_id=version, etag=etag, size=sum(map(len, pieces)), condition=condition,
@@ -416,6 +582,9 @@ class Histories(RuleBasedStateMachine):
             assert result == unmet
         elif disturbed:
             assert result == PartChanged(number=0 if pages else numbers[-1])
+        elif over := self.too_much_for(bucket, key, command.size, freed=sum(
+                len(piece) for each, _ in upload.parts.values() for piece in each)):
+            assert result == over
         else:
             self.committed(bucket, key, Version(version, result.order, pieces, etag), result)
             del bucket.uploads[key, id]
