@@ -1,8 +1,8 @@
 """A storage node: one data folder, served over `core.wire` to gateways and other nodes (protocol.py).
 
-Starting takes the folder, registers with the metadata (which ends the sessions of this node's earlier lives), and
-only then answers and keeps house (settle.py). Small puts and reads are answered without a task; streams and slow
-reads have one.
+Starting takes the folder, listens, registers with the metadata (which ends the sessions of this node's earlier lives), and
+only then keeps house (settle.py): what nodes say about copies comes from one life at a time, but copies may be stored and read
+before. Small puts and reads are answered without a task; streams and slow reads have one.
 """
 
 import asyncio
@@ -80,9 +80,10 @@ class NodeServer:
         await self.store.start()
         try:
             await self.upkeep.prepare()
+            await self._wire.start()                  # once it is registered others count on it, and come
             await self._register()
-            await self._wire.start()
         except BaseException:
+            await self._wire.stop()
             await self.store.stop()
             raise
         self.settler.start()
@@ -230,7 +231,9 @@ class NodeLink:
         if operation == protocol.COMPACT:
             run = store.compact(min(payload[0], 100)) if payload else store.compaction.run
             return msgspec.msgpack.encode((run, store.compaction))
-        if operation in care.OPERATIONS and self._server.care is not None:
+        if operation in care.OPERATIONS:
+            if self._server.care is None:
+                raise Unavailable("this storage node starts, and does not take care of its copies yet")
             return await self._server.care.answer(operation, payload)
         if operation not in (protocol.STAT, protocol.REPORT):
             raise Refused(f"no operation {operation}")

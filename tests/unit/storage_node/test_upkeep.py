@@ -295,7 +295,11 @@ def test_a_copy_is_kept_while_one_of_the_two_that_would_stay_is_rotten(tmp_path:
         hurry(machine)
         await machine.metadata.commit(SetBucketCopies(bucket=machine.bucket, copies=2))
         await settled(machine, 2, {staying[0], order[2]})
-        assert machine.nodes[order[2]].upkeep.giving_back.status.kept
+
+        async def looked() -> bool:
+            return machine.nodes[order[2]].upkeep.giving_back.status.kept > 0
+
+        await eventually(looked)
         assert await machine.get("k") == data
 
     run(tmp_path, 3, body)
