@@ -20,7 +20,7 @@ from consensus.core.ids import BucketId
 from gateway.access_log.delivery import NotTaken, deliver
 from gateway.access_log.spool import Batch, Spool
 from gateway.auth import Principal
-from gateway.http.server_log import fields, one_field, time_of
+from gateway.http.server_log import one_field, records, time_of
 from gateway.ops.context import Services
 from gateway.ops.logging import KIND
 from gateway.s3.bucket_log import DAY_S, EVENT_TIME, Logging, Source
@@ -166,15 +166,16 @@ class BucketLogs:
         second = now_ms // 1000
         if second != self._second:
             self._second, self._time = second, time_of(second)
-        rest = fields(exchange, request_id, request, who, operation, status, code, reply, began, ended, site=site)
-        line = f"{one_field(logged.owner)} {one_field(request.bucket)} [{self._time}] {rest}"
+        beginning = f"{one_field(logged.owner)} {one_field(request.bucket)} [{self._time}] "
+        lines = [beginning + rest for rest in records(
+            exchange, request_id, request, who, operation, status, code, reply, began, ended, site=site)]
         day = second // DAY_S if logged.logging.partitioned == EVENT_TIME else 0
         known = self._pending.get((request.bucket, day))
         if known is None or known[0] != logged:
             known = self._pending[request.bucket, day] = logged, known[1] if known is not None else []
-        known[1].append(line)
-        self._pending_bytes += len(line)
-        self.records += 1
+        known[1].extend(lines)
+        self._pending_bytes += sum(map(len, lines))
+        self.records += len(lines)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._begin)
 

@@ -9,7 +9,7 @@ have is `-`. As AWS does, a key is percent-encoded twice, so that decoding it on
   and dropped, and counted. The store never waits for its log.
 * The file may be moved away at any time: the next batch begins a new one. SIGHUP makes a worker look at once.
 
-AWS's lines for single objects of a multi-object delete (BATCH.DELETE.OBJECT) are not written.
+A multi-object delete has a line for itself and, as on AWS, one for each of its objects (BATCH.DELETE.OBJECT).
 """
 
 import asyncio
@@ -27,8 +27,9 @@ from urllib.parse import quote, unquote_to_bytes
 from consensus.core.errors import ClusterError
 from gateway.auth import Mechanism, Principal
 from gateway.http.reply import HOST_ID
+from gateway.s3.errors import CODES
 from gateway.s3.operations import OPERATION, resource_type
-from gateway.s3.reply import Reply
+from gateway.s3.reply import DeletedKey, Reply
 from gateway.s3.request import S3Request
 
 if TYPE_CHECKING:
@@ -112,9 +113,9 @@ class ServerLog:
         if second != self._second:
             self._second, self._time = second, time_of(second)
         bucket = request.bucket if request is not None else ""
-        rest = fields(exchange, request_id, request, who, operation, status, code, reply, began, ended, site=site)
-        self._lines.append((bucket, f"[{self._time}] {rest}"))
-        self._bytes += len(rest)
+        for rest in records(exchange, request_id, request, who, operation, status, code, reply, began, ended, site=site):
+            self._lines.append((bucket, f"[{self._time}] {rest}"))
+            self._bytes += len(rest)
         if len(self._lines) >= LINES_AT_ONCE:
             self._begin()
         elif self._timer is None:
@@ -207,12 +208,35 @@ def time_of(second: int) -> str:
     return time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(second))
 
 
+def records(
+    exchange: "Exchange | AsgiExchange", request_id: str, request: S3Request | None, who: Principal | None,
+    operation: str, status: int, code: str, reply: Reply | None, began: float, ended: float, *, site: str = "",
+) -> list[str]:
+    """Everything behind the time, each with the line's end: also for the logs that owners have asked for
+    (gateway/access_log/)."""
+    found = [fields(exchange, request_id, request, who, operation, status, code, reply, began, ended, site=site)]
+    if reply is not None and reply.deleted:
+        found += [_of_deleted(exchange, request_id, who, each) for each in reply.deleted]
+    return found
+
+
+def _of_deleted(exchange: "Exchange | AsgiExchange", request_id: str, who: Principal | None, deleted: DeletedKey) -> str:
+    """One object of a multi-object delete. What is about the request as a whole stands in the request's own line."""
+    version, auth = _AUTH[who.mechanism] if who is not None else ("-", "-")
+    cipher, tls = exchange.cipher
+    status = CODES[deleted.code][0] if deleted.code else 204
+    return " ".join((
+        one_field(exchange.remote), one_field(who.user_id if who is not None else ""), request_id, "BATCH.DELETE.OBJECT",
+        _key(deleted.key), '"-"', str(status), deleted.code or "-", "- - - -", '"-" "-"', one_field(deleted.version_id), HOST_ID,
+        version, cipher or "-", auth, one_field(exchange.headers.get("host", "")), tls or "-", "- - -\n",
+    ))
+
+
 def fields(
     exchange: "Exchange | AsgiExchange", request_id: str, request: S3Request | None, who: Principal | None,
     operation: str, status: int, code: str, reply: Reply | None, began: float, ended: float, *, site: str = "",
 ) -> str:
-    """Everything behind the time, with the line's end: also of the records that owners have asked for
-    (gateway/access_log/)."""
+    """Of the request itself."""
     headers = exchange.headers
     answered = exchange.answered_at
     body = exchange.request_body

@@ -23,7 +23,7 @@ from gateway.ops.versions import named_version, new_version_id
 from gateway.s3 import checksums, conditions, headers, locks, names, xml_read, xml_write
 from gateway.s3.errors import S3Error
 from gateway.s3.hoisting import effective_headers
-from gateway.s3.reply import Reply
+from gateway.s3.reply import DeletedKey, Reply
 from gateway.s3.request import S3Request
 
 log = logging.getLogger("staddle.ops")
@@ -120,7 +120,10 @@ async def delete_objects(ctx: Context, request: S3Request) -> Reply:
     wanted = await parsed(xml_read.delete, body)
     # All at once: the commands travel together in a few log entries.
     results = await asyncio.gather(*(_delete_one(ctx, request, bucket, entry, bypass) for entry in wanted.objects))
-    return xml(xml_write.delete_result(results, quiet=wanted.quiet))
+    reply = xml(xml_write.delete_result(results, quiet=wanted.quiet))
+    reply.deleted = [DeletedKey(each.key, each.version_id or "", each.code if isinstance(each, xml_write.NotDeleted) else "")
+                     for each in results]
+    return reply
 
 
 async def _delete_one(

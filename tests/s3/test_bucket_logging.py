@@ -129,6 +129,20 @@ def test_what_is_asked_of_a_logged_bucket_reaches_its_target(s3: BaseClient, ser
 
 
 @inside
+def test_each_object_of_a_multi_object_delete_is_recorded(s3: BaseClient, server: InProcess, bucket: str, target: str) -> None:
+    s3.put_object(Bucket=bucket, Key="a", Body=b"1")
+    log_to(s3, server, bucket, target)
+    s3.delete_objects(Bucket=bucket, Delete={"Objects": [
+        {"Key": "a"}, {"Key": 'b "c'}, {"Key": "d", "VersionId": "x" * 32}, {"Key": "e" * 1025}]})
+    (records,) = delivered(s3, server, target).values()
+    assert [(record["operation"], record["key"], record["status"], record["code"], record["version"]) for record in records] == [
+        ("REST.POST.MULTI_OBJECT_DELETE", "-", "200", "-", "-"), ("BATCH.DELETE.OBJECT", "a", "204", "-", "-"),
+        ("BATCH.DELETE.OBJECT", "b%2520%2522c", "204", "-", "-"), ("BATCH.DELETE.OBJECT", "d", "204", "-", "x" * 32),
+        ("BATCH.DELETE.OBJECT", "e" * 1025, "400", "KeyTooLongError", "-")]
+    assert len({record["id"] for record in records}) == 1
+
+
+@inside
 def test_a_bucket_may_be_its_own_target_and_logging_ends(s3: BaseClient, server: InProcess, bucket: str) -> None:
     allow(s3, bucket)
     log_to(s3, server, bucket, bucket)

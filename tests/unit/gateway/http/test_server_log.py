@@ -28,7 +28,7 @@ from tests.servers import ACCESS_KEY, REGION, SECRET_KEY, StaddleProcess, servin
 
 LINE = re.compile(
     r'(?P<owner>\S+) (?P<bucket>\S+) \[(?P<time>[^]]+)\] (?P<remote>\S+) (?P<requester>\S+) (?P<id>\S+) (?P<operation>\S+) '
-    r'(?P<key>\S+) "(?P<uri>[^"]*)" (?P<status>\d{3}|-) (?P<code>\S+) (?P<sent>\d+|-) (?P<size>\d+|-) (?P<total>\d+) '
+    r'(?P<key>\S+) "(?P<uri>[^"]*)" (?P<status>\d{3}|-) (?P<code>\S+) (?P<sent>\d+|-) (?P<size>\d+|-) (?P<total>\d+|-) '
     r'(?P<turn>\d+|-) "(?P<referer>[^"]*)" "(?P<agent>[^"]*)" (?P<version>\S+) (?P<host_id>\S+) (?P<signature>SigV2|SigV4|-) '
     r'(?P<cipher>\S+) (?P<auth>AuthHeader|QueryString|-) (?P<host>\S+) (?P<tls>TLSv1\.[23]|-) - - -')
 """As programs that read AWS's logs split them."""
