@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from gateway.s3.errors import S3Error
-from gateway.s3.times import iso8601, parse_iso8601
+from gateway.s3.times import iso8601, pacific, parse_iso8601
 from gateway.s3.xml_pieces import document
 from gateway.s3.xml_read import SMALL_BYTES_MAX, fields_of, malformed, number_of, parse, text_of
 
@@ -61,7 +61,7 @@ def _future(text: str, now_ms: int, name: str) -> int:
                       ArgumentValue=text[:64])
     if ms <= now_ms:
         raise S3Error("InvalidArgument", "The retain until date must be in the future!", ArgumentName=name,
-                      ArgumentValue=text)
+                      ArgumentValue=pacific(ms) if name == "RetainUntilDate" else text)
     return ms
 
 

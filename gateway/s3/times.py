@@ -52,6 +52,25 @@ def _http_day(day: int) -> str:
     return f"{_WEEKDAYS[(day + 3) % 7]}, {day_of_month:02} {_MONTHS[month - 1]} {year:04} "
 
 
+def pacific(ms: int) -> str:
+    """``Tue Dec 31 16:00:00 PST 2019``: how some of AWS's messages say a time, wherever the bucket is. Without
+    tables of zones, which not every machine has: the rule is that of 2007."""
+    year = _civil((ms // 1000 - 8 * 3600) // 86_400)[0]
+    summer = year > 2006 and _sunday_s(year, 3, 2) + 10 * 3600 <= ms // 1000 < _sunday_s(year, 11, 1) + 9 * 3600
+    local_s = ms // 1000 - (7 if summer else 8) * 3600
+    day, rest = divmod(local_s, 86_400)
+    local_year, month, day_of_month = _civil(day)
+    return (f"{_WEEKDAYS[(day + 3) % 7]} {_MONTHS[month - 1]} {day_of_month:02} {_MINUTES[rest // 60]}{_SECONDS[rest % 60]} "
+            f"{'PDT' if summer else 'PST'} {local_year}")
+
+
+def _sunday_s(year: int, month: int, nth: int) -> int:
+    """When the nth Sunday of a month begins in UTC, in seconds since 1970."""
+    first_s = calendar.timegm((year, month, 1, 0, 0, 0))
+    weekday = (first_s // 86_400 + 3) % 7
+    return first_s + ((6 - weekday) % 7 + 7 * (nth - 1)) * 86_400
+
+
 def _civil(day: int) -> tuple[int, int, int]:
     """Year, month and day of a number of days since 1970, by Hinnant's algorithm: no limits of `datetime`."""
     shifted = day + 719_468

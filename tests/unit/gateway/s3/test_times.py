@@ -2,12 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.s3.times import http_date, iso8601, parse_http_date, parse_iso8601
+from gateway.s3.times import http_date, iso8601, pacific, parse_http_date, parse_iso8601
 
 MOMENTS = st.integers(-62_135_596_800_000, 253_402_300_799_999)    # years 1 to 9999
 
@@ -18,6 +19,16 @@ def test_formats_agree_with_datetime(ms: int) -> None:
     moment = datetime.fromtimestamp(0, UTC) + timedelta(seconds=seconds)
     assert iso8601(ms) == f"{moment.isoformat()[:19]}.{milli:03}Z"
     assert http_date(ms) == format_datetime(moment, usegmt=True)
+
+
+@given(st.integers(1_200_000_000, 4_000_000_000))
+def test_the_clock_of_the_west_coast(seconds: int) -> None:
+    assert pacific(seconds * 1000) == datetime.fromtimestamp(seconds, ZoneInfo("America/Los_Angeles")).strftime(
+        "%a %b %d %H:%M:%S %Z %Y")
+
+
+def test_the_west_coast_before_there_was_one() -> None:
+    assert pacific(-62_135_596_800_000).endswith("16:00:00 PST 0")
 
 
 @given(MOMENTS)
