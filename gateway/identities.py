@@ -42,6 +42,7 @@ class IdentityStore:
         self._by_access_key: dict[str, Identity] = {}
         self._by_user_id: dict[str, Identity] = {}
         self._of_account: dict[str, frozenset[str]] = {}
+        self._stands_for: dict[str, str] = {}
         self.on_unknown: Callable[[str], Identity | None] | None = None
         self.replace(identities)
 
@@ -59,6 +60,8 @@ class IdentityStore:
         for identity in by_access_key.values():
             of_account.setdefault(identity.account, set()).add(identity.user_id)
         self._of_account = {account: frozenset(ids) for account, ids in of_account.items()}
+        self._stands_for = {identity.account: identity.user_id for identity in reversed(by_access_key.values())
+                            if not identity.policies}
 
     def by_access_key(self, access_key: str) -> Identity | None:
         found = self._by_access_key.get(access_key)
@@ -73,6 +76,10 @@ class IdentityStore:
     def ids_of(self, account: str) -> frozenset[str]:
         """All canonical ids of an account: whoever grants something to one of them means the account."""
         return self._of_account.get(account, frozenset())
+
+    def stands_for(self, identity: Identity) -> str:
+        """The canonical id that owns what is made for the identity's account: that of the first who has all its rights."""
+        return self._stands_for.get(identity.account, identity.user_id)
 
     def by_email(self, email: str) -> Identity | None:
         """For grants by ``AmazonCustomerByEmail``; letter case does not count. Not for hot paths."""

@@ -134,7 +134,7 @@ def of_new_bucket(ctx: Context, given: Mapping[str, str]) -> tuple[str | None, P
     ownership = given.get("x-amz-object-ownership")
     if not acl.in_headers(given):
         return ownership, None
-    owner = ctx.principal.user_id
+    owner = ctx.owner_id
     wanted = acl.from_headers(given, owner, ctx.people, bucket_owner=owner, of_bucket=True)
     if wanted == acl.owned_by(owner):
         return ownership, None

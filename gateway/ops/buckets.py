@@ -64,7 +64,7 @@ async def create_bucket(ctx: Context, request: S3Request) -> Reply:
             "sent to.",
         )
     command = CreateBucket(
-        name=request.bucket, account=ctx.principal.account, owner=ctx.principal.user_id, region=constraint,
+        name=request.bucket, account=ctx.principal.account, owner=ctx.owner_id, region=constraint,
         object_lock=_yes_or_no(given, "x-amz-bucket-object-lock-enabled"),
         settings=tuple(settings.documents((own.KIND, ownership), (acls.KIND, acl), (settings.TAGS, new_tags or None))),
     )
@@ -142,7 +142,7 @@ async def list_buckets(ctx: Context, request: S3Request) -> Reply:
         del found[limit:]
         next_token = tokens.make(found[-1].name)
     return xml(xml_listings.list_buckets(
-        owner=ctx.owner(ctx.principal.user_id), buckets=found, prefix=prefix, next_token=next_token,
+        owner=ctx.owner(ctx.owner_id), buckets=found, prefix=prefix, next_token=next_token,
         region=ctx.settings.region if any(name in query for name in _PARAMETERS) else None,
     ))
 

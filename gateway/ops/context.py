@@ -184,6 +184,12 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
             return lambda _: own
         return self.owner
 
+    @property
+    def owner_id(self) -> str:
+        """The canonical id of the caller's account; "" for nobody in particular."""
+        identity = self.principal.identity
+        return self.principal.user_id if identity is None else self.identities.stands_for(identity)
+
     async def owner_of_new(self, bucket: Bucket, given: Mapping[str, str]) -> str:
         """Canonical id of who will own what the caller writes there. `given` are the headers that say so. In a bucket of the
         caller's account that is the account, which the bucket's owner stands for."""
@@ -193,7 +199,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         rules = await self.rules_of(bucket)
         if rules.acls_off or (rules.ownership == PREFERRED and given.get("x-amz-acl") == "bucket-owner-full-control"):
             return bucket.owner
-        return self.principal.user_id or ANONYMOUS_ID
+        return self.owner_id or ANONYMOUS_ID
 
     async def source_bucket(self, name: str, request: S3Request) -> Bucket:
         """The bucket that a copy reads from: whether it may is decided by `require_source`. Raises S3Error NoSuchBucket."""
