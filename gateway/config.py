@@ -146,7 +146,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         "clients are told about expiration stays in real days.")] = 86_400
     webhooks: Annotated[dict[str, Webhook], _about(
         "Targets of event notifications, as [webhooks.NAME] tables: url, authorization (a header), secret (signs what is sent), "
-        "ca (PEM file), timeout_seconds (10), connections (4). Buckets' notifications name them by ARNs that end in NAME.")] = {}
+        "ca (PEM file), timeout_seconds (10), connections (4), accounts (whose buckets may tell it; all). Buckets' notifications "
+        "name them by ARNs that end in NAME.")] = {}
     webhook_allow: Annotated[tuple[str, ...], _about(
         "Networks (\"10.1.0.0/16\") and host names that webhooks may reach although their addresses are not public: loopback, "
         "private and link-local ones are refused otherwise, whatever a name resolves to.")] = ()

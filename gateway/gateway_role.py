@@ -76,7 +76,8 @@ class GatewayRole:
                 region=config.region, any_region=config.any_region, signature_v2=config.signature_v2,
                 chunk_bytes=config.chunk_bytes, object_ownership=config.object_ownership,
                 block_public_access=config.block_public_access, default_encryption=config.default_encryption,
-                webhooks=frozenset(config.webhooks), event_queue_max=config.event_queue_max, host_id=HOST_ID,
+                webhooks={name: webhook.accounts for name, webhook in config.webhooks.items()},
+                event_queue_max=config.event_queue_max, host_id=HOST_ID,
                 storage_classes=config.storage_classes, archive_classes=config.archive_classes,
                 lifecycle_day_ms=config.lifecycle_day_seconds * 1000),
             identities=identities)

@@ -27,8 +27,7 @@ from consensus.tables import VERSION_COLUMNS
 BYTES_MAX = 64 << 10
 """S3 allows 2 KiB of metadata, 10 tags and a few headers; this leaves room and bounds a row."""
 
-_EVENTS: dict[type, str] = {SetTags: "ObjectTagging:Put", SetAcl: "ObjectAcl:Put", SetRetention: "ObjectRetention:Put",
-                           SetRestored: "ObjectRestore:Completed"}
+_EVENTS: dict[type, str] = {SetTags: "ObjectTagging:Put", SetAcl: "ObjectAcl:Put", SetRetention: "ObjectRetention:Put"}
 
 Change = Callable[[BucketState, Attributes], Attributes | AnyResult]
 """The new attributes, or why not."""
@@ -149,6 +148,19 @@ def _change(state: State, command: SetTags | SetAcl | SetRetention | SetLegalHol
     state.execute(f"UPDATE {row.table} SET attributes = ?, crc = ? WHERE bucket = ? AND key = ? AND ord = ?",
                   (raw, _seal(key, row.columns, raw), bucket.id, key, order))
     if bucket.events is not None and not isinstance(command, SetLegalHold):
-        events.record(state, bucket, _EVENTS[type(command)], key, origin=command.origin, etag=row.columns[5],
-                      version_id=version_id)
+        _tell(state, bucket, key, row, command)
     return Changed(version_id=version_id if bucket.versioning else None)
+
+
+def _tell(
+    state: State, bucket: BucketState, key: bytes, row: Row, command: SetTags | SetAcl | SetRetention | SetRestored,
+) -> None:
+    version_id, size, etag = row.columns[1], row.columns[4], row.columns[5]
+    if not isinstance(command, SetRestored):
+        events.record(state, bucket, _EVENTS[type(command)], key, origin=command.origin, etag=etag, version_id=version_id)
+        return
+    # Asked for and done at once: whoever waits for either is told.
+    events.record(state, bucket, "ObjectRestore:Post", key, origin=command.origin, size=size, etag=etag, version_id=version_id)
+    events.record(
+        state, bucket, "ObjectRestore:Completed", key, origin=command.origin, size=size, etag=etag, version_id=version_id,
+        more=(("until_ms", str(command.until_ms)), ("storage_class", command.storage_class)))

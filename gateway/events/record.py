@@ -63,6 +63,11 @@ def _record(queued: QueuedEvent, region: str) -> dict[str, Any]:
     }
     if event.name == "LifecycleTransition":
         record["lifecycleEventData"] = {"transitionEventData": dict(event.more)}
+    if event.name == "ObjectRestore:Completed":
+        more = dict(event.more)
+        record["glacierEventData"] = {"restoreEventData": {
+            "lifecycleRestorationExpiryTime": iso8601(int(more.get("until_ms", "0"))),
+            "lifecycleRestoreStorageClass": more.get("storage_class", "")}}
     return record
 
 

@@ -27,6 +27,7 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ca: Path | None = None        # PEM file with the authorities to trust; None: the system's
     timeout_seconds: int = 10     # for one delivery, all of it
     connections: int = 4          # at once
+    accounts: tuple[str, ...] = ()    # whose buckets may tell it anything; none given: all
 
     def __post_init__(self) -> None:
         place_of(self.url)

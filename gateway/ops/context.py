@@ -81,8 +81,8 @@ class Settings:
     object_ownership: str = "BucketOwnerEnforced"
     block_public_access: bool = True
     default_encryption: bool = False
-    webhooks: frozenset[str] = frozenset()
-    """Names of the targets that events may be sent to."""
+    webhooks: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """Names of the targets that events may be sent to, and the accounts whose buckets may: none stands for all."""
     event_queue_max: int = EVENT_QUEUE_MAX
     host_id: str = ""
     """Of this process, as it stands in x-amz-id-2."""

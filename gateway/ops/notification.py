@@ -37,7 +37,7 @@ async def put_bucket_notification(ctx: Context, request: S3Request) -> Reply:
     bucket, body = await sent(ctx, request, notification.BYTES_MAX)
     wanted = notification.read(body, _new_id)
     unchecked = effective_headers(request).get("x-amz-skip-destination-validation", "").lower() == "true"
-    targets = [_target(ctx, rule) for rule in wanted.rules]
+    targets = [_target(ctx, bucket, rule) for rule in wanted.rules]
     unknown = [rule for rule, target in zip(wanted.rules, targets, strict=True) if not target]
     if unknown and not unchecked:
         raise notification.no_such_targets(unknown)
@@ -58,10 +58,11 @@ def _new_id() -> str:
     return base64.b64encode(str(uuid.uuid4()).encode()).decode()
 
 
-def _target(ctx: Context, rule: notification.Rule) -> str:
-    """"": nobody here delivers to it."""
+def _target(ctx: Context, bucket: Bucket, rule: notification.Rule) -> str:
+    """"": nobody here delivers to it, or not for this account, which need not know that there is such a target."""
     name = notification.target_of(rule.kind, rule.arn)
-    return name if name in ctx.settings.webhooks else ""
+    accounts = ctx.settings.webhooks.get(name)
+    return name if accounts is not None and (not accounts or bucket.account in accounts) else ""
 
 
 def origin_of(ctx: Context, request: S3Request, bucket: Bucket, event: str = "") -> Origin | None:

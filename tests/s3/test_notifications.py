@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 from gateway.cli import app
 from tests.servers import ACCESS_KEY, REGION, SECRET_KEY, StaddleProcess, free_port
 
-HOOK, OTHER, DOWN, NOWHERE = (f"arn:aws:sqs:{REGION}:000000000000:{name}" for name in ("hook", "other", "down", "nowhere"))
+HOOK, OTHER, DOWN, THEIRS, NOWHERE = (
+    f"arn:aws:sqs:{REGION}:000000000000:{name}" for name in ("hook", "other", "down", "theirs", "nowhere"))
 PATIENCE_S = 30.0
 
 
@@ -107,6 +108,9 @@ def told_server(tmp_path_factory: pytest.TempPathFactory, hook: Hook, down_port:
         url = "http://127.0.0.1:{hook_port}/other"
         [webhooks.down]
         url = "http://127.0.0.1:{down_port}/s3cret"
+        [webhooks.theirs]
+        url = "http://127.0.0.1:{hook_port}/theirs"
+        accounts = ["somebody else's"]
         [webhooks.metadata]
         url = "http://169.254.169.254/latest/meta-data/"
         timeout_seconds = 2
@@ -175,6 +179,8 @@ def test_only_targets_of_the_settings_are_taken(client: BaseClient, named: str) 
     for arn, message, detail in (
         (NOWHERE, "Unable to validate the following destination configurations",
          {"ArgumentName1": NOWHERE, "ArgumentValue1": "The destination queue does not exist"}),
+        (THEIRS, "Unable to validate the following destination configurations",
+         {"ArgumentName1": THEIRS, "ArgumentValue1": "The destination queue does not exist"}),
         ("http://169.254.169.254/latest", "The ARN could not be parsed",
          {"ArgumentName": "Queue", "ArgumentValue": "http://169.254.169.254/latest"}),
     ):
@@ -320,7 +326,7 @@ def test_operators_try_targets_out_and_give_queues_up(
     assert staddle(told_server, "purge", "down", "--yes") == (0, "The queue of down is empty: 2 events are given up.\n")
     listed = json.loads(staddle(told_server, "list", "--json")[1])
     assert [(target["name"], target["queued"]) for target in listed] == [
-        ("down", 0), ("hook", 0), ("metadata", 0), ("other", 0)]
+        ("down", 0), ("hook", 0), ("metadata", 0), ("other", 0), ("theirs", 0)]
 
 
 def test_metrics_tell_of_each_target(told_server: StaddleProcess, hook: Hook) -> None:

@@ -16,12 +16,13 @@ from consensus.core.commands import (
     SetAcl,
     SetBucketSetting,
     SetNotification,
+    SetRestored,
     SetTags,
     SetVersioning,
 )
 from consensus.core.events import Event, EventQueue, EventRule, Notification, Origin, QueuedEvent
 from consensus.core.ids import BucketId, VersionId
-from consensus.core.results import Committed, Done, Drained, Malformed, NoBucket
+from consensus.core.results import Changed, Committed, Done, Drained, Malformed, NoBucket
 from consensus.machine import Machine
 from consensus.mending import mend
 from tests.unit.consensus.metadata import PLAIN, Cluster
@@ -273,3 +274,12 @@ def test_a_recount_finds_and_mends_a_wrong_length(cluster: Cluster) -> None:
         "target hook: 7 events recorded, 2 counted", "target gone: 0 events recorded, 1 counted"]
     assert mend(cluster.db) == ["target hook: 7 events, now 2", "target gone: 0 events, now 1"]
     assert audit.recount(cluster.db) == []
+
+
+def test_a_restore_is_told_as_asked_for_and_done(cluster: Cluster) -> None:
+    bucket = cluster.bucket()
+    tell(cluster, bucket, rule("s3:ObjectRestore:*"))
+    cluster.put(bucket, "a", b"x")
+    assert isinstance(cluster.run(SetRestored(bucket=bucket, key="a", storage_class="STANDARD", until_ms=5)), Changed)
+    assert told(cluster) == [("ObjectRestore:Post", "a"), ("ObjectRestore:Completed", "a")]
+    assert queued(cluster)[1].event.more == (("until_ms", "5"), ("storage_class", "STANDARD"))

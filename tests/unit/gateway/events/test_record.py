@@ -63,6 +63,12 @@ def test_nobody_asked_for_what_a_lifecycle_does() -> None:
     assert one["lifecycleEventData"] == {"transitionEventData": {"destinationStorageClass": "GLACIER"}}
 
 
+def test_a_restore_tells_from_where_and_for_how_long() -> None:
+    done = event("ObjectRestore:Completed", more=(("until_ms", "1700000000000"), ("storage_class", "GLACIER")))
+    assert json.loads(record.document(done, "r"))["Records"][0]["glacierEventData"] == {"restoreEventData": {
+        "lifecycleRestorationExpiryTime": "2023-11-14T22:13:20.000Z", "lifecycleRestoreStorageClass": "GLACIER"}}
+
+
 def test_a_test_event_is_of_another_form() -> None:
     assert json.loads(record.document(event("TestEvent", key=""), "r")) == {
         "Service": "Amazon S3", "Event": "s3:TestEvent", "Time": "2023-11-14T22:13:20.123Z", "Bucket": "photos",
