@@ -9,7 +9,7 @@
 The server is the whole store in one process of its own (gateway/single.py), on a free port of the loopback address. Its
 data lies in a temporary folder that is removed at the end, or in one that you give and keep; `staddle serve --data` opens
 the same folder, and the other way round. docs/EMBEDDING.md has more examples, and the pytest fixtures `s3_server`,
-`s3_client` and `s3_bucket`. Nothing else of Staddle is meant to be imported.
+`s3_client`, `s3_bucket` and `s3_env`. Nothing else of Staddle is meant to be imported.
 """
 
 import atexit
@@ -291,10 +291,20 @@ def __getattr__(name: str) -> Any:
         yield name
         _remove(s3_client, name)
 
+    @pytest.fixture
+    def s3_env(s3_server: Server, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+        """Sets the environment variables by which code under test, and programs that it starts, find `s3_server`."""
+        for variable, value in s3_server.env().items():
+            monkeypatch.setenv(variable, value)
+        # A profile of the machine's user would have a say too.
+        for variable in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
+            monkeypatch.delenv(variable, raising=False)
+        return s3_server.env()
+
     # A module, since pytest takes fixtures from modules: those of instances are to go.
     plugin = types.ModuleType("staddle.pytest_plugin", "A server for tests.")
     for fixture_name, fixture in (("s3_settings", s3_settings), ("s3_server", s3_server), ("s3_client", s3_client),
-                                  ("s3_bucket", s3_bucket)):
+                                  ("s3_bucket", s3_bucket), ("s3_env", s3_env)):
         setattr(plugin, fixture_name, fixture)
     globals()[name] = plugin
     return plugin

@@ -1,6 +1,7 @@
 """`staddle`: the command line. One file per group of commands; each command's help says what it does and gives an example.
 
 serving, running      `staddle serve`
+lending               `staddle run`
 configuring           `staddle config`
 commands, connection  what commands that talk to a server have in common; keys.py whose keys they sign with
 printing, files       tables, JSON, progress; files that are written whole or not at all
@@ -21,6 +22,7 @@ from gateway.cli.cluster import cluster_app, init, join
 from gateway.cli.commands import reflowed, with_server
 from gateway.cli.configuring import config_app
 from gateway.cli.events import events_app
+from gateway.cli.lending import NO_INTERSPERSED, run
 from gateway.cli.nodes import node_app
 from gateway.cli.objects import object_app
 from gateway.cli.options import fail
@@ -37,6 +39,7 @@ app = typer.Typer(
 app.command()(reflowed(serve))
 app.command()(reflowed(init))
 app.command()(reflowed(join))
+app.command(context_settings=NO_INTERSPERSED)(reflowed(run))
 app.command()(fsck)
 app.command()(with_server(explain))
 app.command()(restore)
