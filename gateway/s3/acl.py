@@ -95,7 +95,7 @@ def _header_grantees(name: str, value: str, people: People) -> list[str]:
         if len(text) >= 2 and text[0] == text[-1] == '"':
             text = text[1:-1]
         if not equals or not text:
-            raise S3Error("InvalidArgument", "Argument format not recognized", ArgumentName=name, ArgumentValue=value)
+            raise S3Error("InvalidArgument", "Argument format not recognized", ArgumentName=name, ArgumentValue=item.strip())
         match kind.strip().lower():
             case "id":
                 found.append(_by_id(text, people, "id"))
@@ -104,7 +104,7 @@ def _header_grantees(name: str, value: str, people: People) -> list[str]:
             case "emailaddress":
                 found.append(_by_email(text, people))
             case _:
-                raise S3Error("InvalidArgument", "Argument format not recognized", ArgumentName=name, ArgumentValue=value)
+                raise S3Error("InvalidArgument", "Argument format not recognized", ArgumentName=name, ArgumentValue=item.strip())
     return found
 
 
