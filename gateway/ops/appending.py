@@ -1,20 +1,24 @@
 """PutObject with x-amz-write-offset-bytes: bytes after those that an object has. AWS has it in directory buckets, we in all.
 
 The offset must be the object's size; 0 makes an object that isn't there, as any PutObject would. An append changes bytes, size,
-ETag, checksum and time; all else stays as the object has it, whatever the request says. Where versions are kept, it makes a new
-one. *ETag*: the MD5 of the MD5s of what was there and of what came, and the number of parts, as a multipart upload's: no byte
-of what was there is read. *Checksum*: a CRC of the whole object goes on as one; an object with another checksum has none from
-then on, since none can be told without reading all of it. CopyObject starts the count of appends anew.
+ETag, checksum and time. All else stays as the object has it: metadata and the like that the request says are passed over (clients
+send the same each time), tags, access list and lock are refused. Where versions are kept, it makes a new one.
+*ETag*: the MD5 of the MD5s of what was there and of what came, and the number of parts, as a multipart upload's: no byte of what
+was there is read. *Checksum*: a CRC of the whole object goes on as one; an object with another checksum has none from then on,
+since none can be told without reading all of it. CopyObject starts the count of appends anew.
 """
 
 import hashlib
+from collections.abc import Mapping
 
 import msgspec
 
 from consensus.core.commands import AppendVersion, Condition, NewContent
+from consensus.core.errors import ClusterError
 from consensus.core.model import Bucket, Checksum, ObjectVersion
 from consensus.core.results import AnyResult, Committed, ConditionConflict, ConditionFailed, Moved, NoKey, WrongOffset
-from gateway.ops import objects
+from gateway.ops import lifecycle, objects
+from gateway.ops.acls import of_new_object
 from gateway.ops.bringing import bring
 from gateway.ops.context import Context
 from gateway.ops.copying import reference
@@ -58,7 +62,8 @@ async def append_object(ctx: Context, request: S3Request) -> Reply:
     expected = checksums.Expected.from_headers(given)
     base = await _base(ctx, request, bucket, offset, condition)
     if base is None:
-        return await _create(ctx, request, condition)
+        return await _create(ctx, request, bucket, condition)
+    await _refuse_more(ctx, bucket, given)
     crc = _crc_of(base)
     stored = await store(ctx, request, expected.hasher(crc) if crc else expected.hasher(), bucket)
     size = offset + stored.content.size
@@ -78,15 +83,28 @@ async def append_object(ctx: Context, request: S3Request) -> Reply:
         if owed:
             _give_back(ctx, stored)
     if isinstance(outcome, Moved):
-        outcome = ConditionConflict(condition=OFFSET)
+        raise await _overtaken(ctx, request, bucket, offset, condition)
     if not isinstance(outcome, Committed):
         raise refusal(outcome, request)
-    return Reply(headers=[
+    assert base is not None
+    reply = Reply(headers=[
         ("etag", f'"{outcome.etag}"'), *checksum_headers(outcome.checksum), ("x-amz-object-size", str(size)),
         *written_version(outcome.version_id)])
+    if bucket.lifecycle:
+        reply.headers += await lifecycle.expiration(
+            ctx, bucket, request.key, outcome.modified_ms, size, base.attributes.tags)
+    return reply
 
 
-async def _create(ctx: Context, request: S3Request, condition: Condition) -> Reply:
+async def _overtaken(
+    ctx: Context, request: S3Request, bucket: Bucket, offset: int, condition: Condition,
+) -> S3Error | ClusterError:
+    """Somebody else has written meanwhile. Raises S3Error where what is there now refuses the append by itself."""
+    await _base(ctx, request, bucket, offset, condition)
+    return refusal(ConditionConflict(condition=OFFSET), request)
+
+
+async def _create(ctx: Context, request: S3Request, bucket: Bucket, condition: Condition) -> Reply:
     """Nothing is there: as any PutObject, as long as nothing is there."""
     plain = msgspec.structs.replace(
         request, headers={**{name: value for name, value in request.headers.items() if name != OFFSET}, "if-none-match": "*"},
@@ -95,8 +113,19 @@ async def _create(ctx: Context, request: S3Request, condition: Condition) -> Rep
         return await objects.put_object(ctx, plain)
     except S3Error as error:
         if error.code == "PreconditionFailed" and condition.if_none_match is None:
-            raise refusal(ConditionConflict(condition=OFFSET), request) from None      # somebody has made it meanwhile
+            raise await _overtaken(ctx, request, bucket, 0, condition) from None
         raise
+
+
+async def _refuse_more(ctx: Context, bucket: Bucket, given: Mapping[str, str]) -> None:
+    """What else the request asks for would be dropped, and is not what clients send with every request. S3Error
+    AccessControlListNotSupported as for any PutObject, NotImplemented."""
+    new = await of_new_object(ctx, bucket, given)
+    for name, value in given.items():
+        if name == "x-amz-tagging" or name.startswith("x-amz-object-lock-") or (new.acl is not None and (
+                name.startswith("x-amz-grant-") or (name == "x-amz-acl" and value != "private"))):
+            raise S3Error("NotImplemented", Header=name,
+                          additionalMessage="An append changes nothing of an object but its bytes.")
 
 
 def _give_back(ctx: Context, stored: Stored) -> None:

@@ -30,7 +30,7 @@ def commands(command: Any = None, path: tuple[str, ...] = ()) -> list[tuple[str,
 def test_every_help_says_what_the_command_does_and_gives_an_example(staddle: Staddle, path: tuple[str, ...]) -> None:
     shown = staddle.done(*path, "--help").out
     assert "Usage:" in shown
-    groups = ("user", "key", "bucket", "object", "node", "cluster", "gc", "scrub", "backup", "config", "events")
+    groups = ("user", "key", "bucket", "object", "node", "cluster", "gc", "scrub", "backup", "config", "events", "quota")
     if path not in ((), ("user", "policy"), *((group,) for group in groups)):
         assert re.search(r"Example: +staddle \w+", shown), shown
 

@@ -75,6 +75,18 @@ def test_an_offset_that_is_not_the_end(s3: BaseClient, bucket: str) -> None:
         append(5)
 
 
+@pytest.mark.parametrize(("named", "answer"), [
+    ({"Tagging": "a=b"}, (501, "NotImplemented")), ({"ObjectLockLegalHoldStatus": "ON"}, (501, "NotImplemented")),
+    ({"ACL": "public-read"}, (400, "AccessControlListNotSupported")), ({"StorageClass": "NONE"}, (400, "InvalidStorageClass")),
+])
+def test_what_an_append_would_lose_is_refused(
+    s3: BaseClient, bucket: str, named: dict[str, str], answer: tuple[int, str],
+) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"one")
+    assert refused(s3.put_object, Bucket=bucket, Key="k", Body=b"x", WriteOffsetBytes=3, **named) == answer
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x", WriteOffsetBytes=3, ACL="bucket-owner-full-control", Metadata={"a": "b"})
+
+
 @inside
 def test_many_appends_streamed_and_short(s3: BaseClient, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than are read in one look, or listed anew in one command."""

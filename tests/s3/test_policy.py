@@ -106,8 +106,16 @@ def test_another_account(s3: BaseClient, other_s3: BaseClient, anonymous: BaseCl
     with refused("AccessDenied", 403):
         other_s3.get_bucket_policy(Bucket=open_bucket)
     upload = other_s3.create_multipart_upload(Bucket=open_bucket, Key="big")["UploadId"]
-    with refused("AccessDenied", 403):
+    initiator = other_s3.list_parts(Bucket=open_bucket, Key="big", UploadId=upload)["Initiator"]["ID"]
+    assert initiator == "other-id", "whoever began an upload may look at it and abort it"
+    other_s3.abort_multipart_upload(Bucket=open_bucket, Key="big", UploadId=upload)
+    with refused("NoSuchUpload", 404):
         other_s3.abort_multipart_upload(Bucket=open_bucket, Key="big", UploadId=upload)
+    upload = s3.create_multipart_upload(Bucket=open_bucket, Key="big")["UploadId"]
+    for call in (other_s3.abort_multipart_upload, other_s3.list_parts):
+        with refused("AccessDenied", 403):
+            call(Bucket=open_bucket, Key="big", UploadId=upload)
+    s3.abort_multipart_upload(Bucket=open_bucket, Key="big", UploadId=upload)
     other_s3.delete_object(Bucket=open_bucket, Key="theirs")
 
 
