@@ -36,6 +36,9 @@ from gateway.s3.request import S3Request
 
 _FILENAME = "${filename}"
 
+TOLD_BYTES_MAX = 1 << 20
+"""Of a file that is longer than its policy allows: read only to say how long it is."""
+
 _AS_HEADERS = ("cache-control", "content-type", "content-disposition", "content-encoding", "content-language", "expires",
                "content-md5")
 """Fields that say what headers of a PUT say. All that begin with x-amz- do as well."""
@@ -127,6 +130,11 @@ class _Sized:
         async for piece in self._form:
             size += len(piece)
             if self._most is not None and size > self._most:
+                # What is told is the file's size; of one that is much too long, as far as anybody wants to read.
+                async for further in self._form:
+                    size += len(further)
+                    if size > self._most + TOLD_BYTES_MAX:
+                        break
                 raise S3Error("EntityTooLarge", ProposedSize=size, MaxSizeAllowed=self._most)
             yield piece
         if self._least is not None and size < self._least:

@@ -112,7 +112,9 @@ def test_a_form_keeps_to_its_policy(
         assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
 
 
-@pytest.mark.parametrize(("size", "expected"), [(4, "EntityTooSmall"), (5, ""), (300_000, ""), (300_001, "EntityTooLarge")])
+@pytest.mark.parametrize(("size", "expected"), [
+    (4, "EntityTooSmall"), (5, ""), (300_000, ""), (300_001, "EntityTooLarge"), (900_000, "EntityTooLarge"),
+])
 def test_the_length_is_in_its_range(
     http: urllib3.PoolManager, server: InProcess, s3: BaseClient, v4: BaseClient, bucket: str, size: int, expected: str,
 ) -> None:
@@ -120,6 +122,7 @@ def test_the_length_is_in_its_range(
     assert answer.status == (400 if expected else 204)
     if expected:
         assert code(answer) == expected
+        assert ElementTree.fromstring(answer.data).findtext("ProposedSize") == str(size)
         with refused("404", 404):
             s3.head_object(Bucket=bucket, Key="key")
     else:
