@@ -1,7 +1,7 @@
 """A bucket's lifecycle as values: rules, which versions they are about, and the XML that says them (S3_SEMANTICS §21).
 
 *Rule*: a filter and what is done with versions that it fits, once they are old enough. An old configuration (V1) has a Prefix
-in each rule, a new one (V2) a Filter; one configuration is not both. How it is read and checked: gateway/s3/lifecycle_read.py;
+in each rule, a new one (V2) a Filter; one configuration is not both. How it is read: gateway/s3/lifecycle_read.py;
 when something is due: gateway/s3/lifecycle_due.py.
 """
 

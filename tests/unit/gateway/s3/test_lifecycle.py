@@ -136,6 +136,9 @@ SIZE = "<ObjectSizeLessThan>9</ObjectSizeLessThan>"
      "Found overlapping prefixes 'logs' and '' for same action type 'Expiration'"),
     ([on(move(29, "STANDARD_IA"))], "InvalidArgument",
      "'Days' in Transition action must be greater than or equal to 30 for storageClass 'STANDARD_IA'"),
+    ([on(move(30, "STANDARD_IA") + move(59, "GLACIER"))], "InvalidArgument",
+     "'Days' in the 'Transition' action for StorageClass 'GLACIER' for filter '(prefix=)' must be 30 days more than "
+     "'filter '(prefix=)'' in the 'Transition' action for StorageClass 'STANDARD_IA'"),
     ([on(move(30, "GLACIER") * 2)], "InvalidRequest",
      "'StorageClass' must be different for 'Transition' actions in same 'Rule' with filter '(prefix=)'"),
     ([on(f"{move(1, 'GLACIER')}{DAYS}")], "InvalidArgument",
