@@ -216,7 +216,7 @@ class TargetQueue:
             failure.append(str(error))
         if self._in_a_row >= IN_A_ROW_MAX or (self._rest.failures and not error.of_event):
             failure.append(str(error))
-        log.info("target %s: %s for an event of bucket %s", self._target, error, queued.event.bucket)
+        log.debug("target %s: %s for an event of bucket %s", self._target, error, queued.event.bucket)
 
     async def _have_a_rest(self, failure: str) -> None:
         now = asyncio.get_running_loop().time()

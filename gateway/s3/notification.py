@@ -42,6 +42,9 @@ EVENTS = frozenset(
 )
 """All that a rule may name. Some never come here: nothing is lost, replicated or annotated."""
 
+_MEANT = {event: [name for name in EVENTS if name == event or (event.endswith(":*") and name.startswith(event[:-1]))]
+          for event in EVENTS}
+
 _SERVICES = {"Topic": "sns", "Queue": "sqs", "CloudFunction": "lambda"}
 _MISSING = {"Topic": "The destination topic does not exist", "Queue": "The destination queue does not exist"}
 _KINDS = {f"{kind}Configuration": kind for kind in _SERVICES}
@@ -155,18 +158,16 @@ def _check_together(rules: Sequence[Rule]) -> None:
     ids = [rule.id for rule in rules]
     if len(set(ids)) < len(ids):
         raise S3Error("InvalidArgument", "Same ID used for multiple configurations. IDs must be unique")
-    for one, other in combinations(rules, 2):
-        if _events_meet(one.events, other.events) and _keys_meet(one, other):
+    meant = [_meant_by(rule.events) for rule in rules]
+    for one, other in combinations(range(len(rules)), 2):
+        if not meant[one].isdisjoint(meant[other]) and _keys_meet(rules[one], rules[other]):
             raise S3Error("InvalidArgument", "Configurations overlap. Configurations on the same bucket cannot share a common "
                           "event type.")
 
 
-def _events_meet(one: Sequence[str], other: Sequence[str]) -> bool:
-    return any(first == second or _covers(first, second) or _covers(second, first) for first in one for second in other)
-
-
-def _covers(wide: str, name: str) -> bool:
-    return wide.endswith(":*") and name.startswith(wide[:-1])
+def _meant_by(events: Sequence[str]) -> frozenset[str]:
+    """With what wildcards stand for: 100 rules with every event are compared in milliseconds."""
+    return frozenset(name for event in events for name in _MEANT[event])
 
 
 def _keys_meet(one: Rule, other: Rule) -> bool:

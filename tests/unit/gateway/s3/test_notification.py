@@ -1,6 +1,7 @@
 """A bucket's notification configuration: what S3 takes, what it refuses and in which words, and how it is shown."""
 
 import itertools
+import time
 
 import pytest
 
@@ -147,3 +148,13 @@ def test_the_names_of_events_are_those_of_the_service_model() -> None:
 
     model = Session().get_service_model("s3").shape_for("Event")
     assert set(model.enum) == notification.EVENTS
+
+
+def test_the_largest_configuration_is_compared_at_once() -> None:
+    """A hundred rules with all events, which meet only in their last pair."""
+    every = sorted(notification.EVENTS)
+    rules = [queue(*every, prefix=f"{number:03}", suffix="x" * 900) for number in range(99)]
+    began = time.perf_counter()
+    with pytest.raises(S3Error, match="Configurations overlap"):
+        read("".join([*rules, queue(*every, prefix="098")]))
+    assert time.perf_counter() - began < 1
