@@ -2,10 +2,11 @@
 for whom: a storage node that stands still, or is full, holds nobody up."""
 
 import hashlib
+import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from tests import processes
 from tests.admin.asking import done
-from tests.cluster_of_three.conftest import BUCKET, ask, await_copies
+from tests.cluster_of_three.conftest import BUCKET, POLL_S, ask, await_copies
 from tests.servers import role_of
 from tests.talker import Talker
 from tests.trio import Machine, Trio
@@ -102,7 +103,24 @@ def test_an_asynchronous_bucket_takes_writes_with_one_node_of_three_and_the_othe
             began = time.monotonic()
             assert ask(first, "PUT", f"/behind/{key}", body)[0] == 200
             assert time.monotonic() - began < HELD_UP_S
+        behind = await_lag(first, lambda short, oldest_s: short.get("1", 0) >= len(bodies) and oldest_s > 0)
+        assert await_lag(first, lambda short, oldest_s: oldest_s > behind + 1) < 60
         os.kill(pid_of(first, "gateway"), signal.SIGKILL)
     await_copies(trio, 3, within_s=60)
+    first.wait_ready()
+    assert await_lag(first, lambda short, oldest_s: not short) == 0
     for key, body in bodies.items():
         assert ask(trio.machines[1], "GET", f"/behind/{key}") == (200, body)
+
+
+def await_lag(machine: Machine, holds: Callable[[dict[str, int], float], bool], within_s: float = 20.0) -> float:
+    """What an admin is shown: how many chunks have so few copies, and for how long that is known. Waits until `holds`."""
+    end = time.monotonic() + within_s
+    while True:
+        status, answer = ask(machine, "GET", "/-/admin/node/list", query=f"node={machine.name}-1")
+        assert status == 200, answer
+        told = json.loads(answer)
+        if holds(told["short"], told["oldest_seconds"]):
+            return float(told["oldest_seconds"])
+        assert time.monotonic() < end, answer
+        time.sleep(POLL_S)
