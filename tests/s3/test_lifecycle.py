@@ -347,8 +347,8 @@ def test_uploads_are_aborted_and_labels_change(
     s3.put_object(Bucket=bucket, Key="warm", Body=body)
     s3.create_multipart_upload(Bucket=bucket, Key="cold/m")
     s3.create_multipart_upload(Bucket=bucket, Key="warm/m")
-    set_rules(s3, bucket, rule("cold", "cold/", Transitions=[{"Days": 30, "StorageClass": "STANDARD_IA"},
-                                                             {"Days": 0, "StorageClass": "GLACIER"}],
+    set_rules(s3, bucket, rule("cold", "cold/", Transitions=[{"Days": 0, "StorageClass": "GLACIER"},
+                                                             {"Days": 90, "StorageClass": "DEEP_ARCHIVE"}],
                                AbortIncompleteMultipartUpload={"DaysAfterInitiation": 1}))
     worker(lambda: [entry["StorageClass"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["GLACIER", "STANDARD"]
            and [upload["Key"] for upload in s3.list_multipart_uploads(Bucket=bucket)["Uploads"]] == ["warm/m"])
