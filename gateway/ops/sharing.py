@@ -33,13 +33,15 @@ async def preflight(ctx: Context, request: S3Request) -> Reply:
     if not origin:
         raise S3Error("BadRequest", "Insufficient information. Origin request header needed.")
     method = request.headers.get("access-control-request-method")
+    said = method or "OPTIONS"
+    bucket = await ctx.metadata.bucket(request.bucket)
+    if bucket is None:
+        raise S3Error("AccessForbidden", cors.NO_BUCKET, Method=said, ResourceType="BUCKET")
+    rules = await settings.find(ctx, bucket, settings.CORS)
+    if rules is None:
+        raise S3Error("AccessForbidden", cors.NOT_ENABLED, Method=said, ResourceType="BUCKET")
     if method not in cors.METHODS:
         raise S3Error("BadRequest", f"Invalid Access-Control-Request-Method: {method or 'null'}")
-    if await ctx.metadata.bucket(request.bucket) is None:
-        raise S3Error("AccessForbidden", cors.NO_BUCKET, Method=method, ResourceType="BUCKET")
-    rules = await _rules(ctx.metadata, request.bucket)
-    if rules is None:
-        raise S3Error("AccessForbidden", cors.NOT_ENABLED, Method=method, ResourceType="BUCKET")
     requested = cors.requested_headers(request.headers.get("access-control-request-headers", ""))
     rule = cors.matching(rules, origin, method, requested) if len(requested) <= cors.REQUESTED_MAX else None
     if rule is None:
@@ -49,14 +51,9 @@ async def preflight(ctx: Context, request: S3Request) -> Reply:
 
 async def for_origin(metadata: "MetadataClient", request: S3Request) -> list[tuple[str, str]]:
     """What the answer to this request says to the browser: nothing without a rule that fits. Raises ClusterError."""
-    rules = await _rules(metadata, request.bucket)
+    bucket = await metadata.bucket(request.bucket)
+    document = None if bucket is None else await metadata.bucket_setting(bucket.id, settings.CORS.name)
+    rules = None if document is None else settings.CORS.decode(document)
     origin = request.headers["origin"]
     rule = None if rules is None else cors.matching(rules, origin, request.method)
     return [] if rule is None else cors.answer(rule, origin)
-
-
-async def _rules(metadata: "MetadataClient", name: str) -> cors.Rules | None:
-    """None where the bucket has none, or isn't there."""
-    bucket = await metadata.bucket(name)
-    document = None if bucket is None else await metadata.bucket_setting(bucket.id, settings.CORS.name)
-    return None if document is None else settings.CORS.decode(document)
