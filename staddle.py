@@ -79,6 +79,7 @@ class Server:
         self._started_by = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._log: Path | None = None
+        self._session: Any = None             # boto3's, made when it is first needed
 
     # Its life
 
@@ -186,10 +187,20 @@ class Server:
 
     def _boto3(self, kind: str, options: dict[str, Any]) -> Any:
         import boto3
+        import botocore.session
+        from botocore.config import Config
 
+        # A proxy of this machine's environment does not lead to this machine.
+        config = Config(proxies={})
+        if (given := options.pop("config", None)) is not None:
+            config = config.merge(given)
         ours = {"endpoint_url": self.endpoint_url, "region_name": self.region, "aws_access_key_id": self.access_key,
-                "aws_secret_access_key": self.secret_key}
-        return getattr(boto3, kind)("s3", **{**ours, **options})
+                "aws_secret_access_key": self.secret_key, "config": config}
+        if self._session is None:
+            # A profile that this machine's user has chosen has no say here, and may not even exist in a test's home.
+            nobody = botocore.session.Session({"profile": (None, None, None, None)})
+            self._session = boto3.Session(botocore_session=nobody)
+        return getattr(self._session, kind)("s3", **{**ours, **options})
 
     def env(self) -> dict[str, str]:
         """Environment variables by which other programs (the aws CLI, SDKs of any language) find this server."""

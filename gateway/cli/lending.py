@@ -7,6 +7,7 @@ another terminal. The data lies in a temporary folder that goes at the end, or i
 import contextlib
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,6 +49,8 @@ def run(
     """
     import staddle  # which most commands do not need
 
+    if command and shutil.which(command[0]) is None:
+        fail(f"{command[0]}: there is no such program.", EX_NOT_FOUND)
     access_key, secret_key = (os.environ.get(f"STADDLE_ROOT_{name}_KEY") or None for name in ("ACCESS", "SECRET"))
     # SIGTERM ends what is waited for below, so that the store is stopped and its folder removed.
     signal.signal(signal.SIGTERM, _leave)
@@ -75,10 +78,9 @@ def _make(server: "staddle.Server", names: list[str]) -> None:  # type: ignore[n
 def _until_ended(command: list[str], variables: dict[str, str]) -> int:
     """The command's status, as a shell tells it."""
     try:
-        child = subprocess.Popen(command, env=os.environ | variables)
+        child = subprocess.Popen(command, env=_environment() | variables)
     except OSError as error:
-        status = EX_NOT_FOUND if isinstance(error, FileNotFoundError) else EX_NOT_RUNNABLE
-        fail(f"{command[0]}: {error.strerror}", status)
+        fail(f"{command[0]}: {error.strerror}", EX_NOT_RUNNABLE)
     # A Ctrl-C reaches the command too, which decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -88,6 +90,14 @@ def _until_ended(command: list[str], variables: dict[str, str]) -> int:
             child.terminate()
             child.wait()
     return status if status >= 0 else 128 - status
+
+
+def _environment() -> dict[str, str]:
+    """This one, without what would lead a client elsewhere: a profile of the user, a proxy."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE")}
+    for name in ("no_proxy", "NO_PROXY"):
+        kept[name] = ",".join(filter(None, (kept.get(name), "127.0.0.1")))
+    return kept
 
 
 def _until_told(variables: dict[str, str]) -> int:

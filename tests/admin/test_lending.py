@@ -20,9 +20,10 @@ sys.exit(7)
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Temporary folders are made in `folder`."""
+    """Temporary folders are made in `folder`. Like a machine in a company: with a profile and a proxy that lead elsewhere."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("STADDLE_", "AWS_"))}
-    return kept | {"PYTHONPATH": str(Path(__file__).parents[2]), "TMPDIR": str(folder)}
+    return kept | {"PYTHONPATH": str(Path(__file__).parents[2]), "TMPDIR": str(folder), "AWS_PROFILE": "of-another-user",
+                   "HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
 
 
 def test_a_command_finds_its_buckets_and_nothing_stays(tmp_path: Path) -> None:
@@ -55,5 +56,5 @@ def test_without_a_command_it_serves_until_told_and_a_folder_that_is_given_stays
 
 def test_what_cannot_be_run_is_a_sentence(tmp_path: Path) -> None:
     done = subprocess.run([*STADDLE, "no-such-program"], env=environment(tmp_path), capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (127, "staddle: no-such-program: No such file or directory\n")
+    assert (done.returncode, done.stderr) == (127, "staddle: no-such-program: there is no such program.\n")
     assert not list(tmp_path.glob("staddle-*"))
