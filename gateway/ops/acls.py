@@ -91,7 +91,7 @@ async def _wanted(
         wanted = acl.read(body, owner, ctx.people)
         if rules.acls_off and wanted != acl.owned_by(owner):
             raise S3Error("AccessControlListNotSupported")
-    _refuse_public(rules, wanted)
+    _refuse_public(ctx, bucket, request.key, rules, wanted)
     return wanted
 
 
@@ -101,9 +101,9 @@ def _refuse_grants(rules: Rules, given: Mapping[str, str]) -> None:
         raise S3Error("AccessControlListNotSupported")
 
 
-def _refuse_public(rules: Rules, wanted: Pairs | None) -> None:
+def _refuse_public(ctx: Context, bucket: Bucket, key: str, rules: Rules, wanted: Pairs | None) -> None:
     if acl.is_public(wanted) and rules.blocked.block_acls:
-        raise S3Error("AccessDenied")
+        raise ctx.blocked(bucket, key, "public access control lists (ACLs) are prevented by the BlockPublicAcls")
 
 
 class New(NamedTuple):
@@ -113,7 +113,7 @@ class New(NamedTuple):
     acl: Pairs | None
 
 
-async def of_new_object(ctx: Context, bucket: Bucket, given: Mapping[str, str]) -> New:
+async def of_new_object(ctx: Context, bucket: Bucket, key: str, given: Mapping[str, str]) -> New:
     """What a write's headers say. S3Error for a list that the bucket doesn't take."""
     owner = await ctx.owner_of_new(bucket, given)
     if not acl.in_headers(given):
@@ -125,7 +125,7 @@ async def of_new_object(ctx: Context, bucket: Bucket, given: Mapping[str, str]) 
         if given.get("x-amz-acl") not in _SAYS_NOTHING:
             raise S3Error("AccessControlListNotSupported")
         return New(owner, None)
-    _refuse_public(rules, wanted)
+    _refuse_public(ctx, bucket, key, rules, wanted)
     return New(owner, None if wanted == acl.owned_by(owner) else wanted)
 
 

@@ -63,7 +63,7 @@ async def append_object(ctx: Context, request: S3Request) -> Reply:
     base = await _base(ctx, request, bucket, offset, condition)
     if base is None:
         return await _create(ctx, request, bucket, condition)
-    await _refuse_more(ctx, bucket, given)
+    await _refuse_more(ctx, bucket, request.key, given)
     crc = _crc_of(base)
     stored = await store(ctx, request, expected.hasher(crc) if crc else expected.hasher(), bucket)
     size = offset + stored.content.size
@@ -117,10 +117,10 @@ async def _create(ctx: Context, request: S3Request, bucket: Bucket, condition: C
         raise
 
 
-async def _refuse_more(ctx: Context, bucket: Bucket, given: Mapping[str, str]) -> None:
+async def _refuse_more(ctx: Context, bucket: Bucket, key: str, given: Mapping[str, str]) -> None:
     """What else the request asks for would be dropped, and is not what clients send with every request. S3Error
     AccessControlListNotSupported as for any PutObject, NotImplemented."""
-    new = await of_new_object(ctx, bucket, given)
+    new = await of_new_object(ctx, bucket, key, given)
     for name, value in given.items():
         if name == "x-amz-tagging" or name.startswith("x-amz-object-lock-") or (new.acl is not None and (
                 name.startswith("x-amz-grant-") or (name == "x-amz-acl" and value != "private"))):

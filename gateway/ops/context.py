@@ -333,6 +333,15 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         assert case.rules is not None
         return not case.rules.acls_off and authorization.decide(case, "s3:ListBucket").allowed
 
+    def blocked(self, bucket: Bucket, key: str, why: str) -> S3Error:
+        """What is said to who has the right, but what he wants is public, and such is blocked in the bucket."""
+        action = self.operation.action
+        if self.principal.anonymous:
+            return S3Error("AccessDenied")
+        return S3Error(
+            "AccessDenied", f"User: {self.caller.arn} is not authorized to perform: {action} on resource: "
+            f'"{authorization.resource_of(action, bucket.name, key)}" because {why} setting in S3 Block Public Access.')
+
     def _must_pay(self, case: Case, request: S3Request) -> None:
         """Where the requester pays, callers of other accounts say that they know it; who is nobody cannot pay."""
         assert case.rules is not None

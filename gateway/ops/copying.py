@@ -51,7 +51,7 @@ async def copy_object(ctx: Context, request: S3Request) -> Reply:
     replace_metadata = headers.replaces(given, "metadata")
     replace_tags = headers.replaces(given, "tagging")
     asked = put_attributes(given, request.now_ms, ctx.settings.storage_classes)
-    new = await of_new_object(ctx, bucket, given)
+    new = await of_new_object(ctx, bucket, request.key, given)
     if new.acl is not None:
         asked = msgspec.structs.replace(asked, acl=new.acl)
     condition = write_condition(given)

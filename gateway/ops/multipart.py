@@ -43,7 +43,7 @@ async def create_multipart_upload(ctx: Context, request: S3Request) -> Reply:
     given = effective_headers(request)
     conditions.refuse_all(given)
     attributes = put_attributes(given, request.now_ms, ctx.settings.storage_classes)
-    new = await of_new_object(ctx, bucket, given)
+    new = await of_new_object(ctx, bucket, request.key, given)
     if new.acl is not None:
         attributes = msgspec.structs.replace(attributes, acl=new.acl)
     algorithm, kind = checksums.for_upload(given)

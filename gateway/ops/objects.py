@@ -34,7 +34,7 @@ async def put_object(ctx: Context, request: S3Request) -> Reply:
     bucket = await ctx.bucket(request)
     given = effective_headers(request)
     attributes = put_attributes(given, request.now_ms, ctx.settings.storage_classes)
-    new = await of_new_object(ctx, bucket, given)
+    new = await of_new_object(ctx, bucket, request.key, given)
     if new.acl is not None:
         attributes = msgspec.structs.replace(attributes, acl=new.acl)
     condition = write_condition(request.headers)

@@ -35,8 +35,7 @@ async def put_bucket_policy(ctx: Context, request: S3Request) -> Reply:
     body = await read_body(ctx, request, _BODY_BYTES_MAX)
     policy = policy_read.bucket_policy(body, bucket.name, lambda named: exist(ctx.identities, named))
     if is_public(policy) and (await ctx.rules_of(bucket)).blocked.block_policy:
-        raise S3Error("AccessDenied", "User is not authorized to perform: s3:PutBucketPolicy because public policies are "
-                      "prevented by the BlockPublicPolicy setting in S3 Block Public Access.")
+        raise ctx.blocked(bucket, "", "public policies are prevented by the BlockPublicPolicy")
     return await settings.put(ctx, request, bucket, KIND, body, 204)
 
 

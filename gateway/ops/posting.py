@@ -81,7 +81,7 @@ async def post_object(ctx: Context, request: S3Request) -> Reply:
     bucket = await ctx.bucket(request)
     if attributes.tags:
         await ctx.require(bucket, request, ("s3:PutObjectTagging",), keys=of_new_tags(attributes.tags))
-    new = await of_new_object(ctx, bucket, given)
+    new = await of_new_object(ctx, bucket, key, given)
     if new.acl is not None:
         attributes = msgspec.structs.replace(attributes, acl=new.acl)
     stored = await store(ctx, request, checksums.Expected.from_headers(given).hasher(), bucket)

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import html
 import http.server
 import itertools
 import json
@@ -237,7 +238,8 @@ def _value(what: str, answer: Answer) -> str | None:
     if what == "body":
         return answer.text
     if what == "message":
-        return answer.element("Message")
+        text = answer.element("Message")
+        return None if text is None else html.unescape(text)
     if what.startswith("<"):
         return answer.element(what.strip("<>"))
     return answer.headers.get(what)
