@@ -37,6 +37,7 @@ class Looked(Value, frozen=True, kw_only=True):
     current: bool                 # its row is the current object's: a marker never is, newest or not
     marker: bool
     tags: Pairs = ()
+    seal: int = 0                 # of its row: another one once its tags are
 
 
 class LookedUpload(Value, frozen=True, kw_only=True):
@@ -64,7 +65,7 @@ def lifecycle_page(
 ) -> list[Looked]:
     """Versions of keys from `start` on and before `end`; of `start` itself only those that are older than `below` (0: all)."""
     limit = min(limit, ROWS_MAX)
-    columns = f"key, ord, version_id, modified, size, storage_class{', attributes' if tags else ', NULL'}"
+    columns = f"key, ord, version_id, modified, size, storage_class{', attributes' if tags else ', NULL'}, crc"
     found: list[tuple[Any, ...]] = []
     if below:
         found = db.execute(
@@ -79,8 +80,8 @@ def lifecycle_page(
         found += db.execute(f"{rows} ORDER BY 1, 2 DESC LIMIT :limit",
                             {"bucket": bucket, "start": start, "end": end, "limit": limit - len(found)}).fetchall()
     return [Looked(key=row[0].decode(), order=row[1], version_id=row[2], modified_ms=row[3], size=row[4], storage_class=row[5],
-                   tags=decode_attributes(row[6]).tags if tags and not row[8] else (), current=bool(row[7]),
-                   marker=bool(row[8])) for row in found]
+                   tags=decode_attributes(row[6]).tags if tags and not row[9] else (), seal=row[7], current=bool(row[8]),
+                   marker=bool(row[9])) for row in found]
 
 
 def lifecycle_uploads(

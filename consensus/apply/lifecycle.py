@@ -48,16 +48,27 @@ def carry_out(state: State, command: CarryOutLifecycle) -> AnyResult:
         if state.touched >= ROWS_ENOUGH:
             break
         reached += 1
-        if step.due_ms <= state.now and _ACTIONS[step.action](state, bucket, step, owner):
+        if step.due_ms <= state.now and _is_as_looked_at(state, bucket, step) and _ACTIONS[step.action](
+                state, bucket, step, owner):
             done.append(place)
     return CarriedOut(places=tuple(done), reached=reached)
 
 
 def _bad(step: LifecycleStep) -> Malformed | None:
-    if step.action not in _ACTIONS or not count_fits(step.order) or not texts_fit(
+    if step.action not in _ACTIONS or not count_fits(step.order) or not count_fits(step.seal or 0) or not texts_fit(
             step.marker_id, step.storage_class, step.upload_id) or (step.action == "move" and not step.storage_class):
         return Malformed(reason="a step has an action, an order and short texts")
     return bad_key(step.key.encode())
+
+
+def _is_as_looked_at(state: State, bucket: BucketState, step: LifecycleStep) -> bool:
+    """Whether its tags are still those that a rule asks for. Whatever else has changed about it is looked at again, too."""
+    if step.seal is None:
+        return True
+    at = _at(bucket, step)
+    return any(
+        state.execute(f"SELECT 1 FROM {table} WHERE bucket = ? AND key = ? AND ord = ? AND crc = ?", (*at, step.seal)).fetchone()
+        for table in ("object", "history"))
 
 
 def _expire(state: State, bucket: BucketState, step: LifecycleStep, owner: str) -> bool:

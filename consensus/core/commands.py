@@ -566,6 +566,7 @@ class LifecycleStep(Value, frozen=True, kw_only=True):
     storage_class: str = ""
     upload_id: str = ""
     current: bool = True          # of a move: whether it is the current version that it is meant for
+    seal: int | None = None       # `crc` of its row, where it is meant for a version with these tags
 
 
 class CarryOutLifecycle(Command, frozen=True, kw_only=True):

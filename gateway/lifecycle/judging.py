@@ -107,5 +107,5 @@ def _step(action: str, version: Looked, due: Due | None, now_ms: int) -> Lifecyc
     if due is None or due.at_ms > now_ms:
         return None
     return LifecycleStep(action=action, key=version.key, order=version.order, due_ms=due.at_ms,
-                         storage_class=due.storage_class, current=version.current)
+                         storage_class=due.storage_class, current=version.current, seal=version.seal if due.rule.tags else None)
 

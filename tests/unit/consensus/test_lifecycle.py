@@ -15,6 +15,7 @@ from consensus.core.commands import (
     SetLegalHold,
     SetObjectLock,
     SetRetention,
+    SetTags,
     SetVersioning,
 )
 from consensus.core.ids import BucketId, UploadId, VersionId
@@ -116,6 +117,20 @@ def test_steps_of_other_rules_do_nothing(cluster: Cluster) -> None:
     set_rules(cluster, bucket, None)
     assert carry_out(cluster, bucket, step("expire", "k", order), lifecycle=0) == CarriedOut(moved=True)
     assert current(cluster, bucket) is not None
+
+
+def test_a_version_whose_tags_have_changed_since_is_looked_at_again(cluster: Cluster) -> None:
+    bucket = with_lifecycle(cluster, "Enabled")
+    for key in ("a", "b"):
+        cluster.put(bucket, key, b"one", version=f"{key}1")
+        cluster.put(bucket, key, b"two", version=f"{key}2")
+    looked = cluster.read(queries.lifecycle_page, bucket, b"", b"\xff", 0, history=True, tags=True)
+    steps = [step("expire" if each.current else "remove", each.key, each.order, seal=each.seal) for each in looked]
+    for version in ("a1", "a2"):
+        cluster.run(SetTags(bucket=bucket, key="a", tags=(("keep", "yes"),), version_id=VersionId(version)))
+    assert carry_out(cluster, bucket, *steps) == CarriedOut(places=(2, 3), reached=4)
+    assert [(key.key, key.delete_marker) for key in cluster.read(queries.list_versions, bucket, "", "", "", None, 9).objects] == [
+        ("a", False), ("a", False), ("b", True), ("b", False)]
 
 
 def test_noncurrent_versions_go_and_what_is_current_by_now_stays(cluster: Cluster) -> None:
