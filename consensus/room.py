@@ -18,6 +18,7 @@ from consensus.core.commands import (
     PutVersion,
     SetAcl,
     SetBucketSetting,
+    SetNotification,
     SetTags,
     SetUserPolicy,
     StageContent,
@@ -28,7 +29,7 @@ from consensus.core.errors import NoSpace, ReadOnly, Unavailable
 log = logging.getLogger("staddle.meta")
 
 BRINGING = (CreateBucket, CompleteUpload, CreateUpload, PutPart, PutVersion, StageContent, StageParts, SetTags,
-            SetAcl, SetBucketSetting, SetUserPolicy, CreateUser, CreateKey, OpenBackup)
+            SetAcl, SetBucketSetting, SetNotification, SetUserPolicy, CreateUser, CreateKey, OpenBackup)
 """Commands after which there is more metadata than before."""
 
 BRINGING_BYTES = 48 << 20
