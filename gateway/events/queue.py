@@ -130,6 +130,7 @@ class TargetQueue:
             page = await self._metadata.read(queries.queued_events, self._target, after)
             if not page:
                 break
+            await asyncio.sleep(0)        # reading does not suspend by itself: requests have their turn between two pages
             after = (page[-1].order, page[-1].place)
             chains = self._chains(await self._without_old(page))
             trying = self._rest.failures > 0 and len(chains) > 0
