@@ -105,6 +105,7 @@ class TargetQueue:
         self._keys: dict[Key, Waiting] = {}
         self._met: set[Key] = set()           # those of them that this walk from the head has met: later ones come after
         self._in_a_row = 0                    # failures, weighed
+        self._delivered = 0
         self._done: list[Name] = []
         self._saying: asyncio.Task[None] | None = None
         self._said, self._say_at = "", float("-inf")
@@ -123,7 +124,7 @@ class TargetQueue:
 
     async def _walk(self) -> bool:
         """Once from the head of the queue to its end, or to a failure. Whether something is left, as far as is known."""
-        began = asyncio.get_running_loop().time()
+        began, delivered = asyncio.get_running_loop().time(), self._delivered
         after = HEAD
         self._met.clear()
         while self._held():
@@ -141,10 +142,12 @@ class TargetQueue:
                 return True
             if trying:
                 return True           # the others of this page were left out: from the head again
+        self._keys = {key: waiting for key, waiting in self._keys.items() if key in self._met}    # events of others are gone
         if self._keys:
             now = asyncio.get_running_loop().time()
             earliest = min(waiting.until for waiting in self._keys.values()) - now
-            await asyncio.sleep(max(min(LOOK_S, earliest), (now - began) * WALK_SHARE))
+            fruitless = (now - began) * WALK_SHARE if self._delivered == delivered else 0.0
+            await asyncio.sleep(max(min(LOOK_S, earliest), fruitless))
         return after != HEAD
 
     async def _without_old(self, page: Sequence[QueuedEvent]) -> list[QueuedEvent]:
@@ -187,7 +190,7 @@ class TargetQueue:
                     except DeliveryFailed as error:
                         self._failed(queued, error, failure)
                         break
-                    self._delivered(queued)
+                    self._taken(queued)
                     if failure:
                         return
 
@@ -196,7 +199,8 @@ class TargetQueue:
                 group.create_task(work())
         return failure[0] if failure else None
 
-    def _delivered(self, queued: QueuedEvent) -> None:
+    def _taken(self, queued: QueuedEvent) -> None:
+        self._delivered += 1
         self._rest.succeeded()
         self._in_a_row = 0
         self._keys.pop(_key(queued), None)

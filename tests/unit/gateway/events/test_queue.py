@@ -274,3 +274,19 @@ def test_keys_that_wait_cost_no_time_while_they_do(monkeypatch: pytest.MonkeyPat
         await asyncio.gather(running, return_exceptions=True)
     asyncio.run(work())
     assert 2 <= walks < 60
+
+
+def test_keys_whose_events_are_gone_are_forgotten() -> None:
+    """An admin has given them up, or a full queue has dropped them."""
+    log, listener = Log("gone", "left"), Listener(failing(of_event=True, until=3))
+    queue = made(log, listener)
+
+    async def work() -> None:
+        running = asyncio.create_task(queue.run())
+        while not listener.tries.count("gone"):
+            await asyncio.sleep(0)
+        log.waiting = {name: event for name, event in log.waiting.items() if event.event.key != "gone"}
+        await running
+    asyncio.run(asyncio.wait_for(work(), 20))
+    assert not log.waiting
+    assert not queue._keys
