@@ -21,6 +21,7 @@ from consensus.core.model import Attributes, Bucket, Checksum, LocatedSlice, Obj
 from consensus.core.results import AnyResult, ChunkMissing, Committed, ContentMissing, PartStored, Staged, TooFewCopies
 from gateway.ops import archives, lifecycle
 from gateway.ops.acls import of_new_object
+from gateway.ops.bringing import bring
 from gateway.ops.context import Context
 from gateway.ops.cutting import Cutter, in_thread
 from gateway.ops.multipart import open_upload
@@ -88,8 +89,8 @@ async def copy_object(ctx: Context, request: S3Request) -> Reply:
                 outcome = ContentMissing()
                 continue
             content = msgspec.structs.replace(content, etag=version.etag, checksum=checksum or version.checksum)
-            outcome = await ctx.metadata.commit(
-                msgspec.structs.replace(command, content=content, content_of=None, content_size=None, checksum=None), ticket)
+            command = msgspec.structs.replace(command, content=content, content_of=None, content_size=None, checksum=None)
+            outcome = await bring(ctx, command, ticket, bucket)
         if not isinstance(outcome, ContentMissing):
             break
     if not isinstance(outcome, Committed):
@@ -133,9 +134,9 @@ async def upload_part_copy(ctx: Context, request: S3Request) -> Reply:
             if not await _is_gone(ctx, request, version):
                 raise
             continue  # deleted or replaced while it was read
-        outcome = await ctx.metadata.commit(PutPart(
+        outcome = await bring(ctx, PutPart(
             bucket=bucket.id, key=request.key, upload_id=upload.upload_id, number=number, content=content
-        ), ticket)
+        ), ticket, bucket)
         if isinstance(outcome, TooFewCopies):
             continue
         if not isinstance(outcome, ContentMissing | ChunkMissing):
