@@ -2,7 +2,6 @@
 
 from consensus.core.commands import SetRestored
 from consensus.core.ids import VersionId
-from consensus.core.results import Changed
 from gateway.ops import archives, settings
 from gateway.ops.context import Context
 from gateway.ops.notification import origin_of
@@ -24,7 +23,5 @@ async def restore_object(ctx: Context, request: S3Request) -> Reply:
     outcome = await ctx.metadata.commit(SetRestored(
         bucket=bucket.id, key=request.key, storage_class=storage_class, until_ms=restore.until(request.now_ms, wanted.days),
         version_id=VersionId(version.version_id) if bucket.versioning else None, origin=origin_of(ctx, request, bucket)))
-    reply = changed(request, outcome)
-    assert isinstance(outcome, Changed)
-    reply.status = 200 if archives.restored(version, request.now_ms) else 202
-    return reply
+    changed(request, outcome)            # raises what it was refused with
+    return Reply(status=200 if archives.restored(version, request.now_ms) else 202)
