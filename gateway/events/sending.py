@@ -218,9 +218,9 @@ class _Connection:
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        if status >= 200:
+        if status >= 200 and not self._status:
             self._status = status
 
     def on_message_complete(self) -> None:
+        self._keeps = not self._complete and self._parser.should_keep_alive()      # afterwards it has forgotten
         self._complete = self._status >= 200
-        self._keeps = self._parser.should_keep_alive()      # afterwards it has forgotten

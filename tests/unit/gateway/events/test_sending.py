@@ -119,7 +119,8 @@ def test_connections_are_used_again(answer: bytes) -> None:
 @pytest.mark.parametrize("answer", [
     says(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nbye", then_close=True), says(b"HTTP/1.0 200 OK\r\n\r\n", then_close=True),
     says(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n" + b"x" * 10_000_000),
-], ids=["close", "old", "10 MB"])
+    says(OK + b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"),
+], ids=["close", "old", "10 MB", "two"])
 def test_other_answers_count_and_end_the_connection(answer: Answer) -> None:
     async def work() -> None:
         async with target(answer) as (got, port):
