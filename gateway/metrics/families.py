@@ -63,13 +63,13 @@ COMMITS_WAITING = _family("commits_waiting", "gauge", "worker", "Commands that h
 
 DUTY = _family("duty_held", "gauge", "worker duty", "1 while this worker does that work for all gateways.")
 LIFECYCLE = _family("lifecycle_versions", "counter", "worker what",
-                    "Versions, delete markers and uploads that lifecycles were about: looked (at), expired, removed (noncurrent), "
-                    "markers (of nothing), moved, aborted, left (another one by now, or protected).")
+                    "Versions, delete markers and uploads that lifecycles were about: looked (at), expired, removed "
+                    "(noncurrent), markers (of nothing), moved, aborted, left (another one by now, or protected).")
 LIFECYCLE_SCANS = _family("lifecycle_scans", "counter", "worker result", "Looks through a bucket: done, trouble.")
 
-WORKER_FAMILIES = (DUTY, LIFECYCLE, LIFECYCLE_SCANS, REQUESTS, LATENCY, RECEIVED, SENT, ERRORS, UNAUTHENTICATED, IN_FLIGHT, CONNECTIONS, ACCEPTED, MALFORMED,
-                   LOG_DROPPED, BUCKET_LOG_RECORDS, BUCKET_LOG_OBJECTS, BUCKET_LOG_DROPPED, BUCKET_LOG_BYTES,
-                   COMMIT, COMMITS_WAITING)
+WORKER_FAMILIES = (DUTY, LIFECYCLE, LIFECYCLE_SCANS, REQUESTS, LATENCY, RECEIVED, SENT, ERRORS, UNAUTHENTICATED, IN_FLIGHT,
+                   CONNECTIONS, ACCEPTED, MALFORMED, LOG_DROPPED, BUCKET_LOG_RECORDS, BUCKET_LOG_OBJECTS,
+                   BUCKET_LOG_DROPPED, BUCKET_LOG_BYTES, COMMIT, COMMITS_WAITING)
 
 RESIDENT = _family("process_resident_memory_bytes", "gauge", "process", "Memory of a process that is in RAM.")
 CPU = _family("process_cpu_seconds", "counter", "process", "CPU time of a process, user and system.")
