@@ -125,13 +125,14 @@ async def list_buckets(ctx: Context, request: S3Request) -> Reply:
     limit = _limit(query.get("max-buckets"))
     prefix = query.get("prefix", "")
     region = query.get("bucket-region")
-    if region not in (None, ctx.settings.region) and not _REGION.fullmatch(region or ""):
-        raise S3Error("InvalidArgument", f"Argument value {region} is not a valid AWS Region", ArgumentName="bucket-region",
-                      ArgumentValue=region)
+    if region not in (None, ctx.settings.region):
+        raise S3Error("InvalidArgument", "Requests with bucket-region specified must be made to the corresponding regional "
+                      "endpoint" if _REGION.fullmatch(region or "") else f"Argument value {region} is not a valid AWS Region",
+                      ArgumentName="bucket-region")
     token = query.get("continuation-token")
     after = tokens.parse(token) if token is not None else ""
     found: list[Bucket] = []
-    more = region in (None, ctx.settings.region)
+    more = True
     while more and len(found) <= limit:
         page = await ctx.metadata.buckets(ctx.principal.account, prefix, after, BUCKETS_PER_PAGE)
         more = len(page) == BUCKETS_PER_PAGE

@@ -106,7 +106,6 @@ def test_listing_buckets_in_pages(s3: BaseClient, new_bucket_name: Callable[[], 
             break
         page = s3.list_buckets(Prefix=stem, MaxBuckets=2, ContinuationToken=page["ContinuationToken"])
     assert found == names
-    assert s3.list_buckets(Prefix=stem, BucketRegion="eu-west-1").get("Buckets", []) == []
     assert {entry["BucketRegion"] for entry in whole["Buckets"]} == {"us-east-1"}
     assert not any("BucketRegion" in entry for entry in s3.list_buckets()["Buckets"]), "S3 tells it to those who ask for a part"
     assert len(s3.list_buckets(Prefix=stem, BucketRegion="us-east-1")["Buckets"]) == 5
