@@ -154,7 +154,7 @@ def test_the_largest_configuration_is_compared_at_once() -> None:
     """A hundred rules with all events, which meet only in their last pair."""
     every = sorted(notification.EVENTS)
     rules = [queue(*every, prefix=f"{number:03}", suffix="x" * 900) for number in range(99)]
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(S3Error, match="Configurations overlap"):
         read("".join([*rules, queue(*every, prefix="098")]))
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
