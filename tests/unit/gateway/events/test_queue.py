@@ -252,28 +252,19 @@ def test_rests_grow_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_keys_that_wait_cost_no_time_while_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All events belong to keys that were refused, and the target was in trouble besides."""
-    monkeypatch.setattr(delivering, "REST_S_MIN", 0.05)
-    monkeypatch.setattr(delivering, "REST_S_MAX", 0.05)
+    """All events belong to keys that were refused: each walk through the queue is followed by a pause."""
+    monkeypatch.setattr(delivering, "REST_S_MIN", 0.02)
+    monkeypatch.setattr(delivering, "REST_S_MAX", 0.02)
+    monkeypatch.setattr(delivering, "LOOK_S", 0.02)
     log, listener = Log(*(f"k{number}" for number in range(20))), Listener(failing(of_event=True, until=10**9))
-    walks = 0
 
-    async def work() -> None:
-        nonlocal walks
+    async def work() -> float:
         queue = made(log, listener)
-        walk = queue._walk
-
-        async def counted() -> bool:
-            nonlocal walks
-            walks += 1
-            return await walk()
-        monkeypatch.setattr(queue, "_walk", counted)
-        running = asyncio.create_task(queue.run())
-        await asyncio.sleep(0.4)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-    asyncio.run(work())
-    assert 2 <= walks < 60
+        began = asyncio.get_running_loop().time()
+        for _ in range(10):
+            assert await queue._walk()
+        return asyncio.get_running_loop().time() - began
+    assert asyncio.run(work()) > 0.05, "ten walks, with a pause of 10 to 20 ms after each"
 
 
 def test_keys_whose_events_are_gone_are_forgotten() -> None:
