@@ -3,7 +3,8 @@ must not reach what only this machine can reach (loopback, the cloud's metadata 
 
 Public addresses always may: targets are named by the operator. Others only if `webhook_allow` names them: as a network
 ("10.1.0.0/16", "127.0.0.1"), or by the host's name in the URL, which stands for all addresses that it resolves to but those
-of the link (169.254.0.0/16, fe80::/10): they name services of the machine itself and are allowed as a network only.
+of the link (169.254.0.0/16, fe80::/10) and others where clouds give a machine its credentials: they are allowed as a network
+only.
 """
 
 import ipaddress
@@ -11,6 +12,9 @@ from collections.abc import Iterable
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_OF_THE_CLOUD = frozenset(map(ipaddress.ip_address, ("168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::254")))
+"""Services for the machine itself that are not link-local: Azure's (a public address), Alibaba's, Oracle's, AWS's over IPv6."""
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
@@ -37,7 +41,7 @@ class AllowList:
             return False
         if any(address.version == network.version and address in network for network in self._networks):
             return True
-        if address.is_link_local:
+        if address.is_link_local or address in _OF_THE_CLOUD:
             return False
         return _public(address) or host.lower().rstrip(".") in self._hosts
 

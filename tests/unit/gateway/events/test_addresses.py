@@ -40,6 +40,10 @@ def test_a_name_is_allowed_but_not_to_the_services_of_the_link() -> None:
         assert not allow.allows(host, "169.254.169.254"), "who can change the name must not reach these"
         assert not allow.allows(host, "::ffff:169.254.169.254")
         assert not allow.allows(host, "fe80::1")
+    for address in ("168.63.129.16", "100.100.100.200", "fd00:ec2::254", "::ffff:168.63.129.16"):
+        assert not allow.allows("hooks.internal", address)
+        assert not AllowList().allows("hooks.example.com", address), "one of them is public"
+    assert AllowList(["168.63.129.16"]).allows("hooks.example.com", "168.63.129.16")
     assert not allow.allows("hooks.internal.example.com", "10.0.0.1")
 
 
