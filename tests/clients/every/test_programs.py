@@ -7,7 +7,7 @@ from tests.clients.shell import Shell
 
 @pytest.mark.parametrize("program", [
     "boto3_any", "minio_py", "fsspec_s3fs", "pyarrow_fs", "polars_frames", "duckdb_httpfs", "obstore_rust", "opendal_rust",
-    "smart_open_files", "django_files",
+    "smart_open_files", "django_files", "delta_lake", "mountpoint_crt",
 ])
 def test_a_python_program(shell: Shell, bucket: str, program: str) -> None:
     shell.program(f"{program}.py", bucket, python="many")
