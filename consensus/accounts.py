@@ -74,8 +74,9 @@ def policies_of(db: Database, name: str) -> list[tuple[str, bytes]]:
 def quota_room(db: Database, bucket: int) -> list[tuple[str, int]]:
     """How many bytes more the bucket and its account may hold, those of the two that have such a quota."""
     row = db.execute(
-        "SELECT b.bytes_max - b.bytes - b.uploading, a.bytes_max - a.bytes - a.uploading FROM bucket b"
-        " LEFT JOIN account a ON a.name = b.account WHERE b.id = ?", (bucket,)).fetchone()
+        "SELECT b.bytes_max - b.bytes - b.uploading, CASE WHEN a.bytes_max IS NOT NULL THEN"
+        " a.bytes_max - (SELECT sum(bytes) + sum(uploading) FROM bucket WHERE account = a.name) END"
+        " FROM bucket b LEFT JOIN account a ON a.name = b.account WHERE b.id = ?", (bucket,)).fetchone()
     return [] if row is None else [(whose, room) for whose, room in zip(("bucket", "account"), row, strict=True)
                                    if room is not None]
 
@@ -92,20 +93,27 @@ class Holding(NamedTuple):
     quota: Quota | None
 
 
+_SUMS = "count(b.id), coalesce(sum(b.objects), 0), coalesce(sum(b.bytes), 0), coalesce(sum(b.uploading), 0)"
+"""Of the buckets of an account: its rows of the bucket table are read, not what is in them."""
+
+
 def account_usage(db: Database, account: str) -> AccountUsage:
-    """From the account's counters."""
-    return AccountUsage(*db.execute(
-        "SELECT (SELECT count(*) FROM bucket WHERE account = ?1), coalesce(sum(objects), 0), coalesce(sum(bytes), 0)"
-        " FROM account WHERE name = ?1", (account,)).fetchone())
+    """Reads the account's rows of the bucket table, not its objects."""
+    return AccountUsage(*db.execute(f"SELECT {_SUMS} FROM bucket b WHERE account = ?", (account,)).fetchone()[:3])
+
+
+def account_holding(db: Database, name: str) -> Holding:
+    return _holding(db.execute(f"SELECT ?1, {_SUMS}, a.objects_max, a.bytes_max FROM (SELECT ?1 AS name) n"
+                               " LEFT JOIN account a ON a.name = n.name LEFT JOIN bucket b ON b.account = n.name",
+                               (name,)).fetchone())
 
 
 def holding_accounts(db: Database, after: str = "", limit: int = PAGE_MAX) -> list[Holding]:
-    """Accounts that have buckets, bytes or a quota, in order of name. Counts the buckets, reads nothing that is in them."""
+    """Accounts that have buckets or a quota, in order of name."""
     rows = db.execute(
-        "SELECT n.account, (SELECT count(*) FROM bucket WHERE account = n.account), coalesce(a.objects, 0), coalesce(a.bytes, 0),"
-        " coalesce(a.uploading, 0), a.objects_max, a.bytes_max FROM (SELECT account FROM bucket WHERE account > ?1 UNION"
-        " SELECT name FROM account WHERE name > ?1 ORDER BY 1 LIMIT ?2) n LEFT JOIN account a ON a.name = n.account ORDER BY 1",
-        (after, min(limit, PAGE_MAX)))
+        f"SELECT n.account, {_SUMS}, a.objects_max, a.bytes_max FROM (SELECT account FROM bucket WHERE account > ?1 UNION"
+        " SELECT name FROM account WHERE name > ?1 ORDER BY 1 LIMIT ?2) n LEFT JOIN bucket b ON b.account = n.account"
+        " LEFT JOIN account a ON a.name = n.account GROUP BY n.account ORDER BY 1", (after, min(limit, PAGE_MAX)))
     return [_holding(row) for row in rows.fetchall()]
 
 
@@ -119,18 +127,11 @@ def limited_buckets(db: Database, after: str = "", limit: int = PAGE_MAX) -> lis
 
 
 def limited_accounts(db: Database, after: str = "", limit: int = PAGE_MAX) -> list[Holding]:
-    """Accounts with a quota, in order of name. Their buckets are not counted."""
+    """Accounts with a quota, in order of name."""
     rows = db.execute(
-        "SELECT name, 0, objects, bytes, uploading, objects_max, bytes_max FROM account"
-        " WHERE (objects_max IS NOT NULL OR bytes_max IS NOT NULL) AND name > ? ORDER BY name LIMIT ?",
-        (after, min(limit, PAGE_MAX)))
+        f"SELECT a.name, {_SUMS}, a.objects_max, a.bytes_max FROM account a LEFT JOIN bucket b ON b.account = a.name"
+        " WHERE a.name > ? GROUP BY a.name ORDER BY a.name LIMIT ?", (after, min(limit, PAGE_MAX)))
     return [_holding(row) for row in rows.fetchall()]
-
-
-def account_holding(db: Database, name: str) -> Holding:
-    return _holding(db.execute(
-        "SELECT ?1, (SELECT count(*) FROM bucket WHERE account = ?1), coalesce(sum(objects), 0), coalesce(sum(bytes), 0),"
-        " coalesce(sum(uploading), 0), max(objects_max), max(bytes_max) FROM account WHERE name = ?1", (name,)).fetchone())
 
 
 def _holding(row: tuple[Any, ...]) -> Holding:

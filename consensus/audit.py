@@ -123,7 +123,7 @@ def _versions(db: Database) -> Iterator[str]:
     for bucket, count, size, uploading in db.execute("SELECT id, objects, bytes, uploading FROM bucket").fetchall():
         if (count, size, uploading) != (objects.pop(bucket, 0), sizes.pop(bucket, 0), parts.pop(bucket, 0)):
             yield f"bucket {bucket}: counters {count}, {size}, {uploading}"
-    yield from _accounts(db)
+    yield from _uploads(db)
     yield from (f"versions of bucket {bucket}, which is not there" for bucket in objects)
     for bucket, key in db.execute(
         "SELECT h.bucket, h.key FROM history h LEFT JOIN object o ON o.bucket = h.bucket AND o.key = h.key"
@@ -137,15 +137,13 @@ def _versions(db: Database) -> Iterator[str]:
         yield f"key {bucket} {key!r}: two null versions"
 
 
-def _accounts(db: Database) -> Iterator[str]:
-    """What uploads and accounts say is the sum of what they have."""
+def _uploads(db: Database) -> Iterator[str]:
+    """What uploads say is the sum of what they have."""
     for upload, size, counted in db.execute(
         "SELECT u.upload_id, u.bytes, coalesce(sum(p.size), 0) AS n FROM upload u LEFT JOIN part p ON p.upload = u.ord"
         " GROUP BY u.ord HAVING n != u.bytes"
     ):
         yield f"upload {upload}: {size} bytes recorded, {counted} counted"
-    for name, *figures in db.execute(f"SELECT * FROM ({tally.ACCOUNTS}) WHERE (objects, bytes, uploading) != (n, size, parts)"):
-        yield f"account {name}: counters {figures[0]}, {figures[1]}, {figures[2]}, of its buckets {figures[3:]}"
 
 
 def _references(db: Database) -> Iterator[str]:

@@ -31,11 +31,11 @@ def _buckets(db: Database) -> list[str]:
         if (objects, size) != (counted, counted_size):
             db.execute("UPDATE bucket SET objects = ?, bytes = ? WHERE id = ?", (counted, counted_size, id))
             found.append(f"bucket {name}: {objects} objects of {size} bytes, now {counted} of {counted_size}")
-    return found + _parts_and_accounts(db)
+    return found + _parts(db)
 
 
-def _parts_and_accounts(db: Database) -> list[str]:
-    """Bytes of uploads, from their parts; then those of buckets, from their uploads; then accounts, from their buckets."""
+def _parts(db: Database) -> list[str]:
+    """Bytes of uploads, from their parts; then those of buckets, from their uploads."""
     found = []
     for upload, order, size, counted in db.execute(
         "SELECT u.upload_id, u.ord, u.bytes, coalesce(sum(p.size), 0) AS n FROM upload u LEFT JOIN part p ON p.upload = u.ord"
@@ -49,12 +49,6 @@ def _parts_and_accounts(db: Database) -> list[str]:
     ).fetchall():
         db.execute("UPDATE bucket SET uploading = ? WHERE id = ?", (counted, id))
         found.append(f"bucket {name}: {size} bytes of parts, now {counted}")
-    for name, *figures in db.execute(tally.ACCOUNTS).fetchall():
-        said, right = tuple(figures[:3]), tuple(figures[3:])
-        if said != right:
-            db.execute("INSERT INTO account (name, objects, bytes, uploading) VALUES (?1, ?2, ?3, ?4)"
-                       " ON CONFLICT (name) DO UPDATE SET objects = ?2, bytes = ?3, uploading = ?4", (name, *right))
-            found.append(f"account {name}: counters {said}, now {right}")
     return found
 
 

@@ -79,12 +79,9 @@ class Bucket(_Table):
 
 
 class Account(_Table):
-    """What all buckets of an account hold together, and may hold: counted with them, in the same transaction."""
+    """The quota of all buckets of an account together. What they hold is in their rows."""
 
     name = TextField(primary_key=True)
-    objects = IntegerField()
-    bytes = IntegerField()
-    uploading = IntegerField()
     objects_max = IntegerField(null=True)
     bytes_max = IntegerField(null=True)
 
@@ -555,8 +552,6 @@ def _from_3(database: peewee.SqliteDatabase) -> None:
     execute("ALTER TABLE upload ADD COLUMN initiator TEXT NOT NULL DEFAULT ''")
     execute("UPDATE upload SET bytes = coalesce((SELECT sum(size) FROM part WHERE part.upload = upload.ord), 0)")
     execute("UPDATE bucket SET uploading = coalesce((SELECT sum(bytes) FROM upload WHERE upload.bucket = bucket.id), 0)")
-    execute("INSERT INTO account (name, objects, bytes, uploading)"
-            " SELECT account, sum(objects) AS n, sum(bytes), sum(uploading) AS u FROM bucket GROUP BY account HAVING n OR u")
 
 
 _MIGRATIONS: dict[int, Callable[[peewee.SqliteDatabase], None]] = {1: _from_1, 2: _from_2, 3: _from_3}

@@ -33,13 +33,6 @@ _TABLES = (
 )
 
 
-ACCOUNTS = (
-    "SELECT name, objects, bytes, uploading, coalesce(n, 0) AS n, coalesce(size, 0) AS size, coalesce(parts, 0) AS parts"
-    " FROM (SELECT name, objects, bytes, uploading FROM account UNION ALL SELECT DISTINCT account, 0, 0, 0 FROM bucket"
-    " WHERE account NOT IN (SELECT name FROM account)) LEFT JOIN (SELECT account, sum(objects) AS n, sum(bytes) AS size,"
-    " sum(uploading) AS parts FROM bucket GROUP BY account) ON account = name"
-)
-"""What each account says of itself, and what its buckets say together."""
 EVENTS = """
 SELECT t.name, t.queued, coalesce(e.n, 0) FROM event_target t
   LEFT JOIN (SELECT target, count(*) AS n FROM event GROUP BY target) e ON e.target = t.name

@@ -1,6 +1,7 @@
 """Quotas: the most objects and bytes that a bucket, or all buckets of an account together, may hold.
 
-Checked where the change is made, against counters of the same transaction, so no two writes at once get past one. What
+Checked where the change is made, against counters of the same transaction, so no two writes at once get past one. Buckets
+have theirs in their rows; an account with a quota has them in memory, added up from its buckets when it is first met. What
 counts are versions (delete markers are none) with their whole size, whoever shares the bytes, and the parts of uploads in
 progress. A change is refused if it would *add* to what is at its limit: so whatever frees room, or replaces by less, is
 never refused, also where there is more than the quota allows because it was set later.
@@ -36,6 +37,11 @@ def set_quota(state: State, command: SetQuota) -> AnyResult:
         if not command.account or not texts_fit(command.account):
             return Malformed(reason="a quota is a bucket's or an account's")
         state.touch()
+        if quota is None:
+            state.execute("DELETE FROM account WHERE name = ?", (command.account,))
+        else:
+            state.execute("INSERT OR REPLACE INTO account (name, objects_max, bytes_max) VALUES (?, ?, ?)",
+                          (command.account, *quota))
         state.limit(state.account(command.account), quota)
         return Done()
     bucket = buckets.find(state, command.bucket)

@@ -44,12 +44,15 @@ class Terms(NamedTuple):
 
 
 class AccountState:
-    """What the buckets of an account hold together. Its counters change by `State.count` only."""
+    """Whose buckets count together. What they hold is counted, by `State.count`, only while the account has a quota: nobody
+    asks otherwise, and it costs nothing."""
 
     __slots__ = ("bytes", "name", "objects", "quota", "uploading")
 
-    def __init__(self, name: str, quota: Quota | None, objects: int, bytes: int, uploading: int) -> None:
-        self.name, self.quota, self.objects, self.bytes, self.uploading = name, quota, objects, bytes, uploading
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.quota: Quota | None = None
+        self.objects = self.bytes = self.uploading = 0
 
 
 class BucketState:
@@ -71,7 +74,7 @@ class State:
     """One machine's. `now`, `position`, `session` and `sequence` are those of the command in hand."""
 
     __slots__ = (
-        "_dirty", "_dirty_accounts", "_hints", "_terms", "accounts", "away", "buckets", "copies", "counting", "db", "default",
+        "_dirty", "_hints", "_terms", "accounts", "away", "buckets", "copies", "counting", "db", "default",
         "execute", "executemany", "names", "nodes", "now", "pinned", "position", "replication", "sequence", "session",
         "session_node", "touched", "uncounted",
     )
@@ -90,7 +93,6 @@ class State:
         self.buckets: dict[int, BucketState] = {}
         self._dirty: dict[int, BucketState] = {}
         self.accounts: dict[str, AccountState] = {}
-        self._dirty_accounts: dict[str, AccountState] = {}
         self.nodes: dict[NodeId, tuple[int, NodeInfo]] = {}
         self.names: dict[int, NodeId] = {}      # of the present incarnations: only these may be read
         self.uncounted: frozenset[int] = frozenset()    # those of them that leave or are lost: their copies don't count
@@ -178,32 +180,37 @@ class State:
         """The names of valid locations as one small blob, which readers fetch with each version."""
         self.set_meta("nodes", encode(tuple(sorted(self.names.items()))))
 
-    # Counters of buckets and accounts
+    # Buckets' counters, and what accounts hold
 
     def account(self, name: str) -> AccountState:
         found = self.accounts.get(name)
         if found is None:
-            row = self.execute("SELECT objects, bytes, uploading, objects_max, bytes_max FROM account WHERE name = ?",
-                               (name,)).fetchone() or (0, 0, 0, None, None)
-            found = self.accounts[name] = AccountState(name, quota_of(row[3], row[4]), *row[:3])
+            found = self.accounts[name] = AccountState(name)
+            row = self.execute("SELECT objects_max, bytes_max FROM account WHERE name = ?", (name,)).fetchone()
+            if row is not None:
+                self.limit(found, Quota(*row))
         return found
+
+    def limit(self, account: AccountState, quota: Quota | None) -> None:
+        """From now on the account has this quota. What it holds is added up from its buckets, once."""
+        account.quota = quota
+        if quota is not None:
+            self._write_counters()
+            account.objects, account.bytes, account.uploading = self.execute(
+                "SELECT coalesce(sum(objects), 0), coalesce(sum(bytes), 0), coalesce(sum(uploading), 0) FROM bucket"
+                " WHERE account = ?", (account.name,)).fetchone()
 
     def count(self, bucket: BucketState, objects: int, bytes: int, uploading: int = 0) -> None:
         """Versions more (or fewer), their bytes, and those of parts of uploads."""
-        account = bucket.account
         bucket.objects += objects
-        account.objects += objects
         bucket.bytes += bytes
-        account.bytes += bytes
-        if uploading:
-            bucket.uploading += uploading
-            account.uploading += uploading
+        bucket.uploading += uploading
         self._dirty[bucket.id] = bucket
-        self._dirty_accounts[account.name] = account
-
-    def limit(self, account: AccountState, quota: Quota | None) -> None:
-        account.quota = quota
-        self._dirty_accounts[account.name] = account
+        account = bucket.account
+        if account.quota is not None:
+            account.objects += objects
+            account.bytes += bytes
+            account.uploading += uploading
 
     def forget(self, bucket: BucketState) -> None:
         """The bucket is deleted."""
@@ -211,27 +218,19 @@ class State:
         self._dirty.pop(bucket.id, None)
 
     def flush(self) -> None:
-        """Write what is held in memory: counters of buckets and accounts (sessions do it themselves)."""
+        """Write what is held in memory: bucket counters (sessions do it themselves)."""
         if self._dirty:
-            self.executemany("UPDATE bucket SET objects = ?, bytes = ?, uploading = ? WHERE id = ?",
-                             [(bucket.objects, bucket.bytes, bucket.uploading, bucket.id) for bucket in self._dirty.values()])
-            self._dirty.clear()
-        if self._dirty_accounts:
-            self._flush_accounts()
+            self._write_counters()
         if len(self.buckets) > BUCKETS_CACHED_MAX:
             self.buckets.clear()
-            self.accounts.clear()       # together: a bucket in memory and its account count in the same one
+        if len(self.accounts) > BUCKETS_CACHED_MAX:
+            self.buckets.clear()        # together: a bucket in memory counts in the account that is in memory
+            self.accounts.clear()
 
-    def _flush_accounts(self) -> None:
-        """An account that holds nothing, and has no quota, has no row."""
-        kept = [(account.name, account.objects, account.bytes, account.uploading, *(account.quota or (None, None)))
-                for account in self._dirty_accounts.values() if account.quota or account.objects or account.uploading]
-        self.executemany("INSERT OR REPLACE INTO account (name, objects, bytes, uploading, objects_max, bytes_max)"
-                         " VALUES (?, ?, ?, ?, ?, ?)", kept)
-        if len(kept) < len(self._dirty_accounts):
-            empty = self._dirty_accounts.keys() - {row[0] for row in kept}
-            self.executemany("DELETE FROM account WHERE name = ?", [(name,) for name in empty])
-        self._dirty_accounts.clear()
+    def _write_counters(self) -> None:
+        self.executemany("UPDATE bucket SET objects = ?, bytes = ?, uploading = ? WHERE id = ?",
+                         [(bucket.objects, bucket.bytes, bucket.uploading, bucket.id) for bucket in self._dirty.values()])
+        self._dirty.clear()
 
 
 def quota_of(objects_max: int | None, bytes_max: int | None) -> Quota | None:

@@ -51,6 +51,18 @@ class Client:
             await self.roles.ask("CopyObject", "PUT", f"{BUCKET}/{key}",
                                  headers={"x-amz-copy-source": f"{BUCKET}/{source}"})
 
+    async def rename(self, source: str, key: str, source_sha256: str) -> None:
+        with self.said.asking(f"rename {source} to {key}", {told.key(source): None, told.key(key): source_sha256}):
+            await self.roles.ask("RenameObject", "PUT", f"{BUCKET}/{key}?renameObject",
+                                 headers={"x-amz-rename-source": f"{BUCKET}/{source}"})
+
+    async def append(self, key: str, before: bytes, data: bytes) -> bytes:
+        """Answers all of the object."""
+        with self.said.asking(f"append to {key} ({len(data)})", {told.key(key): sha256(before + data)}):
+            await self.roles.ask("PutObject", "PUT", f"{BUCKET}/{key}", data,
+                                 headers={"x-amz-write-offset-bytes": str(len(before))})
+        return before + data
+
     async def delete(self, key: str) -> None:
         with self.said.asking(f"delete {key}", {told.key(key): None}):
             await self.roles.ask("DeleteObject", "DELETE", f"{BUCKET}/{key}")
@@ -151,6 +163,9 @@ async def whole_life(roles: Roles, said: Told) -> None:
     await client.delete("large")
     await client.delete("large-copy")
     await client.put("after", body("after", 2500))
+    await client.rename("copy", "renamed", sha256(small["small0"]))
+    longer = await client.append("after", body("after", 2500), body("after that", 1500))
+    await client.append("after", longer, body("and that", 500))      # the list of slices grows in place
     await roles.drain()
     await roles.settle(2)                             # segments that hold nothing go
     for number in range(4):
