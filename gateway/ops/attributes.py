@@ -1,7 +1,7 @@
 """What is known about an object without its bytes: GetObjectAttributes."""
 
 from gateway.ops.context import Context
-from gateway.ops.listing import whole_number
+from gateway.ops.listing import parsed_number, whole_number
 from gateway.ops.reading import Found, find
 from gateway.ops.replies import read_version, xml
 from gateway.s3 import checksums, conditions, times, xml_write
@@ -56,7 +56,8 @@ async def _parts(ctx: Context, request: S3Request, found: Found) -> xml_write.Ob
         return xml_write.ObjectParts(version.part_count)
     given = effective_headers(request)
     limits = {name: given.get(f"x-amz-{name}", "") for name in ("max-parts", "part-number-marker")}
-    limit = whole_number(limits, "max-parts", default=PARTS_PER_PAGE, most=PARTS_PER_PAGE)
+    wanted = parsed_number(limits["max-parts"])      # what is no number is no wish, on AWS
+    limit = PARTS_PER_PAGE if wanted is None or wanted < 0 else min(wanted, PARTS_PER_PAGE)
     marker = whole_number(limits, "part-number-marker", default=0, most=2**31 - 1)
     parts = await ctx.metadata.object_parts(version.content, marker, limit + 1) if limit else []
     page = parts[:limit]

@@ -190,6 +190,8 @@ def _check_claims(request: S3Request, upload: Upload, whole: Whole) -> None:
         raise S3Error("InvalidRequest", f"The upload was created using the {upload.checksum_kind or 'null'} checksum "
                       f"mode. The complete request must use the same checksum mode.")
     size = given.get("x-amz-mp-object-size")
+    if size is not None and not (size.strip().isascii() and size.strip().isdigit()):
+        raise S3Error("InvalidRequest", f"Value for x-amz-mp-object-size header is invalid: '{size}'")
     if size is not None and size.strip() != str(whole.size):
         raise S3Error("InvalidRequest", f"The provided 'x-amz-mp-object-size' header value {size} does not match what "
                       f"was computed: {whole.size}")

@@ -48,6 +48,7 @@ class Source(NamedTuple):
 async def copy_object(ctx: Context, request: S3Request) -> Reply:
     """The source's content under another key, bucket, or other attributes. S3_SEMANTICS §11."""
     bucket = await ctx.bucket(request)
+    _refuse_body(request)
     given = effective_headers(request)
     replace_metadata = headers.replaces(given, "metadata")
     replace_tags = headers.replaces(given, "tagging")
@@ -102,9 +103,16 @@ async def copy_object(ctx: Context, request: S3Request) -> Reply:
     return xml(body, said)
 
 
+def _refuse_body(request: S3Request) -> None:
+    """Whoever sends one meant something else than a copy."""
+    if request.body.length:
+        raise S3Error("InvalidRequest", "The request included a body. Requests of this type must not include a non-empty body.")
+
+
 async def upload_part_copy(ctx: Context, request: S3Request) -> Reply:
     """A range of an object as a part: read once for its MD5 and checksum, stored by reference. S3_SEMANTICS §12."""
     bucket = await ctx.bucket(request)
+    _refuse_body(request)
     number = ranges.parse_part_number(request.query["partNumber"])
     given = effective_headers(request)
     headers.refuse_unsupported(given)

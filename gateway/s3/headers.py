@@ -274,6 +274,12 @@ def _overrides(query: Mapping[str, str], anonymous: bool) -> dict[str, str]:
     overrides: dict[str, str] = {}
     for parameter, value in query.items():
         name = _OVERRIDES.get(parameter)
+        if name is None and parameter.startswith("response-"):
+            raise S3Error(
+                "InvalidArgument", f"{parameter} is not in the set of overridable response headers. Please refer to the S3 API "
+                "documentation for a complete list of overridable response headers.",
+                ArgumentName=parameter, ArgumentValue=value,
+            )
         if name is not None and value:
             if anonymous:
                 raise S3Error(

@@ -8,8 +8,8 @@ server on which that configuration was never set, which is true as long as it ca
 """
 
 import dataclasses
-from collections.abc import Container, Mapping
-from typing import Literal
+from collections.abc import Container, Iterable, Mapping
+from typing import Literal, NoReturn
 
 from gateway.s3.errors import S3Error
 
@@ -330,7 +330,8 @@ def _route_slowly(method: str, scope: Scope, query: Mapping[str, str], headers: 
                 )
             return row
     if subresource == "uploadId":
-        raise S3Error("InvalidArgument", "This operation requires a part number.", ArgumentName="partNumber")
+        # To put into an upload takes the number of a part: AWS knows no such method of the upload itself.
+        _not_allowed(method, "UPLOAD", ("DELETE", "POST", "GET"))
     return None
 
 
@@ -338,7 +339,7 @@ _RESOURCE_TYPES = {
     "policy": "BUCKETPOLICY", "logging": "LOGGING_STATUS", "requestPayment": "REQUEST_PAYMENT", "list-type": "BUCKET",
     "policyStatus": "POLICY_STATUS", "publicAccessBlock": "PUBLIC_ACCESS_BLOCK", "ownershipControls": "OWNERSHIP_CONTROLS",
     "object-lock": "OBJECT_LOCK_CONFIGURATION", "legal-hold": "OBJECT_LOCK_LEGALHOLD", "retention": "OBJECT_LOCK_RETENTION",
-    "attributes": "OBJECT_ATTRIBUTES",
+    "attributes": "OBJECT_ATTRIBUTES", "uploadId": "UPLOAD",
 }
 """What AWS calls sub-resources, in its errors and its logs, where that isn't their own name."""
 
@@ -350,5 +351,8 @@ def resource_type(subresource: str) -> str:
 def _refuse_method(method: str, scope: Scope, subresource: str) -> None:
     allowed = [other for other in _METHODS if (other, scope, subresource) in _ROUTES]
     if allowed:
-        kind = resource_type(subresource) if subresource else scope.upper()
-        raise S3Error("MethodNotAllowed", headers=(("allow", ", ".join(allowed)),), Method=method, ResourceType=kind)
+        _not_allowed(method, resource_type(subresource) if subresource else scope.upper(), allowed)
+
+
+def _not_allowed(method: str, kind: str, allowed: Iterable[str]) -> NoReturn:
+    raise S3Error("MethodNotAllowed", headers=(("allow", ", ".join(allowed)),), Method=method, ResourceType=kind)

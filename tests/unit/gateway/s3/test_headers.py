@@ -69,13 +69,14 @@ def test_control_characters_do_not_get_out() -> None:
 def test_overrides() -> None:
     attributes = headers.stored({"content-type": "a/b", "expires": "x", "x-amz-meta-k": "v"})
     query = {"response-content-type": "c/d", "response-content-disposition": "attachment; filename=é",
-             "response-expires": "", "response-other": "z", "versionId": "1"}
+             "response-expires": "", "versionId": "1"}
     assert headers.given_back(attributes, query) == [
         ("expires", "x"), ("x-amz-meta-k", "v"), ("content-type", "c/d"),
         ("content-disposition", "attachment; filename=" + "é".encode().decode("latin-1")),
     ]
     assert refused(lambda: headers.given_back(attributes, query, anonymous=True)).code == "InvalidRequest"
     assert headers.given_back(attributes, {"versionId": "1"}, anonymous=True)
+    assert refused(lambda: headers.given_back(attributes, {"response-other": "z"})).code == "InvalidArgument"
 
 
 @given(st.text(), st.sampled_from(["content-type", "cache-control", "expires", "content-language"]))
