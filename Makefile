@@ -77,6 +77,10 @@ torture-model: $(VENV)/.test    ## random operations against a reference model: 
 torture-damage: $(VENV)/.test   ## damaged chunks, read, found by the scrub and mended: CHUNKS=1000 SEED=1
 	$(BIN)/python -m tests.torture damage --chunks $(CHUNKS) $(if $(SEED),--seed $(SEED))
 
+torture-events: SECONDS = 60
+torture-events: $(VENV)/.test   ## events told to a listener that fails, while processes are killed: SECONDS=60 SEED=1
+	$(BIN)/python -m tests.torture events --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
 torture-power: ROUNDS = 30
 torture-power: $(VENV)/.test    ## power cuts, then torn writes, under load (needs a C compiler): ROUNDS=30 SEED=1
 	$(BIN)/python -m tests.torture power --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))

@@ -15,6 +15,7 @@ from tests.torture import (
     cluster_power,
     controls,
     damage,
+    events,
     fsyncfail,
     kill,
     model,
@@ -34,6 +35,7 @@ def main() -> int:
     _cluster(runs.add_parser("cluster", help=cluster.__doc__))
     _disks(runs.add_parser("cluster-disks", help=cluster_disks.__doc__))
     _controls(runs.add_parser("controls", help=controls.__doc__))
+    _events(runs.add_parser("events", help=events.__doc__))
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)                 # what runs in this process says a lot about damage
     start: Callable[[argparse.Namespace], int] = arguments.start
@@ -78,6 +80,16 @@ def _model(parser: argparse.ArgumentParser) -> None:
 
     def start(given: argparse.Namespace) -> int:
         return model.run(given.operations, given.seed).end("everything equal, nothing left over on the disk")
+
+    parser.set_defaults(start=start)
+
+
+def _events(parser: argparse.ArgumentParser) -> None:
+    _seed(parser)
+    parser.add_argument("--seconds", type=float, default=60)
+
+    def start(given: argparse.Namespace) -> int:
+        return events.run(given.seconds, given.seed).end(f"{given.seconds:.0f} s of kills")
 
     parser.set_defaults(start=start)
 
