@@ -90,6 +90,9 @@ ALGORITHMS: dict[str, Algorithm] = {
 _NOT_OFFERED = frozenset({"SHA512", "MD5", "XXHASH64", "XXHASH3", "XXHASH128"})
 """In the service model since 2026: known, so a client that relies on one must hear that it is not here."""
 
+_SINGLE = "Expecting a single x-amz-checksum- header"
+_SEVERAL = f"{_SINGLE}. Multiple checksum Types are not allowed."
+
 _NOT_VALUES = frozenset({"x-amz-checksum-mode", "x-amz-checksum-algorithm", "x-amz-checksum-type"})
 
 
@@ -118,16 +121,18 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
             md5 = _base64(text, 16)
             if md5 is None:
                 raise S3Error("InvalidDigest", None, (), **{"Content-MD5": text})
-        algorithm, value, trailer = "", None, ""
+        algorithm, value, trailer, given = "", None, "", ""
         for name in headers:
             if name.startswith(_HEADER) and name not in _NOT_VALUES:
-                if algorithm:
-                    raise _several()
-                algorithm = parse_algorithm(name[len(_HEADER) :])
-                value = _claimed(algorithm, headers[name], "header")
+                if given:
+                    raise S3Error("InvalidRequest", _SEVERAL)
+                given = name
+        if given:
+            algorithm = parse_algorithm(given[len(_HEADER) :])
+            value = _claimed(algorithm, headers[given], "header")
         if (text := headers.get("x-amz-trailer")) is not None:
             if algorithm:
-                raise _several()
+                raise S3Error("InvalidRequest", _SINGLE)
             trailer = text.strip().lower()
             if not trailer.startswith(_HEADER) or trailer in _NOT_VALUES or "," in trailer:
                 raise S3Error("InvalidRequest", "The value specified in the x-amz-trailer header is not supported")
@@ -223,12 +228,6 @@ def parse_algorithm(name: str) -> str:
     )
 
 
-def _several() -> S3Error:
-    return S3Error(
-        "InvalidRequest", "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."
-    )
-
-
 def _check_named(text: str, algorithm: str) -> None:
     """``x-amz-sdk-checksum-algorithm`` says which checksum the SDK added: it must be there."""
     named = parse_algorithm(text)
@@ -316,7 +315,7 @@ def claimed_object(headers: Mapping[str, str]) -> tuple[str, str] | None:
         if name.startswith(_HEADER) and name not in _NOT_VALUES
     ]
     if len(claims) > 1:
-        raise _several()
+        raise S3Error("InvalidRequest", _SEVERAL)
     return claims[0] if claims else None
 
 
