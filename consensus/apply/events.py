@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from consensus.apply.state import BucketState, State, texts_fit
+from consensus.core.errors import Corrupt
 from consensus.core.events import Event, EventRule, Notification, Origin
 from consensus.core.model import Pairs
 from consensus.core.results import Committed, Deleted
@@ -31,6 +32,8 @@ DROPPED_AT_ONCE_MAX = 4
 """Of a queue that is over its limit, with one event: it may have been lowered. So each new one makes the queue shorter."""
 
 NO_ORIGIN = Origin()
+
+_decode = msgspec.msgpack.Decoder(Notification).decode
 
 NO_BYTES_ETAG = "d41d8cd98f00b204e9800998ecf8427e"
 """As S3 has it of delete markers."""
@@ -62,11 +65,16 @@ class Watching(NamedTuple):
 
 
 def of_bucket(state: State, bucket: int) -> Watching | None:
-    """None, as a rule: then nothing more is looked at when something changes in it."""
+    """None, as a rule: then nothing more is looked at when something changes in it. Raises Corrupt."""
     row = state.execute(
         "SELECT b.owner, b.region, s.document FROM bucket_setting s JOIN bucket b ON b.id = s.bucket"
         " WHERE s.bucket = ? AND s.name = ?", (bucket, SETTING)).fetchone()
-    return None if row is None else _compiled(row[0], row[1], msgspec.msgpack.decode(row[2], type=Notification))
+    if row is None:
+        return None
+    try:
+        return _compiled(row[0], row[1], _decode(row[2]))
+    except msgspec.MsgspecError as error:
+        raise Corrupt(f"the notification of bucket {bucket} cannot be read: {error}") from error
 
 
 def _compiled(owner: str, region: str, notification: Notification) -> Watching | None:

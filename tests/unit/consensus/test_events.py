@@ -20,6 +20,7 @@ from consensus.core.commands import (
     SetTags,
     SetVersioning,
 )
+from consensus.core.errors import Corrupt
 from consensus.core.events import Event, EventQueue, EventRule, Notification, Origin, QueuedEvent
 from consensus.core.ids import BucketId, VersionId
 from consensus.core.results import Changed, Committed, Done, Drained, Malformed, NoBucket
@@ -283,3 +284,14 @@ def test_a_restore_is_told_as_asked_for_and_done(cluster: Cluster) -> None:
     assert isinstance(cluster.run(SetRestored(bucket=bucket, key="a", storage_class="STANDARD", until_ms=5)), Changed)
     assert told(cluster) == [("ObjectRestore:Post", "a"), ("ObjectRestore:Completed", "a")]
     assert queued(cluster)[1].event.more == (("until_ms", "5"), ("storage_class", "STANDARD"))
+
+
+def test_rules_that_cannot_be_read_are_damage(cluster: Cluster) -> None:
+    bucket = cluster.bucket()
+    tell(cluster, bucket, rule("s3:ObjectCreated:*"))
+    cluster.db.execute("UPDATE bucket_setting SET document = x'c1' WHERE name = 'notification'")
+    cluster.reopen()
+    with pytest.raises(Corrupt, match="notification"):
+        cluster.put(bucket, "a", b"x")
+    with pytest.raises(Corrupt, match="notification"):
+        cluster.read(queries.notification, bucket)
