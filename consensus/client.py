@@ -214,6 +214,10 @@ class MetadataClient(Questions):
         """
         return await self._commits.reserve(beside)
 
+    def reserve_beside(self, ticket: Generation) -> Generation:
+        """Another ticket of the same session, for what that ticket's command will take over. Raises Unavailable."""
+        return self._commits.reserve_beside(ticket)
+
     def release(self, ticket: Generation) -> None:
         """The ticket will not be committed (any more): the mark may pass it. Repeats do no harm."""
         self._commits.release(ticket)

@@ -24,6 +24,7 @@ from consensus.core.codec import decode_results
 from consensus.core.commands import (
     RESULTS_PER_SESSION_MAX,
     AnyCommand,
+    AppendVersion,
     CompleteUpload,
     EndSession,
     Envelope,
@@ -143,6 +144,13 @@ class Commits:
             self.release(first)
             first = second
         return first, second
+
+    def reserve_beside(self, ticket: Generation) -> Generation:
+        """Another ticket of the same session, for what that ticket's command will take over. Raises Unavailable."""
+        session = self._sessions.get(ticket.session)
+        if session is None or session.ended:
+            raise Unavailable("the session has ended in which the chunks were written: write them again")
+        return Generation(session.id, session.take())
 
     def release(self, ticket: Generation) -> None:
         """The ticket will not be committed (any more): the mark may pass it. Repeats do no harm."""
@@ -462,12 +470,12 @@ class Commits:
         return task
 
 
-_TAKING_OVER = (PutVersion, PutPart, CompleteUpload)
+_TAKING_OVER = (PutVersion, PutPart, AppendVersion, CompleteUpload)
 
 
 def _continues(command: AnyCommand) -> ContentId | None:
     """The content under construction that the command continues or takes over, if any."""
-    if isinstance(command, PutVersion | PutPart):
+    if isinstance(command, PutVersion | PutPart | AppendVersion):
         return command.content.staged if command.content is not None else None
     if isinstance(command, CompleteUpload):
         return command.staged

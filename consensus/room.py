@@ -8,6 +8,7 @@ import time
 
 from consensus.core.commands import (
     AnyCommand,
+    AppendVersion,
     CompleteUpload,
     CreateBucket,
     CreateKey,
@@ -16,6 +17,7 @@ from consensus.core.commands import (
     OpenBackup,
     PutPart,
     PutVersion,
+    RenameVersion,
     SetAcl,
     SetBucketSetting,
     SetNotification,
@@ -28,8 +30,8 @@ from consensus.core.errors import NoSpace, ReadOnly, Unavailable
 
 log = logging.getLogger("staddle.meta")
 
-BRINGING = (CreateBucket, CompleteUpload, CreateUpload, PutPart, PutVersion, StageContent, StageParts, SetTags,
-            SetAcl, SetBucketSetting, SetNotification, SetUserPolicy, CreateUser, CreateKey, OpenBackup)
+BRINGING = (CreateBucket, CompleteUpload, CreateUpload, PutPart, PutVersion, AppendVersion, RenameVersion, StageContent,
+            StageParts, SetTags, SetAcl, SetBucketSetting, SetNotification, SetUserPolicy, CreateUser, CreateKey, OpenBackup)
 """Commands after which there is more metadata than before."""
 
 BRINGING_BYTES = 48 << 20

@@ -186,7 +186,8 @@ async def _command(
     if whole:
         if new.staged is not None:
             raise S3Error("EntityTooLarge", "What is appended at once is in more chunks than one append can bring.")
-        before = await reference(ctx, request, bucket, base, 0, base.size, "", all_staged=True)
+        assert stored.ticket is not None, "what is appended has bytes"
+        before = await reference(ctx, request, bucket, base, 0, base.size, "", before=stored.ticket)
         content = msgspec.structs.replace(content, size=base.size + new.size, staged=before.staged)
     return AppendVersion(
         bucket=bucket.id, key=request.key, version_id=new_version_id(), base=base.order, offset=base.size, content=content,

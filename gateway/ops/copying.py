@@ -259,12 +259,12 @@ def _nothing(view: memoryview) -> None:
 
 async def reference(
     ctx: Context, request: S3Request, bucket: Bucket, version: ObjectVersion, start: int, length: int, algorithm: str,
-    *, all_staged: bool = False,
+    *, before: Generation | None = None,
 ) -> NewContent:
-    """`length` bytes of the version as a content that brings no chunks. Long lists of slices are staged in pages; all of them
-    if others are to follow, and then nothing is read (append)."""
+    """`length` bytes of the version as a content that brings no chunks. Long lists of slices are staged in pages; all of them,
+    in the session of that ticket, if the slices of its command are to follow, and then nothing is read (append)."""
     known = version.checksum
-    if all_staged:
+    if before is not None:
         hasher = None
     elif length == version.size and not version.part_count and known is not None and known.algorithm == algorithm:
         hasher = None  # all that a read would tell is known
@@ -277,7 +277,7 @@ async def reference(
     try:
         while at < end:
             if page:
-                staged = await _stage(ctx, request, bucket, page, staged)
+                staged = await _stage(ctx, request, bucket, page, staged, before)
             located = await ctx.metadata.slices(version.content, at, end - at)
             page = tuple([Slice(part.digest, part.start, part.length) for part in located])
             if not page:
@@ -285,8 +285,8 @@ async def reference(
             if hasher is not None:
                 await _hash(_bytes_of(ctx, located), hasher)
             at += sum([part.length for part in page])
-        if all_staged:
-            staged, page = await _stage(ctx, request, bucket, page, staged), ()
+        if before is not None:
+            staged, page = await _stage(ctx, request, bucket, page, staged, before), ()
         complete = True
     finally:
         if not complete and staged is not None:
@@ -300,9 +300,11 @@ async def reference(
 
 
 async def _stage(
-    ctx: Context, request: S3Request, bucket: Bucket, page: tuple[Slice, ...], into: ContentId | None
+    ctx: Context, request: S3Request, bucket: Bucket, page: tuple[Slice, ...], into: ContentId | None,
+    before: Generation | None,
 ) -> ContentId:
-    outcome = await ctx.metadata.commit(StageContent(slices=page, into=into, bucket=bucket.id))
+    ticket = None if before is None or into is not None else ctx.metadata.reserve_beside(before)
+    outcome = await ctx.metadata.commit(StageContent(slices=page, into=into, bucket=bucket.id), ticket)
     if isinstance(outcome, TooFewCopies):
         raise _TooFew(f"the source of {request.key!r} has fewer copies than this bucket wants")
     if isinstance(outcome, ChunkMissing):

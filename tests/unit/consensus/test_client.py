@@ -13,6 +13,7 @@ from consensus import intake, protocol
 from consensus.config import SESSION_SPREAD_MAX
 from consensus.core.commands import (
     AbortUpload,
+    AppendVersion,
     CreateBucket,
     CreateUpload,
     EndSession,
@@ -316,6 +317,37 @@ async def test_pages_stay_in_the_session_that_staged_them(place: Place) -> None:
     _, version, slices = await client.opened("b", "paged")
     assert version is not None
     assert [piece.digest for piece in slices] == [one[0].digest, two[0].digest]
+
+
+async def test_an_appends_pages_come_in_the_session_of_its_ticket(place: Place) -> None:
+    """Its bytes were stored before what was there is listed anew, and meanwhile another session may have begun."""
+    await place.serve()
+    storage = await place.client()
+    await storage.register(node())
+    client = await place.client()
+    bucket = await bucket_of(client)
+    one, two = chunk(b"one"), chunk(b"two")
+    first = await client.commit(PutVersion(
+        bucket=bucket, key="k", version_id=VersionId(""), attributes=Attributes(), owner="o",
+        content=NewContent(size=3, etag="e", slices=(one[0],), chunks=(one[1],))), await client.reserve())
+    assert isinstance(first, Committed)
+    ticket = await client.reserve()
+    for _ in range(6):
+        await asyncio.gather(*(client.commit(put(bucket, f"{n}")) for n in range(300)))
+    assert client._commits._session is not None
+    assert client._commits._session.id != ticket.session
+    staged = await client.commit(StageContent(slices=(one[0],)), client.reserve_beside(ticket))
+    assert isinstance(staged, Staged)
+    done = await client.commit(AppendVersion(
+        bucket=bucket, key="k", version_id=VersionId(""), base=first.order, offset=3, appended=2, whole=True,
+        content=NewContent(size=6, etag="e2", slices=(two[0],), chunks=(two[1],), staged=staged.content)), ticket)
+    assert isinstance(done, Committed), done
+    assert staged.content not in client._commits._staged
+    _, version, slices = await client.opened("b", "k")
+    assert version is not None
+    assert [piece.digest for piece in slices] == [one[0].digest, two[0].digest]
+    with pytest.raises(Unavailable):
+        client.reserve_beside(ticket)           # all of that session is done with
 
 
 async def test_an_abandoned_page_is_released_soon(place: Place) -> None:
