@@ -50,7 +50,7 @@ def _access_key(name: str) -> str:
 _KEYS = {name: signing.Keys(access_key=_access_key(name), secret_key=f"{name}/secret", region=REGION) for name in USERS}
 _KEYS["owner"] = signing.Keys(access_key=ACCESS_KEY, secret_key=SECRET_KEY, region=REGION)
 
-UNTIL_S, LOOK_S = 15.0, 0.05
+UNTIL_S, LOOK_S = 30.0, 0.05
 """How long a step that begins with `until` may take, and how often it asks."""
 
 _numbers = itertools.count(1)
