@@ -21,6 +21,7 @@ from gateway.config import DOOR_PORT, Config, parse_listen
 from gateway.duties import Duties
 from gateway.events.addresses import AllowList
 from gateway.events.courier import DUTY as EVENTS_DUTY
+from gateway.events.courier import LEASE_S as EVENTS_LEASE_S
 from gateway.events.courier import Courier
 from gateway.folders import Folders, chunks_of, node_id
 from gateway.http.app import build as build_application
@@ -87,7 +88,7 @@ class GatewayRole:
             self._metadata, self._duties.duty(LIFECYCLE_DUTY), SystemClock(), day_seconds=config.lifecycle_day_seconds,
         ) if launch.number == 1 else None
         self._courier = Courier(
-            self._metadata, self._duties.duty(EVENTS_DUTY), webhooks=config.webhooks,
+            self._metadata, self._duties.duty(EVENTS_DUTY, EVENTS_LEASE_S), webhooks=config.webhooks,
             allow=AllowList(config.webhook_allow), region=config.region, retention_ms=config.event_retention_hours * 3_600_000,
         ) if launch.number == 1 else None
         limits = Limits(connections_max=config.connections_max, requests_max=config.requests_max,

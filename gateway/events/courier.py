@@ -34,6 +34,9 @@ TROUBLE_S = 1.0
 
 DUTY = "events"
 
+LEASE_S = 10.0
+"""Listeners wait for so long at most when the gateway that delivers is lost."""
+
 
 class Courier:
     def __init__(
