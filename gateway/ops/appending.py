@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from consensus.core.commands import AppendVersion, Condition, NewContent
+from consensus.core.commands import CHUNKS_PER_COMMAND_MAX, AppendVersion, Condition, NewContent
 from consensus.core.errors import ClusterError
 from consensus.core.model import Bucket, Checksum, ObjectVersion
 from consensus.core.results import AnyResult, Committed, ConditionConflict, ConditionFailed, Moved, NoKey, WrongOffset
@@ -38,8 +38,8 @@ OFFSET = "x-amz-write-offset-bytes"
 PARTS_MAX = 10_000
 """AWS's limit: of appends, and of the parts that the object was made of before."""
 
-SLICES_AT_ONCE = 200
-"""So many slices of what was there go into the command beside those of what came (CHUNKS_PER_COMMAND_MAX)."""
+SLICES_AT_ONCE = CHUNKS_PER_COMMAND_MAX
+"""Of what was there and of what came together: more are listed in pages, before the command that decides."""
 
 DIGITS_MAX = 18
 
@@ -182,10 +182,10 @@ async def _command(
 ) -> AppendVersion:
     new, parts = stored.content, _parts_of(base) + 1
     content = msgspec.structs.replace(new, etag=_etag(base, new.etag, parts), checksum=_checksum(base, new))
-    whole = await _is_long(ctx, bucket, base)
+    if new.staged is not None:
+        raise S3Error("EntityTooLarge", "What is appended at once is in more chunks than one append can bring.")
+    whole = await _is_long(ctx, bucket, base, len(new.slices))
     if whole:
-        if new.staged is not None:
-            raise S3Error("EntityTooLarge", "What is appended at once is in more chunks than one append can bring.")
         assert stored.ticket is not None, "what is appended has bytes"
         before = await reference(ctx, request, bucket, base, 0, base.size, "", before=stored.ticket)
         content = msgspec.structs.replace(content, size=base.size + new.size, staged=before.staged)
@@ -194,11 +194,11 @@ async def _command(
         appended=parts, whole=whole, condition=condition, origin=origin_of(ctx, request, bucket))
 
 
-async def _is_long(ctx: Context, bucket: Bucket, base: ObjectVersion) -> bool:
+async def _is_long(ctx: Context, bucket: Bucket, base: ObjectVersion, more: int) -> bool:
     """Whether the slices of what was there must be listed anew, and are too many for one command."""
     stays = bucket.versioning == "Enabled" or (bucket.versioning == "Suspended" and base.version_id != "null")
     shape = await ctx.metadata.shape(base.content)
-    return shape.slices > SLICES_AT_ONCE and (stays or not shape.grows)
+    return shape.slices + more > SLICES_AT_ONCE and (stays or not shape.grows)
 
 
 def _etag(base: ObjectVersion, md5: str, parts: int) -> str:
