@@ -31,6 +31,20 @@ def test_two_identities_can_not_share_an_access_key() -> None:
     assert list(store) == [MAIN]
 
 
+def test_an_account_has_all_ids_of_its_users_and_one_that_owns() -> None:
+    """The first who has all its rights owns what is made; one with policies never does, whoever stands before."""
+    limited = dataclasses.replace(MAIN, name="limited", user_id="limited", access_key="k0", policies=("AmazonS3FullAccess",))
+    second = dataclasses.replace(MAIN, name="second", user_id="second", access_key="k3")
+    store = IdentityStore([limited, MAIN, second, TENANT])
+    assert store.ids_of("A") == {"limited", "testid", "second"}
+    assert store.ids_of("testx") == {"testx$98"}
+    assert store.ids_of("nobody's") == frozenset()
+    assert {store.stands_for(identity) for identity in (limited, MAIN, second)} == {"testid"}
+    store.replace([limited])
+    assert store.stands_for(limited) == "limited"
+    assert store.stands_for(TENANT) == "testx$98", "who isn't in force yet stands for himself"
+
+
 @pytest.mark.parametrize("field", ["name", "account", "user_id", "access_key", "secret_key"])
 def test_nothing_needed_may_be_empty(field: str) -> None:
     with pytest.raises(ValueError, match=field):
