@@ -24,12 +24,17 @@ SMALL_COUNT = 1000
 
 EVERY = Path(__file__).parent / "every"
 
+EVERY_TIMEOUT_S = 600
+"""A backup with PostgreSQL takes a minute on an idle machine. Each program that is run has a limit of its own."""
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.clients)
+        if EVERY in item.path.parents:
+            item.add_marker(pytest.mark.timeout(EVERY_TIMEOUT_S))
     named = [config.invocation_params.dir / argument.split("::")[0] for argument in config.args]
     if not any(EVERY in (path.resolve(), *path.resolve().parents) for path in named):
         items[:] = [item for item in items if EVERY not in item.path.parents]

@@ -43,7 +43,8 @@ from tests.clients.shell import Target
 from tests.clients.wire import Answer, Wire, http_chunks, unsigned_chunks
 
 SIGNED_CHUNKS = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
-CONFIGURATION = b'<CreateBucketConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/"/>'
+CONFIGURATION = (b'<CreateBucketConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+                 b'<LocationConstraint>us-east-1</LocationConstraint></CreateBucketConfiguration>')
 UNSIGNED_TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 
 
