@@ -1,4 +1,5 @@
-"""Contents: the bytes of objects and parts as lists of slices, immutable once something refers to them.
+"""Contents: the bytes of objects and parts as lists of slices, immutable once something refers to them; but one in pages may
+grow at its end while one version alone refers to it (`extend`), since who reads it knows where it ended.
 
 A content is *under construction* while a session builds it in pages (it has a `staged` row and no references), *live*
 while it has references, and *dead* in the queue after that. Versions, parts and composite contents refer to contents;

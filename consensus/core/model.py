@@ -1,7 +1,7 @@
 """The metadata as values: buckets, versions, contents, parts, uploads, chunks. Frozen; a change is a command.
 
-A *version* (bucket, key, order) points to a *content* (immutable). Only contents refer to *chunks*. Copies share the
-content; equal chunks share the row of their digest.
+A *version* (bucket, key, order) points to a *content* (immutable, but for appends). Only contents refer to *chunks*. Copies share
+the content; equal chunks share the row of their digest.
 """
 
 from typing import NamedTuple
