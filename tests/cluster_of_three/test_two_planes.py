@@ -81,7 +81,8 @@ def test_a_storage_node_that_stands_still_holds_nobody_up(trio: Trio) -> None:
             for name, body in bodies.items():
                 for machine in (trio.machines[0], trio.machines[2]):
                     began = time.monotonic()
-                    assert ask(machine, "PUT", f"/{BUCKET}/during-{name}", body)[0] == 200
+                    status, answer = ask(machine, "PUT", f"/{BUCKET}/during-{name}", body)
+                    assert status == 200, (answer, trio.logs(15))
                     assert ask(machine, "GET", f"/{BUCKET}/before-{name}") == (200, body)
                     took = time.monotonic() - began
                     assert took < HELD_UP_S, f"round {round_}: {name} through {machine.name}"
