@@ -19,8 +19,8 @@ from consensus.client import MetadataClient
 from consensus.core.commands import CreateBucket
 from consensus.core.results import BucketCreated
 from consensus.core.tls import Tls
-from consensus.joining import ClusterSettings
 from consensus.endings import EXIT_RESTART
+from consensus.joining import ClusterSettings
 from consensus.server import MetaServer
 from tests.bench.metadata_log import _cpu, _puts
 
