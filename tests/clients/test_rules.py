@@ -538,5 +538,6 @@ def test_rule_17_buckets(wire: Wire, b: str, body: bytes) -> None:
     assert re.search(r"<LocationConstraint[^>]*(/>|></LocationConstraint>)", location.text)
     name = f"/r-{uuid.uuid4().hex[:20]}"
     made = wire.ask("PUT", name, {"content-type": "application/xml"}, body=body)
-    assert (made.status, made.headers["location"]) == (200, name)
+    assert made.status == 200, made
+    assert name[1:] in made.headers["location"]
     assert wire.ask("DELETE", name).status == 204
