@@ -10,7 +10,6 @@ from urllib.parse import SplitResult, quote, urlencode, urlsplit, urlunsplit
 import msgspec
 
 from consensus.core.commands import PutVersion
-from consensus.core.model import Attributes
 from consensus.core.results import Committed
 from gateway.auth import Settings as AuthSettings
 from gateway.form_auth import authenticate_form
@@ -29,7 +28,6 @@ from gateway.s3.errors import S3Error
 from gateway.s3.form import FIELDS_BYTES_MAX, Form, boundary_of
 from gateway.s3.names import check_key
 from gateway.s3.payload import UNCHECKED
-from gateway.s3.policy_context import of_new_tags
 from gateway.s3.post_policy import Policy
 from gateway.s3.reply import XML, Reply
 from gateway.s3.request import S3Request
@@ -75,12 +73,12 @@ async def post_object(ctx: Context, request: S3Request) -> Reply:
         raise S3Error("InvalidArgument", "A field that becomes a header must be called like one.", ArgumentName=bad[:128])
     if fields.get("acl"):
         given["x-amz-acl"] = fields["acl"]
-    # What is decided are the fields, not the headers of the form; tags come as a document.
-    attributes = _tagged(put_attributes(given, request.now_ms, ctx.settings.storage_classes), fields.get("tagging"))
-    request = msgspec.structs.replace(request, headers=_for_policies(request, given))
+    if fields.get("tagging"):
+        given["x-amz-tagging"] = _tags(fields["tagging"])
+    attributes = put_attributes(given, request.now_ms, ctx.settings.storage_classes)
+    # What is decided are the fields, neither the headers of the form nor the query of its address.
+    request = msgspec.structs.replace(request, headers=_for_policies(request, given), query={})
     bucket = await ctx.bucket(request)
-    if attributes.tags:
-        await ctx.require(bucket, request, ("s3:PutObjectTagging",), keys=of_new_tags(attributes.tags))
     new = await of_new_object(ctx, bucket, key, given)
     if new.acl is not None:
         attributes = msgspec.structs.replace(attributes, acl=new.acl)
@@ -149,12 +147,11 @@ def _as_header(value: str) -> str:
     return value if value.isascii() else value.encode().decode("latin-1")
 
 
-def _tagged(attributes: Attributes, document: str | None) -> Attributes:
-    if not document:
-        return attributes
+def _tags(document: str) -> str:
+    """The document of a form as the header of a PUT, so that policies see its tags whatever they allow or deny."""
     wanted = xml_read.tagging(document.encode())
     tags.check(wanted, tags.OBJECT_TAGS_MAX)
-    return msgspec.structs.replace(attributes, tags=wanted)
+    return urlencode(wanted)
 
 
 def _redirect(fields: dict[str, str]) -> SplitResult:

@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import json
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 from xml.etree import ElementTree
 
 import boto3
@@ -20,6 +20,8 @@ from tests.s3.in_process import InProcess
 from tests.servers import ACCESS_KEY, REGION, SECRET_KEY
 
 Fields = list[tuple[str, Any]]
+
+KIND = "multipart/form-data; boundary=b"
 
 
 @pytest.fixture
@@ -265,3 +267,45 @@ def test_a_policy_of_nobody(http: urllib3.PoolManager, server: InProcess, s3: Ba
     for missing in ("signature", "AWSAccessKeyId"):
         answer = send(http, server, bucket, [(name, value) for name, value in policy if name != missing])
         assert (answer.status, ElementTree.fromstring(answer.data).findtext("ArgumentName")) == (400, missing)
+
+
+def test_policies_see_the_tags_of_a_form(http: urllib3.PoolManager, server: InProcess, s3: BaseClient, bucket: str) -> None:
+    """Whether the bucket's policy looks at them in PutObject or in PutObjectTagging, and whatever else the form says."""
+    s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration={"BlockPublicPolicy": False})
+    everybody = {"Principal": "*", "Resource": f"arn:aws:s3:::{bucket}/*"}
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Action": ["s3:PutObject", "s3:PutObjectTagging"], **everybody},
+        {"Effect": "Deny", "Action": "s3:PutObject", **everybody, "Condition": {
+            "StringEquals": {"s3:RequestObjectTag/class": "secret"}}},
+        {"Effect": "Deny", "Action": "s3:PutObject", **everybody, "Condition": {"Null": {"s3:RequestObjectTag/project": "true"}}},
+    ]}))
+
+    def tagged(**tags: str) -> tuple[str, str]:
+        inner = "".join(f"<Tag><Key>{name}</Key><Value>{value}</Value></Tag>" for name, value in tags.items())
+        return "tagging", f"<Tagging><TagSet>{inner}</TagSet></Tagging>"
+
+    key, header = ("key", "key"), ("x-amz-tagging", "project=x")
+    assert send(http, server, bucket, [key, tagged(project="x+y=ä", plain="a b")]).status == 204
+    assert s3.get_object_tagging(Bucket=bucket, Key="key")["TagSet"] == [
+        {"Key": "project", "Value": "x+y=ä"}, {"Key": "plain", "Value": "a b"}]
+    for fields in ([key], [key, tagged(project="x", **{"class": "secret"})], [key, header, tagged(plain="a")],
+                   [key, header, tagged(**{"class": "secret"})]):
+        assert send(http, server, bucket, fields).status == 403, fields
+
+
+def test_a_form_is_nothing_but_its_fields(http: urllib3.PoolManager, server: InProcess, s3: BaseClient, bucket: str) -> None:
+    """What its address says in addition, even signed by somebody, is no part of it."""
+    s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration={"BlockPublicPolicy": False})
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Principal": "*", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{bucket}/*",
+         "Condition": {"StringEquals": {"s3:x-amz-storage-class": "GLACIER"}}}]}))
+    at = f"/{bucket}?x-amz-storage-class=GLACIER&AWSAccessKeyId={ACCESS_KEY}&Expires=4102444800"
+    text = f"POST\n\n{KIND}\n4102444800\nx-amz-storage-class:GLACIER\n/{bucket}".encode()
+    signature = base64.b64encode(hmac.digest(SECRET_KEY.encode(), text, hashlib.sha1)).decode()
+    body = (b'--b\r\nContent-Disposition: form-data; name="key"\r\n\r\nk\r\n%b--b\r\nContent-Disposition: form-data; '
+            b'name="file"; filename="f"\r\n\r\nx\r\n--b--\r\n')
+    field = b'--b\r\nContent-Disposition: form-data; name="x-amz-storage-class"\r\n\r\nGLACIER\r\n'
+    for more, status in ((b"", 403), (field, 204)):
+        answer = http.request("POST", f"{server.endpoint}{at}&Signature={quote(signature, safe='')}", body=body % more,
+                              headers={"content-type": KIND})
+        assert answer.status == status, answer.data
