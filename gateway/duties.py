@@ -14,7 +14,7 @@ from consensus.client import MetadataClient
 from consensus.core.clock import Clock
 from consensus.core.commands import DropDuty, TakeDuty
 from consensus.core.errors import ClusterError
-from consensus.core.results import DutyTaken
+from consensus.core.results import DutyHeld, DutyTaken
 
 log = logging.getLogger("staddle.duties")
 
@@ -30,6 +30,8 @@ class Duty:
         self.name, self.holder, self._lease_s = name, holder, lease_s
         self._until = self._renew_at = float("-inf")      # by the clock that only counts
         self._log_ms, self._log_at = 0, 0.0
+        self._others, self._others_at = -1, 0.0           # the end of another's lease, and since when we know of it
+        self._refused = -1                                # the same, of the lease that was in our way
 
     @property
     def held(self) -> bool:
@@ -45,7 +47,7 @@ class Duty:
         asked = self._clock.monotonic()
         if asked < self._renew_at:
             return True
-        if asked >= self._until and await self._taken_elsewhere():
+        if asked >= self._until and await self._taken_elsewhere(asked):
             return False
         before = asked < self._until
         outcome = await self._metadata.commit(TakeDuty(name=self.name, holder=self.holder, lease_ms=int(self._lease_s * 1000)))
@@ -53,6 +55,9 @@ class Duty:
             if before:
                 log.warning("duty %s is another gateway's now: %s", self.name, outcome)
             self._until = self._renew_at = float("-inf")
+            if isinstance(outcome, DutyHeld):
+                self._refused = self._others = outcome.expires_ms
+                self._others_at = asked
             return False
         if not before:
             log.info("duty %s is done here", self.name)
@@ -61,11 +66,17 @@ class Duty:
         self._until, self._renew_at = asked + self._lease_s, asked + self._lease_s / 2
         return True
 
-    async def _taken_elsewhere(self) -> bool:
-        """Reading costs no entry of the log, and those who wait look often."""
-        now_ms = self._clock.now_ms()
-        return any(duty.name == self.name and duty.holder != self.holder and duty.expires_ms > now_ms
-                   for duty in await self._metadata.read(queries.duties))
+    async def _taken_elsewhere(self, asked: float) -> bool:
+        """Reading costs no entry of the log, and those who wait look often. Leases end by the log's time, and our clock may be
+        late or early: one that we have known for as long as a lease lasts is over, and one that was in our way still is."""
+        for duty in await self._metadata.read(queries.duties):
+            if duty.name == self.name and duty.holder != self.holder:
+                if duty.expires_ms != self._others:
+                    self._others, self._others_at = duty.expires_ms, asked
+                if asked - self._others_at >= self._lease_s:
+                    return False
+                return duty.expires_ms > self._clock.now_ms() or duty.expires_ms == self._refused
+        return False
 
     async def release(self) -> None:
         """Let it go, so that another gateway need not wait for the lease's end. Repeats and failures do no harm."""

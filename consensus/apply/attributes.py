@@ -147,7 +147,8 @@ def _change(state: State, command: SetTags | SetAcl | SetRetention | SetLegalHol
     state.touch()
     state.execute(f"UPDATE {row.table} SET attributes = ?, crc = ? WHERE bucket = ? AND key = ? AND ord = ?",
                   (raw, _seal(key, row.columns, raw), bucket.id, key, order))
-    if bucket.events is not None and not isinstance(command, SetLegalHold):
+    moved = isinstance(command, SetRestored) and changed is row.attributes
+    if bucket.events is not None and not moved and not isinstance(command, SetLegalHold):
         _tell(state, bucket, key, row, command)
     return Changed(version_id=version_id if bucket.versioning else None)
 

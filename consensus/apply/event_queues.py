@@ -29,6 +29,8 @@ def set_notification(state: State, command: SetNotification) -> AnyResult:
     if len(raw) > buckets.SETTING_BYTES_MAX or len(command.test) > events.RULES_MAX or (
             notification is not None and len(notification.rules) > events.RULES_MAX):
         return Malformed(reason=f"a bucket has at most {events.RULES_MAX} rules of notification")
+    if notification is not None and any(len(rule.events) > events.NAMES_MAX for rule in notification.rules):
+        return Malformed(reason=f"a rule names at most {events.NAMES_MAX} events")
     if not all(target and texts_fit(target) for target in command.test) or len(set(command.test)) < len(command.test):
         return Malformed(reason="a target has a short name, and is tested once")
     state.touch(2)
@@ -43,7 +45,7 @@ def set_notification(state: State, command: SetNotification) -> AnyResult:
         for target in command.test:
             events.queue(state, target, Event(
                 name="TestEvent", rule="", bucket=bucket.name, owner=bucket.events.owner, region=bucket.events.region,
-                at_ms=state.now, origin=command.origin or events.NO_ORIGIN))
+                at_ms=state.now, origin=events.sound(command.origin)))
     return Done()
 
 

@@ -25,11 +25,17 @@ SETTING = "notification"
 RULES_MAX = 100
 """AWS's limit of configurations for a bucket. It bounds the matching of one change."""
 
+NAMES_MAX = 64
+"""Events that one rule names: S3 has half as many."""
+
 TARGETS_MAX = 1000
 """Rows of queues. Each is a target in somebody's settings, or was one."""
 
 DROPPED_AT_ONCE_MAX = 4
 """Of a queue that is over its limit, with one event: it may have been lowered. So each new one makes the queue shorter."""
+
+EVENT_QUEUE_BOUND = 1 << 31
+"""Far above what gateways can be set to."""
 
 NO_ORIGIN = Origin()
 
@@ -109,12 +115,17 @@ def record(
     name = (origin.event if origin is not None else "") or name
     watch = watching.find(name, key)
     if watch is not None:
-        if origin is None or not texts_fit(origin.address, origin.principal, origin.request_id, origin.host_id):
-            origin = NO_ORIGIN
         queue(state, watch.target, Event(
             name=name, rule=watch.rule, bucket=bucket.name, owner=watching.owner, region=watching.region, at_ms=state.now,
             key=key.decode(), size=size, etag=etag, version_id="" if version_id in (None, "null") else str(version_id),
-            origin=origin, more=more))
+            origin=sound(origin), more=more))
+
+
+def sound(origin: Origin | None) -> Origin:
+    """An absurd one tells nothing; the change is told all the same."""
+    fits = origin is not None and origin.queue_max < EVENT_QUEUE_BOUND and texts_fit(
+        origin.address, origin.principal, origin.request_id, origin.host_id)
+    return origin if origin is not None and fits else NO_ORIGIN
 
 
 def created(

@@ -25,6 +25,12 @@ from consensus.core.results import AnyResult, CarriedOut, Deleted, Done, Malform
 ROWS_ENOUGH = ROWS_PER_COMMAND_MAX // 3
 """After so many rows the rest of the steps wait for another command: one step may take apart a content of 50 slices."""
 
+SPARED_MAX = 100
+"""S3's limit."""
+
+SPARED_AMONG_MAX = 1_000
+"""So many rows are looked at for the versions that are spared, delete markers among them. Who has more keeps what is old."""
+
 EXPIRED, MARKED, MOVED = "LifecycleExpiration:Delete", "LifecycleExpiration:DeleteMarkerCreated", "LifecycleTransition"
 """AWS's names of these events."""
 
@@ -55,7 +61,8 @@ def carry_out(state: State, command: CarryOutLifecycle) -> AnyResult:
 
 
 def _bad(step: LifecycleStep) -> Malformed | None:
-    if step.action not in _ACTIONS or not count_fits(step.order) or not count_fits(step.seal or 0) or not texts_fit(
+    if step.action not in _ACTIONS or not count_fits(step.order) or not count_fits(step.seal or 0) or not count_fits(
+            step.newest or 0) or not 0 <= step.spared <= SPARED_MAX or not texts_fit(
             step.marker_id, step.storage_class, step.upload_id) or (step.action == "move" and not step.storage_class):
         return Malformed(reason="a step has an action, an order and short texts")
     return bad_key(step.key.encode())
@@ -80,9 +87,9 @@ def _expire(state: State, bucket: BucketState, step: LifecycleStep, owner: str) 
 
 
 def _remove(state: State, bucket: BucketState, step: LifecycleStep, owner: str) -> bool:
-    """Gone for good, unless retention or a legal hold protects it. It is noncurrent as long as something newer is there."""
-    version_id, _ = _in_history(state, bucket, step)
-    if version_id is None or not _has_newer(state, bucket, step):
+    """Gone for good, unless retention or a legal hold protects it."""
+    version_id = _noncurrent(state, bucket, step)
+    if version_id is None:
         return False
     return _delete(state, bucket, step, owner, version_id, EXPIRED)
 
@@ -140,12 +147,31 @@ def _has_newer(state: State, bucket: BucketState, step: LifecycleStep) -> bool:
             or state.execute("SELECT 1 FROM history WHERE bucket = ? AND key = ? AND ord > ? LIMIT 1", at).fetchone() is not None)
 
 
+def _noncurrent(state: State, bucket: BucketState, step: LifecycleStep) -> VersionId | None:
+    """Its id, if it has been noncurrent ever since it was looked at, and as many as are to stay are newer."""
+    version_id, _ = _in_history(state, bucket, step)
+    if version_id is None or not _has_newer(state, bucket, step):
+        return None
+    at = _at(bucket, step)
+    if step.newest is not None and not any(
+            state.execute(f"SELECT 1 FROM {table} WHERE bucket = ? AND key = ? AND ord = ?", (*at[:2], step.newest)).fetchone()
+            for table in ("object", "history")):
+        return None
+    if step.spared:
+        newer = state.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM (SELECT marker FROM history WHERE bucket = ? AND key = ? AND ord > ?"
+            " ORDER BY ord LIMIT ?) WHERE NOT marker LIMIT ?)", (*at, SPARED_AMONG_MAX, step.spared)).fetchone()[0]
+        if newer < step.spared:
+            return None
+    return version_id
+
+
 def _current_row(state: State, bucket: BucketState, step: LifecycleStep) -> Row | None:
     return attributes.find_row(state, bucket.id, step.key.encode(), None)
 
 
 def _noncurrent_row(state: State, bucket: BucketState, step: LifecycleStep) -> Row | None:
-    version_id, _ = _in_history(state, bucket, step)
-    if version_id is None or not _has_newer(state, bucket, step):
+    version_id = _noncurrent(state, bucket, step)
+    if version_id is None:
         return None
     return attributes.find_row(state, bucket.id, step.key.encode(), version_id)

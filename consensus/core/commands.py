@@ -567,6 +567,8 @@ class LifecycleStep(Value, frozen=True, kw_only=True):
     upload_id: str = ""
     current: bool = True          # of a move: whether it is the current version that it is meant for
     seal: int | None = None       # `crc` of its row, where it is meant for a version with these tags
+    newest: int | None = None     # of a noncurrent one: its key's newest. While that is there, it was never current since
+    spared: int = 0               # so many noncurrent versions that are newer must be there
 
 
 class CarryOutLifecycle(Command, frozen=True, kw_only=True):

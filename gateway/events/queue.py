@@ -114,6 +114,7 @@ class TargetQueue:
     async def run(self) -> None:
         """Until nothing waits, or delivering is not ours any more. Raises ClusterError."""
         try:
+            await self._say_done()        # of the run before, should it have ended without: it must not come after later ones
             while self._held() and await self._walk():
                 pass
         finally:
@@ -234,14 +235,12 @@ class TargetQueue:
     # What is done, into the log
 
     async def _say_soon(self) -> None:
-        """While others are delivered. A commit that fails is made up for: its events come again."""
+        """While others are delivered. A commit that fails is made up for at the end of the page."""
         try:
             while self._done:
                 if len(self._done) < BATCH:
                     await asyncio.sleep(BATCH_S)
-                batch, self._done = self._done[:BATCH], self._done[BATCH:]
-                await self._metadata.commit(EventsDone(target=self._target, events=tuple(batch)))
-                self._said = ""
+                await self._say_batch()
         except ClusterError as error:
             log.warning("target %s: that events are delivered could not be said: %s", self._target, error)
         finally:
@@ -252,9 +251,14 @@ class TargetQueue:
         if self._saying is not None:
             await self._saying
         while self._done:
-            batch, self._done = self._done[:BATCH], self._done[BATCH:]
-            await self._metadata.commit(EventsDone(target=self._target, events=tuple(batch)))
-            self._said = ""
+            await self._say_batch()
+
+    async def _say_batch(self) -> None:
+        """What could not be said is said later, before anything else is delivered."""
+        batch = tuple(self._done[:BATCH])
+        await self._metadata.commit(EventsDone(target=self._target, events=batch))
+        del self._done[:len(batch)]
+        self._said = ""
 
     async def _end(self) -> None:
         """However it ends: what was delivered need not come again."""

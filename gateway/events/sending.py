@@ -77,7 +77,7 @@ class Sender:
             raise DeliveryFailed(f"its certificate is not to be trusted: {error.verify_message}") from None
         except (OSError, asyncio.IncompleteReadError, _Stale) as error:
             raise DeliveryFailed(_words(error)) from None
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             raise DeliveryFailed("what it answers is no HTTP") from None
         if not 200 <= status < 300:
             redirect = ", and redirects are not followed" if 300 <= status < 400 else ""

@@ -13,6 +13,9 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
 _HEADER = re.compile(r"[\t -~]*")
 
+LABEL_MAX = 63
+"""Between two dots of a host's name (RFC 1035). Nothing longer can be looked up."""
+
 CONNECTIONS_MAX = 64
 TIMEOUT_S_MAX = 300
 
@@ -73,6 +76,8 @@ def place_of(url: str) -> Place:
         raise ValueError("'url' has a user in it: give 'authorization'")
     if parts.fragment or port == 0:
         raise ValueError("'url' has a fragment, or port 0")
+    if not all(0 < len(label) <= LABEL_MAX for label in parts.hostname.removesuffix(".").split(".")):
+        raise ValueError("'url' has a host that is none")
     tls = parts.scheme == "https"
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Place(tls, parts.hostname, port or (443 if tls else 80), parts.netloc, target)

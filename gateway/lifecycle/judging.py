@@ -64,13 +64,13 @@ class Judge:
         self._lifecycle, self._days, self.now_ms = lifecycle, days, now_ms
         self._key: str | None = None
         self._newer: Looked | None = None
-        self._noncurrent = 0
+        self._newest = self._noncurrent = 0
 
     def see(self, version: Looked, next_key: str | None) -> LifecycleStep | None:
         """`next_key` of the version that follows: whether a marker is all there is of its key shows only there."""
         newest = version.key != self._key
         if newest:
-            self._key, self._noncurrent = version.key, 0
+            self._key, self._newest, self._noncurrent = version.key, version.order, 0
         newer, self._newer = self._newer, version
         if version.current:
             return self._current(version)
@@ -80,11 +80,12 @@ class Judge:
         seen = Version(version.key, newer.modified_ms, version.size, version.tags, version.storage_class, self._noncurrent)
         if version.marker:                    # does not count as a version that is kept
             gone = lifecycle_due.noncurrent_marker_expiration(self._lifecycle, seen, self._days)
-            return _step("remove", version, gone, self.now_ms)
+            return _step("remove", version, gone, self.now_ms, self._newest)
         self._noncurrent += 1
         gone = lifecycle_due.noncurrent_expiration(self._lifecycle, seen, self._days)
         moved = lifecycle_due.noncurrent_transition(self._lifecycle, seen, self.now_ms, self._days)
-        return _step("remove", version, gone, self.now_ms) or _step("move", version, moved, self.now_ms)
+        return (_step("remove", version, gone, self.now_ms, self._newest)
+                or _step("move", version, moved, self.now_ms, self._newest))
 
     def _current(self, version: Looked) -> LifecycleStep | None:
         seen = Version(version.key, version.modified_ms, version.size, version.tags, version.storage_class)
@@ -103,9 +104,9 @@ class Judge:
         return LifecycleStep(action="abort", key=upload.key, order=upload.order, due_ms=due.at_ms, upload_id=upload.upload_id)
 
 
-def _step(action: str, version: Looked, due: Due | None, now_ms: int) -> LifecycleStep | None:
+def _step(action: str, version: Looked, due: Due | None, now_ms: int, newest: int | None = None) -> LifecycleStep | None:
     if due is None or due.at_ms > now_ms:
         return None
-    return LifecycleStep(action=action, key=version.key, order=version.order, due_ms=due.at_ms,
-                         storage_class=due.storage_class, current=version.current, seal=version.seal if due.rule.tags else None)
-
+    return LifecycleStep(
+        action=action, key=version.key, order=version.order, due_ms=due.at_ms, storage_class=due.storage_class,
+        current=version.current, seal=version.seal if due.rule.tags else None, newest=newest, spared=due.spared)

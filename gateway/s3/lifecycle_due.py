@@ -47,11 +47,12 @@ REAL = Days()
 
 
 class Due(NamedTuple):
-    """`at_ms` is when; `rule` which one says so."""
+    """`at_ms` is when; `rule` which one says so. `spared`: as long as so many noncurrent versions are newer."""
 
     at_ms: int
     rule: Rule
     storage_class: str = ""
+    spared: int = 0
 
 
 class Version(NamedTuple):
@@ -77,7 +78,7 @@ def expiration(lifecycle: Lifecycle, version: Version, days: Days = REAL) -> Due
 def noncurrent_expiration(lifecycle: Lifecycle, version: Version, days: Days = REAL) -> Due | None:
     """Of a noncurrent version; of a noncurrent delete marker with `marker_expiration`'s filters."""
     return _first(
-        Due(days.after(version.from_ms, rule.noncurrent_expiration.days), rule)
+        Due(days.after(version.from_ms, rule.noncurrent_expiration.days), rule, spared=rule.noncurrent_expiration.newer or 0)
         for rule in _enabled(lifecycle) if rule.noncurrent_expiration is not None
         and version.newer >= (rule.noncurrent_expiration.newer or 0) and fits(rule, version.key, version.tags, version.size))
 
@@ -85,7 +86,7 @@ def noncurrent_expiration(lifecycle: Lifecycle, version: Version, days: Days = R
 def noncurrent_marker_expiration(lifecycle: Lifecycle, version: Version, days: Days = REAL) -> Due | None:
     """Of a delete marker that something newer has followed."""
     return _first(
-        Due(days.after(version.from_ms, rule.noncurrent_expiration.days), rule)
+        Due(days.after(version.from_ms, rule.noncurrent_expiration.days), rule, spared=rule.noncurrent_expiration.newer or 0)
         for rule in _enabled(lifecycle) if rule.noncurrent_expiration is not None
         and version.newer >= (rule.noncurrent_expiration.newer or 0) and fits_key(rule, version.key))
 
@@ -116,7 +117,7 @@ def transition(lifecycle: Lifecycle, version: Version, now_ms: int, days: Days =
 def noncurrent_transition(lifecycle: Lifecycle, version: Version, now_ms: int, days: Days = REAL) -> Due | None:
     """The same of a noncurrent version."""
     return _move(lifecycle, version, now_ms, days, (
-        Due(days.after(version.from_ms, each.days), rule, each.storage_class)
+        Due(days.after(version.from_ms, each.days), rule, each.storage_class, each.newer or 0)
         for rule in _enabled(lifecycle) if rule.noncurrent_transitions
         and fits(rule, version.key, version.tags, version.size)
         for each in rule.noncurrent_transitions if version.newer >= (each.newer or 0)))

@@ -234,8 +234,18 @@ def test_what_a_sender_should_have_checked_is_refused(cluster: Cluster) -> None:
         assert isinstance(cluster.run(command), Malformed), command
     assert cluster.run(SetNotification(bucket=BucketId(99), notification=None)) == NoBucket()
     tell(cluster, bucket, rule("s3:ObjectCreated:*"))
-    cluster.put(bucket, "a", b"x", origin=Origin(address="x" * 5000, queue_max=-1))
-    assert queued(cluster)[0].event.origin == Origin(), "an absurd origin is left out, the change is told"
+    for absurd in (Origin(address="x" * 5000, queue_max=-1), Origin(queue_max=1 << 63)):
+        cluster.put(bucket, "a", b"x", origin=absurd)
+        assert queued(cluster)[-1].event.origin == Origin(), "an absurd origin is left out, the change is told"
+        cluster.run(SetNotification(bucket=bucket, notification=Notification(rules=(rule("s3:ObjectCreated:*"),)),
+                                    test=("tested",), origin=absurd))
+        assert queued(cluster, "tested")[-1].event.origin == Origin()
+
+
+def test_a_rule_that_names_an_event_too_often_is_refused(cluster: Cluster) -> None:
+    bucket = cluster.bucket()
+    often = Notification(rules=(rule(*["s3:ObjectCreated:Put"] * 10_000),))
+    assert isinstance(cluster.run(SetNotification(bucket=bucket, notification=often)), Malformed)
 
 
 def test_targets_are_no_more_than_can_be_looked_after(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,6 +294,8 @@ def test_a_restore_is_told_as_asked_for_and_done(cluster: Cluster) -> None:
     assert isinstance(cluster.run(SetRestored(bucket=bucket, key="a", storage_class="STANDARD", until_ms=5)), Changed)
     assert told(cluster) == [("ObjectRestore:Post", "a"), ("ObjectRestore:Completed", "a")]
     assert queued(cluster)[1].event.more == (("until_ms", "5"), ("storage_class", "STANDARD"))
+    assert isinstance(cluster.run(SetRestored(bucket=bucket, key="a", storage_class="GLACIER", until_ms=9)), Changed)
+    assert len(queued(cluster)) == 2, "it lies elsewhere by now: nothing was restored"
 
 
 def test_rules_that_cannot_be_read_are_damage(cluster: Cluster) -> None:

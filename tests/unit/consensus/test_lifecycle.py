@@ -144,6 +144,38 @@ def test_noncurrent_versions_go_and_what_is_current_by_now_stays(cluster: Cluste
     cluster.check()
 
 
+def test_a_version_that_was_current_in_between_counts_anew(cluster: Cluster) -> None:
+    """Its marker is taken away, so it is current; then it is overwritten: it has been noncurrent for a moment only."""
+    bucket = with_lifecycle(cluster, "Enabled")
+    one = cluster.put(bucket, "k", b"one", version="v1").order
+    cluster.run(DeleteVersion(bucket=bucket, key="k", marker_id=VersionId("m1"), owner="o"))
+    marker = current(cluster, bucket)
+    assert marker is not None
+    steps = [step(action, "k", one, newest=marker.order, current=False, storage_class=to)
+             for action, to in (("remove", ""), ("move", "GLACIER"))]
+    cluster.run(DeleteVersion(bucket=bucket, key="k", version_id=VersionId("m1")))
+    newest = cluster.put(bucket, "k", b"two", version="v2").order
+    assert carry_out(cluster, bucket, *steps).places == ()
+    cluster.put(bucket, "k", b"three", version="v3")
+    assert carry_out(cluster, bucket, step("remove", "k", one, newest=newest)).places == (0,), "more writes do not matter"
+    cluster.check()
+
+
+def test_versions_that_are_spared_are_counted_again(cluster: Cluster) -> None:
+    """Two noncurrent ones are to stay; a client has removed some of them since the look."""
+    bucket = with_lifecycle(cluster, "Enabled")
+    one, two, _, newest = (cluster.put(bucket, "k", b"x", version=f"v{number}").order for number in range(1, 5))
+    older, old = (step("remove", "k", order, newest=newest, spared=2) for order in (one, two))
+    cluster.run(DeleteVersion(bucket=bucket, key="k", version_id=VersionId("v3")))
+    cluster.run(DeleteVersion(bucket=bucket, key="k", marker_id=VersionId("m1"), owner="o"))
+    assert carry_out(cluster, bucket, old).places == (), "v4 alone is newer: markers do not count"
+    cluster.put(bucket, "k", b"x", version="v5")
+    assert carry_out(cluster, bucket, old).places == (), "nor does the current version"
+    cluster.put(bucket, "k", b"x", version="v6")
+    assert carry_out(cluster, bucket, old, older).places == (0, 1), "v4 and v5 are newer than both"
+    assert versions(cluster, bucket) == [("v6", "version"), ("v5", "version"), ("m1", "marker"), ("v4", "version")]
+
+
 def test_a_marker_goes_only_when_it_hides_nothing_and_nothing_came_after_it(cluster: Cluster) -> None:
     bucket = with_lifecycle(cluster, "Enabled")
     cluster.put(bucket, "k", b"one", version="v1")

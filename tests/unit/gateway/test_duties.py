@@ -17,10 +17,10 @@ LEASE_S = 20.0
 
 
 class Metadata:
-    """A client of one member, and the clock of the host. `down`: the member does not answer."""
+    """A client of one member, and the clock of the host, which is `late_ms`. `down`: the member does not answer."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self.cluster, self.down, self.commits = cluster, False, 0
+        self.cluster, self.down, self.commits, self.late_ms = cluster, False, 0, 0
 
     async def commit(self, command: AnyCommand) -> AnyResult:
         if self.down:
@@ -33,7 +33,7 @@ class Metadata:
         return self.cluster.read(query, *arguments)
 
     def now_ms(self) -> int:
-        return self.cluster.now
+        return self.cluster.now - self.late_ms
 
     def monotonic(self) -> float:
         return self.cluster.now / 1000
@@ -65,6 +65,33 @@ def test_one_has_it_and_the_other_waits_without_writing(metadata: Metadata) -> N
         assert held(first, second) == [True, False]
     assert metadata.commits == commits, "neither a holder nor who waits writes the log each time"
     assert (first.held, second.held) == (True, False)
+
+
+def test_a_clock_that_is_late_keeps_nobody_waiting(metadata: Metadata) -> None:
+    """A lease that was not renewed for as long as it lasts is over, whatever the host's clock says."""
+    first, second = duty(metadata, "n1/gateway-1"), duty(metadata, "n2/gateway-1")
+    metadata.late_ms = 3_600_000
+    assert held(first, second) == [True, False]
+    metadata.passes(LEASE_S * 0.6)
+    assert held(first, second) == [True, False]
+    metadata.passes(LEASE_S * 0.9)
+    assert held(second) == [False], "it was renewed"
+    metadata.passes(LEASE_S * 0.2)
+    assert held(second) == [True]
+
+
+def test_a_clock_that_is_ahead_does_not_ask_all_the_time(metadata: Metadata) -> None:
+    first, second = duty(metadata, "n1/gateway-1"), duty(metadata, "n2/gateway-1")
+    metadata.late_ms = -3_600_000
+    held(first)
+    commits = metadata.commits
+    for _ in range(50):
+        metadata.passes(0.25)
+        assert held(second) == [False]
+        held(first)
+    assert metadata.commits - commits <= 4, "once for each lease that it sees, and the holder's renewals"
+    metadata.passes(LEASE_S + 1)
+    assert held(second) == [True]
 
 
 def test_it_is_renewed_in_time_and_lasts_as_long_as_it_is_held(metadata: Metadata) -> None:

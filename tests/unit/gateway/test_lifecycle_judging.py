@@ -63,6 +63,13 @@ def test_the_newest_noncurrent_versions_are_spared_and_markers_do_not_count_amon
     assert judged(of(everywhere(noncurrent(5, newer=2))), *page) == [("remove", "a", 40)]
 
 
+def test_a_step_names_what_it_counts_on() -> None:
+    judge = Judge(of(everywhere(noncurrent(5, newer=1))), Days(), NOW)
+    page = [seen("a", 2, "current"), seen("a", 9), seen("a", 20), seen("b", 50, "marker"), seen("b", 60), seen("b", 70)]
+    steps = [found for each in page if (found := judge.see(each, None)) is not None]
+    assert [(each.key, each.order, each.newest, each.spared) for each in steps] == [("a", 980, 998, 1), ("b", 930, 950, 1)]
+
+
 def test_a_noncurrent_marker_goes_with_the_noncurrent_versions() -> None:
     page = [seen("a", 10, "current"), seen("a", 20, "marker"), seen("a", 30)]
     assert judged(of(everywhere(noncurrent(5))), *page) == [("remove", "a", 20), ("remove", "a", 30)]

@@ -216,6 +216,23 @@ def test_what_could_not_be_said_is_delivered_again() -> None:
     assert {key for key, _ in listener.taken} == set(map(str, range(10)))
 
 
+def test_what_could_not_be_said_is_said_first() -> None:
+    """Else an earlier event of a key would come once more after a later one."""
+    log, listener = Log("a", "b"), Listener()
+    log.fails = 2
+    queue = made(log, listener)
+
+    async def work() -> None:
+        with pytest.raises(Unavailable):
+            await queue.run()
+        log.add("a", log.now_ms)
+        await queue.run()
+    asyncio.run(asyncio.wait_for(work(), 20))
+    assert not log.waiting
+    assert in_order(listener)
+    assert [key for key, _ in listener.taken] == ["a", "b", "a"]
+
+
 def test_it_ends_when_the_duty_is_anothers() -> None:
     log, listener = Log(*map(str, range(1000))), Listener()
     held = iter([True] * 20)

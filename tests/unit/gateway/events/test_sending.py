@@ -163,6 +163,7 @@ async def _hang(_: bytes, writer: asyncio.StreamWriter) -> None:
     (says(b"HTTP/1.1 302 Go\r\nLocation: http://127.0.0.1/\r\nContent-Length: 0\r\n\r\n"),
      "it answers 302, and redirects are not followed", False),
     (says(b"SSH-2.0-OpenSSH_9.2\r\n"), "what it answers is no HTTP", False),
+    (says(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"), "what it answers is no HTTP", False),
     (says(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000), "it answers no head of less than 65536 bytes", False),
     (_reset, "it closed the connection without an answer", False),
     (says(b"", then_close=True), "it closed the connection without an answer", False),

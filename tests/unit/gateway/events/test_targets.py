@@ -12,7 +12,7 @@ from gateway.events.targets import Place, Webhook, place_of
 @pytest.mark.parametrize("url", [
     "ftp://example.com/", "example.com", "http://", "http:///x", "http://user:pass@example.com/", "http://example.com:0/",
     "http://example.com:99999/", "http://example.com/#part", "http://exa mple.com/", "http://example.com/\r\nX: y", "http://ü.com/",
-    "file:///etc/passwd", "",
+    "file:///etc/passwd", "", "http://a..b/", f"http://{'a' * 64}.example.com/",
 ])
 def test_what_is_no_plain_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="url"):
