@@ -329,6 +329,13 @@ def shape(db: Database, content_id: ContentId) -> Shape:
     return Shape(LONG if many else sum(page for (page,) in pages) // SLICE_BYTES, row[0] == 1)
 
 
+def restored(db: Database, bucket_id: BucketId, named: list[tuple[str, VersionId]]) -> list[int]:
+    """Until when these versions, by key and version id, are restored from an archive, one answer each in their order; 0 for one
+    that never was, or is not there."""
+    found = [version(db, bucket_id, key, version_id) for key, version_id in named]
+    return [0 if each is None else each.attributes.restored_ms for each in found]
+
+
 class RenamedBefore(NamedTuple):
     fingerprint: bytes
     version_id: VersionId | None

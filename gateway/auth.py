@@ -266,7 +266,7 @@ def find_identity(store: IdentityStore, access_key: str, token: str | None) -> I
         raise S3Error("InvalidAccessKeyId", AWSAccessKeyId=access_key)
     if token is not None:
         # No temporary credentials exist yet. To ignore the token would be to give the key's rights without its limits.
-        raise S3Error("InvalidToken")
+        raise S3Error("InvalidToken", None, (), **{"Token-0": token})
     return identity
 
 

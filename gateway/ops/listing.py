@@ -6,11 +6,12 @@ A page costs what it returns: the query seeks, groups by delimiter as it goes, a
 from collections.abc import Mapping
 
 from consensus.core.model import Page
-from gateway.ops import tokens
+from gateway.ops import restoring, tokens
 from gateway.ops.context import Context
 from gateway.ops.replies import xml
-from gateway.s3 import xml_listings
+from gateway.s3 import restore, xml_listings
 from gateway.s3.errors import S3Error
+from gateway.s3.hoisting import effective_headers
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
 
@@ -27,11 +28,13 @@ async def list_objects(ctx: Context, request: S3Request) -> Reply:
     limit = whole_number(query, "max-keys", default=KEYS_MAX, most=KEYS_MAX)
     prefix, delimiter, marker = query.get("prefix", ""), query.get("delimiter", ""), query.get("marker", "")
     encoded = url_encoded(query)
+    tells = restore.is_listed(effective_headers(request))
     page = _EMPTY if limit == 0 else await ctx.metadata.list_objects(bucket.id, prefix, delimiter, marker, limit)
+    restored = await restoring.listed(ctx, bucket, page.objects, request.now_ms) if tells else {}
     return xml(xml_listings.list_objects_v1(
         bucket=bucket.name, prefix=prefix, delimiter=delimiter, marker=marker, max_keys=limit, encoded=encoded,
         objects=page.objects, common_prefixes=page.common_prefixes, truncated=page.next_after is not None,
-        next_marker=page.next_after if delimiter else None, owner=await ctx.owner_in(bucket),
+        next_marker=page.next_after if delimiter else None, owner=await ctx.owner_in(bucket), restored=restored,
     ), [("x-amz-bucket-region", ctx.settings.region)])
 
 
@@ -42,14 +45,16 @@ async def list_objects_v2(ctx: Context, request: S3Request) -> Reply:
     limit = whole_number(query, "max-keys", default=KEYS_MAX, most=KEYS_MAX)
     prefix, delimiter, start_after = query.get("prefix", ""), query.get("delimiter", ""), query.get("start-after", "")
     encoded = url_encoded(query)
+    tells = restore.is_listed(effective_headers(request))
     token = query.get("continuation-token")
     after = start_after if token is None else tokens.parse(token)
     page = _EMPTY if limit == 0 else await ctx.metadata.list_objects(bucket.id, prefix, delimiter, after, limit)
+    restored = await restoring.listed(ctx, bucket, page.objects, request.now_ms) if tells else {}
     return xml(xml_listings.list_objects_v2(
         bucket=bucket.name, prefix=prefix, delimiter=delimiter, start_after=start_after, max_keys=limit,
         encoded=encoded, objects=page.objects, common_prefixes=page.common_prefixes, continuation_token=token,
         next_token=None if page.next_after is None else tokens.make(page.next_after),
-        owner=await ctx.owner_in(bucket) if query.get("fetch-owner") == "true" else None,
+        owner=await ctx.owner_in(bucket) if query.get("fetch-owner") == "true" else None, restored=restored,
     ), [("x-amz-bucket-region", ctx.settings.region)])
 
 

@@ -84,6 +84,7 @@ async def upload_part(ctx: Context, request: S3Request) -> Reply:
 async def abort_multipart_upload(ctx: Context, request: S3Request) -> Reply:
     """The upload and its parts are gone; a part that arrives just now is refused by its own commit."""
     bucket = await ctx.bucket(request)
+    conditions.refuse_of_abort(effective_headers(request))
     upload = await open_upload(ctx, bucket, request)
     outcome = await ctx.metadata.commit(
         AbortUpload(bucket=bucket.id, key=request.key, upload_id=upload.upload_id)

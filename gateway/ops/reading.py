@@ -142,7 +142,7 @@ async def describe(ctx: Context, request: S3Request, found: Found) -> tuple[Repl
         shown = await _shown(ctx, request, bucket, version)
     reply = Reply(status=span.status, headers=[
         ("accept-ranges", "bytes"), *tags,
-        *headers.given_back(shown, request.query, anonymous=ctx.principal.anonymous), *span.headers,
+        *headers.given_back(shown, request.query, anonymous=ctx.principal.anonymous, now_ms=request.now_ms), *span.headers,
     ])
     if bucket.lifecycle and version.latest:
         reply.headers += await lifecycle.expiration(

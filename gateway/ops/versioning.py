@@ -3,14 +3,15 @@
 from consensus.core.commands import SetVersioning
 from consensus.core.model import Page
 from consensus.core.results import Done, WrongBucketState
-from gateway.ops import settings
+from gateway.ops import restoring, settings
 from gateway.ops.context import Context
 from gateway.ops.listing import KEYS_MAX, url_encoded, whole_number
 from gateway.ops.refusals import refusal
 from gateway.ops.replies import xml
 from gateway.ops.versions import parse_version_id
-from gateway.s3 import xml_listings, xml_read, xml_write
+from gateway.s3 import restore, xml_listings, xml_read, xml_write
 from gateway.s3.errors import S3Error
+from gateway.s3.hoisting import effective_headers
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
 
@@ -54,12 +55,14 @@ async def list_object_versions(ctx: Context, request: S3Request) -> Reply:
             raise S3Error("InvalidArgument", "A version-id marker cannot be empty.",
                           ArgumentName="version-id-marker", ArgumentValue="")
     after = None if version_marker is None else parse_version_id(version_marker, "version-id-marker")
+    tells = restore.is_listed(effective_headers(request))
     page = _EMPTY
     if limit:
         page = await ctx.metadata.list_versions(bucket.id, prefix, delimiter, key_marker, after, limit)
+    restored = await restoring.listed(ctx, bucket, page.objects, request.now_ms) if tells else {}
     return xml(xml_listings.list_versions(
         bucket=bucket.name, prefix=prefix, delimiter=delimiter, key_marker=key_marker,
         version_id_marker=version_marker or "", max_keys=limit, encoded=encoded, versions=page.objects,
         common_prefixes=page.common_prefixes, truncated=page.next_after is not None, next_key_marker=page.next_after,
-        next_version_id_marker=page.next_version, owner=await ctx.owner_in(bucket),
+        next_version_id_marker=page.next_version, owner=await ctx.owner_in(bucket), restored=restored,
     ))

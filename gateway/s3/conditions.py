@@ -144,6 +144,12 @@ def for_delete(headers: Mapping[str, str]) -> str | None:
     return wanted
 
 
+def refuse_of_abort(headers: Mapping[str, str]) -> None:
+    """S3Error NotImplemented for the condition that AbortMultipartUpload has in directory buckets."""
+    if "x-amz-if-match-initiated-time" in headers:
+        _refuse("x-amz-if-match-initiated-time", "We don't accept this header for this API")
+
+
 def refuse_dates(headers: Mapping[str, str]) -> None:
     """S3Error NotImplemented for a date condition on a write."""
     for name in ("if-modified-since", "if-unmodified-since"):

@@ -11,7 +11,7 @@ from typing import NamedTuple, NoReturn, Protocol
 
 from gateway.s3 import restore, tags
 from gateway.s3.errors import S3Error
-from gateway.s3.locks import BYPASS, Lock, as_headers, from_headers
+from gateway.s3.locks import BYPASS, HEADERS, Lock, as_headers, from_headers
 
 Pairs = tuple[tuple[str, str], ...]
 HeaderPairs = list[tuple[str, str]]
@@ -25,6 +25,10 @@ STORAGE_CLASSES = (
 )
 """AWS's names besides STANDARD, accepted unless the settings name others. All are labels: the bytes lie where they lay, and
 read at once."""
+
+_KEY = "x-amz-server-side-encryption-customer-key"
+_KEY_MD5 = f"{_KEY}-md5"
+_KEY_ALGORITHM = "x-amz-server-side-encryption-customer-algorithm"
 
 _META = "x-amz-meta-"
 _LOCK = "x-amz-object-lock-"
@@ -104,6 +108,8 @@ def stored(
             metadata.append((name[len(_META) :], _checked(name, value)))
             size += len(name) - len(_META) + len(value)
         elif name.startswith(_LOCK):
+            if name not in HEADERS:
+                _not_implemented(name)      # holds until an event: who asks for one relies on it
             locked = True
         elif name.startswith(_UNKNOWN_HERE):
             _refuse(name, headers)
@@ -201,7 +207,7 @@ def refuse_unsupported_bucket(headers: Mapping[str, str]) -> None:
 
 def refuse_unsupported_read(headers: Mapping[str, str]) -> None:
     """A key for an object that isn't encrypted: S3Error InvalidRequest, as on AWS."""
-    if "x-amz-server-side-encryption-customer-algorithm" in headers:
+    if _KEY in headers or _KEY_MD5 in headers or _KEY_ALGORITHM in headers:
         raise S3Error("InvalidRequest", "The encryption parameters are not applicable to this object.")
 
 
@@ -246,7 +252,9 @@ def _not_implemented(header: str) -> NoReturn:
 # Out
 
 
-def given_back(attributes: Attributes, query: Mapping[str, str], *, anonymous: bool = False) -> HeaderPairs:
+def given_back(
+    attributes: Attributes, query: Mapping[str, str], *, anonymous: bool = False, now_ms: int = 0,
+) -> HeaderPairs:
     """The headers of a GET or HEAD that describe the object, with the overrides of a ``response-…`` query.
 
     S3Error InvalidRequest for an override without signature, InvalidArgument for one that would break the response.
@@ -256,7 +264,7 @@ def given_back(attributes: Attributes, query: Mapping[str, str], *, anonymous: b
         given += [(_META + name, value) for name, value in attributes.metadata]
     if attributes.storage_class != "STANDARD":
         given.append(("x-amz-storage-class", attributes.storage_class))
-        if attributes.restored_ms:
+        if attributes.restored_ms > now_ms:
             given.append(restore.header(attributes.restored_ms))
     if attributes.lock is not None:
         given += as_headers(Lock(*attributes.lock))

@@ -16,6 +16,7 @@ MODES = ("GOVERNANCE", "COMPLIANCE")
 DAYS_MAX, YEARS_MAX = 36_500, 100
 
 MODE, UNTIL, HOLD = "x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date", "x-amz-object-lock-legal-hold"
+HEADERS = frozenset({MODE, UNTIL, HOLD})
 BYPASS = "x-amz-bypass-governance-retention"
 
 

@@ -4,6 +4,7 @@
 restore is done at once.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from gateway.s3.errors import S3Error
@@ -17,6 +18,9 @@ ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 TIERS = ("Standard", "Bulk", "Expedited")
 
 DAYS_MAX = 2**31 - 1
+
+OPTIONAL = "x-amz-optional-object-attributes"
+"""What a listing is to tell besides. AWS has one such thing: RestoreStatus."""
 
 _REQUEST = frozenset({"Days", "GlacierJobParameters", "Type", "Tier", "Description", "SelectParameters", "OutputLocation"})
 
@@ -51,6 +55,18 @@ def until(now_ms: int, days: int) -> int:
 
 def header(restored_ms: int) -> tuple[str, str]:
     return "x-amz-restore", f'ongoing-request="false", expiry-date="{http_date(restored_ms)}"'
+
+
+def is_listed(headers: Mapping[str, str]) -> bool:
+    """Whether a listing is to tell until when objects are restored. S3Error InvalidArgument."""
+    text = headers.get(OPTIONAL)
+    if text is None:
+        return False
+    wanted = [name.strip() for name in text.split(",") if name.strip()]
+    for name in wanted:
+        if name != "RestoreStatus":
+            raise S3Error("InvalidArgument", "Invalid attribute name specified.", ArgumentName=OPTIONAL, ArgumentValue=name)
+    return bool(wanted)
 
 
 def not_archived(storage_class: str) -> S3Error:

@@ -4,7 +4,7 @@ Every key, prefix, marker and name goes through `escape` or, under ``encoding-ty
 (whose output needs no escaping). What we make ourselves (ETags, version ids, times, checksums) is written as it is.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from gateway.s3.names import listing_encode
@@ -47,6 +47,12 @@ class ListedObject(Protocol):
     def delete_marker(self) -> bool: ...
     @property
     def latest(self) -> bool: ...
+
+
+Restored = Mapping[tuple[str, str], int]
+"""Until when which versions, by key and version id, are restored. Those that are not in it tell nothing about that."""
+
+_NOTHING: Restored = {}
 
 
 class Attributes(Protocol):
@@ -95,6 +101,7 @@ def list_objects_v1(
     truncated: bool,
     next_marker: str | None,
     owner: OwnerOf,
+    restored: Restored = _NOTHING,
 ) -> bytes:
     """ListBucketResult, version 1. Give `next_marker` only when there was a delimiter."""
     spell = _spelling(encoded)
@@ -102,7 +109,7 @@ def list_objects_v1(
         f"<Marker>{spell(marker)}</Marker>{optional('NextMarker', next_marker if truncated else None, spell)}"
         f"<MaxKeys>{max_keys}</MaxKeys>"
     )
-    return _listing(bucket, prefix, delimiter, encoded, inner, truncated, objects, common_prefixes, owner)
+    return _listing(bucket, prefix, delimiter, encoded, inner, truncated, objects, common_prefixes, owner, restored)
 
 
 def list_objects_v2(
@@ -118,6 +125,7 @@ def list_objects_v2(
     continuation_token: str | None,
     next_token: str | None,
     owner: OwnerOf | None,
+    restored: Restored = _NOTHING,
 ) -> bytes:
     """ListBucketResult, version 2; truncated when there is a `next_token`. `owner` only for fetch-owner=true."""
     spell = _spelling(encoded)
@@ -127,7 +135,7 @@ def list_objects_v2(
         f"<KeyCount>{len(objects) + len(common_prefixes)}</KeyCount><MaxKeys>{max_keys}</MaxKeys>"
     )
     truncated = next_token is not None
-    return _listing(bucket, prefix, delimiter, encoded, inner, truncated, objects, common_prefixes, owner)
+    return _listing(bucket, prefix, delimiter, encoded, inner, truncated, objects, common_prefixes, owner, restored)
 
 
 def list_versions(
@@ -145,10 +153,11 @@ def list_versions(
     next_key_marker: str | None,
     next_version_id_marker: str | None,
     owner: OwnerOf,
+    restored: Restored = _NOTHING,
 ) -> bytes:
     """ListVersionsResult: versions and delete markers in their one order."""
     spell, owners = _spelling(encoded), _Owners(owner)
-    entries = "".join(
+    entries = [
         f"<{'DeleteMarker' if v.delete_marker else 'Version'}><Key>{key}</Key>"
         f"<VersionId>{v.version_id}</VersionId><IsLatest>{word(v.latest)}</IsLatest>"
         f"<LastModified>{iso8601(v.modified_ms)}</LastModified>"
@@ -159,7 +168,9 @@ def list_versions(
             f"{owners[v.owner]}<StorageClass>{v.storage_class}</StorageClass></Version>"
         )
         for key, v in zip(_spelled([version.key for version in versions], encoded), versions, strict=True)
-    )
+    ]
+    if restored:
+        _tell_restored(entries, versions, "</Version>", restored)
     return document(
         "ListVersionsResult",
         f"<Name>{bucket}</Name><Prefix>{spell(prefix)}</Prefix><KeyMarker>{spell(key_marker)}</KeyMarker>"
@@ -167,7 +178,7 @@ def list_versions(
         f"{optional('NextKeyMarker', next_key_marker, spell)}"
         f"{optional('NextVersionIdMarker', next_version_id_marker)}<MaxKeys>{max_keys}</MaxKeys>"
         f"{_delimiter(delimiter, encoded)}<IsTruncated>{word(truncated)}</IsTruncated>"
-        f"{entries}{_common_prefixes(common_prefixes, encoded)}",
+        f"{''.join(entries)}{_common_prefixes(common_prefixes, encoded)}",
     )
 
 
@@ -267,6 +278,7 @@ def _listing(
     objects: Sequence[ListedObject],
     common_prefixes: Sequence[str],
     owner: OwnerOf | None,
+    restored: Restored,
 ) -> bytes:
     owners = _Owners(owner)
     # One list, joined once: a page is some 300 KB, and each copy of it costs more than the text of a hundred keys.
@@ -276,12 +288,25 @@ def _listing(
         f"{owners[entry.owner]}<StorageClass>{entry.storage_class}</StorageClass></Contents>"
         for key, entry in zip(_spelled([entry.key for entry in objects], encoded), objects, strict=True)
     ]
+    if restored:
+        _tell_restored(pieces, objects, "</Contents>", restored)
     pieces.insert(0, (
         f'{HEAD}<ListBucketResult xmlns="{XMLNS}"><Name>{bucket}</Name><Prefix>{_spelling(encoded)(prefix)}</Prefix>'
         f"{inner}{_delimiter(delimiter, encoded)}<IsTruncated>{word(truncated)}</IsTruncated>"
     ))
     pieces.append(f"{_common_prefixes(common_prefixes, encoded)}</ListBucketResult>")
     return "".join(pieces).encode()
+
+
+def _tell_restored(pieces: list[str], entries: Sequence[ListedObject], end: str, restored: Restored) -> None:
+    """At the end of those that are: few listings ask for it, and the others are written without a look."""
+    for place, entry in enumerate(entries):
+        until_ms = restored.get((entry.key, entry.version_id))
+        if until_ms is not None:
+            pieces[place] = (
+                f"{pieces[place].removesuffix(end)}<RestoreStatus><IsRestoreInProgress>false</IsRestoreInProgress>"
+                f"<RestoreExpiryDate>{iso8601(until_ms)}</RestoreExpiryDate></RestoreStatus>{end}"
+            )
 
 
 class _Owners(dict[str, str]):

@@ -239,6 +239,22 @@ def test_what_is_in_an_archive_is_read_at_once_and_may_be_restored(s3: BaseClien
         s3.restore_object(Bucket=bucket, Key="other", RestoreRequest=wanted)
 
 
+def test_a_listing_tells_of_restores_to_whoever_asks_for_them(s3: BaseClient, bucket: str) -> None:
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    for key in ("a", "b", "b"):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"x", StorageClass="GLACIER")
+        if key == "b":
+            s3.restore_object(Bucket=bucket, Key="b", RestoreRequest={"Days": 2})
+    s3.delete_object(Bucket=bucket, Key="c")
+    wanted = {"Bucket": bucket, "OptionalObjectAttributes": ["RestoreStatus"]}
+    status = {"IsRestoreInProgress": False, "RestoreExpiryDate": midnight_after(2)}
+    for entries in (s3.list_objects(**wanted)["Contents"], s3.list_objects_v2(**wanted)["Contents"]):
+        assert [entry.get("RestoreStatus") for entry in entries] == [None, status]
+    versions = s3.list_object_versions(**wanted)
+    assert [entry.get("RestoreStatus") for entry in versions["Versions"]] == [None, status, status]
+    assert "RestoreStatus" not in s3.list_objects_v2(Bucket=bucket)["Contents"][1]
+
+
 def test_an_archive_that_the_settings_name_is_read_after_a_restore(
     s3: BaseClient, bucket: str, server: InProcess, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
