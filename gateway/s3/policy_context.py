@@ -7,7 +7,9 @@ force (a presigned URL's query counts). Source: AWS, "Amazon S3 condition keys",
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from gateway.s3.errors import S3Error
 from gateway.s3.locks import HOLD, MODE, UNTIL
+from gateway.s3.names import parse_copy_source
 from gateway.s3.policy import Caller
 from gateway.s3.request import S3Request
 from gateway.s3.tags import parse_header
@@ -60,7 +62,7 @@ def of_request(
             found[f"s3:{name}"] = request.query.get(name if operation != "ListMultipartUploads" or name != "max-keys"
                                                     else "max-uploads")
     if "x-amz-copy-source" in headers:
-        found["s3:x-amz-copy-source"] = headers["x-amz-copy-source"].removeprefix("/")
+        found["s3:x-amz-copy-source"] = _source(headers["x-amz-copy-source"])
     if operation in _CREATES or operation in _BEGINS:
         found["s3:objectcreationoperation"] = "true" if operation in _CREATES else "false"
     context: dict[str, tuple[str, ...]] = {key: (value,) for key, value in found.items() if value is not None}
@@ -68,6 +70,15 @@ def of_request(
     if headers.get("x-amz-tagging"):
         context |= of_new_tags(parse_header(headers["x-amz-tagging"]))
     return context
+
+
+def _source(text: str) -> str:
+    """What is read, however it is spelt: a Deny for ``bucket/secret/*`` is for ``bucket/s%65cret/x`` too."""
+    try:
+        source = parse_copy_source(text)
+    except S3Error:
+        return text              # which is refused when it is to be read
+    return f"{source.bucket}/{source.key}" + ("" if source.version_id is None else f"?versionId={source.version_id}")
 
 
 def _tls(request: S3Request) -> str | None:

@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 
+from gateway.http.body import NO_BODY
 from gateway.s3.errors import S3Error
 from gateway.s3.operations import OPERATION
 from gateway.s3.policy import Ask, Caller, Verdict, evaluate
 from gateway.s3.policy_actions import needed
+from gateway.s3.policy_context import How, of_request
 from gateway.s3.policy_patterns import pattern
 from gateway.s3.policy_public import is_public
 from gateway.s3.policy_read import MANAGED, bucket_policy, of_identity, user_policy
+from gateway.s3.request import S3Request
 
 ROOT = Caller("111122223333", "root", "root-id")
 ANN = Caller("111122223333", "ann", "ann-id", limited=True)
@@ -344,6 +347,19 @@ def test_public(statement: dict[str, Any], public: bool) -> None:
 ])
 def test_actions_of_requests(name: str, query: dict[str, str], headers: dict[str, str], wanted: str) -> None:
     assert needed(OPERATION[name], query, headers) == tuple(f"s3:{each}" for each in wanted.split())
+
+
+@pytest.mark.parametrize(("header", "key"), [
+    ("/bucket/secret/a", "bucket/secret/a"), ("bucket/secret/a", "bucket/secret/a"), ("bucket/s%65cret/a", "bucket/secret/a"),
+    ("%2Fbucket%2Fsecret%2fa", "bucket/secret/a"), ("bucket/a+b%20c", "bucket/a+b c"), ("bucket/%C3%A4", "bucket/\u00e4"),
+    ("bucket/a%3Fb?versionId=v%31", "bucket/a?b?versionId=v1"), ("bucket/%zz", "bucket/%zz"),
+])
+def test_a_source_is_what_is_read_however_it_is_spelt(header: str, key: str) -> None:
+    headers = {"x-amz-copy-source": header}
+    request = S3Request(id="", method="PUT", raw_path=b"/b/k", raw_query=b"", headers=headers, query={}, bucket="b", key="k",
+                        host_style=False, secure=False, remote="", now_ms=0, body=NO_BODY)
+    found = of_request(request, "CopyObject", headers, NOBODY, How(), region="", resource_account="")
+    assert found["s3:x-amz-copy-source"] == (key,)
 
 
 # Patterns
