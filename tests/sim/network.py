@@ -200,8 +200,11 @@ class Connection(asyncio.Transport):
             self._network.connections.discard(self)
             if not self.process.dead:
                 self.protocol.connection_lost(error)
-            if not self.other.lost and error is not None and not self._network.is_cut(self, self.other):
-                self.other.process.call_soon(self.other.lose, error)
+            if not self.other.lost and error is not None:
+                if self._network.is_cut(self, self.other):
+                    self._network.found_out_later(self.other)
+                else:
+                    self.other.process.call_soon(self.other.lose, error)
 
     def __hash__(self) -> int:
         return self.number
@@ -268,8 +271,12 @@ class Network:
                 self.connections.discard(connection)
                 if not silently:
                     connection.out.send(None)
-                else:
-                    self.loop.call_later(GIVEN_UP_S, self._found_out, connection.other, context=self.nobody)
+                if silently or self.is_cut(connection, connection.other):
+                    self.found_out_later(connection.other)
+
+    def found_out_later(self, connection: Connection) -> None:
+        """The other end is gone, and what says so doesn't arrive: kernels notice that nobody answers."""
+        self.loop.call_later(GIVEN_UP_S, self._found_out, connection, context=self.nobody)
 
     def _found_out(self, connection: Connection) -> None:
         connection.process.call_soon(connection.lose, ConnectionResetError("the other side is gone"))
