@@ -13,6 +13,7 @@ import hmac
 import socket
 import ssl
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httptools
@@ -30,6 +31,15 @@ READ_BYTES = 16 << 10
 
 IDLE_S = 20.0
 """How long an unused connection is kept: most servers close theirs after a minute, and a closed one costs a try."""
+
+LOOKUPS_AT_ONCE = 32
+"""Of names: one of each target at most. A name server that is silent keeps a thread for half a minute, so these are no threads
+that clients' requests wait for."""
+
+Found = tuple[str, int]
+"""An address and a port."""
+
+_threads = ThreadPoolExecutor(LOOKUPS_AT_ONCE, thread_name_prefix="names")
 
 OF_THE_TARGET = frozenset({401, 403, 404, 405, 407, 408, 410, 421, 429, 502, 503, 504, 507, 511})
 """Answers that would be the same for any event. So are redirects; others may come of what this one says."""
@@ -64,6 +74,7 @@ class Sender:
         self._webhook, self._allow, self._place = webhook, allow, place_of(webhook.url)
         self._idle: list[tuple[_Connection, float]] = []
         self._tls: ssl.SSLContext | None = None
+        self._lookup: asyncio.Future[list[Found]] | None = None
 
     async def send(self, body: bytes) -> None:
         """Raises DeliveryFailed."""
@@ -118,20 +129,37 @@ class Sender:
                 self._tls = await asyncio.to_thread(ssl.create_default_context, cafile=self._webhook.ca)
             except (OSError, ssl.SSLError) as error:
                 raise DeliveryFailed(f"its 'ca' file cannot be read: {error.strerror or error}") from None
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
-        allowed = [address for *_, address in found if self._allow.allows(place.host, str(address[0]))]
+        found = await self._look_up()
+        allowed = [address for address in found if self._allow.allows(place.host, address[0])]
         if not allowed:
-            raise DeliveryFailed(_not_allowed(place.host, (str(address[0]) for *_, address in found)))
-        for last, address in enumerate(allowed, 1 - len(allowed)):
+            raise DeliveryFailed(_not_allowed(place.host, (address for address, _ in found)))
+        for last, (address, port) in enumerate(allowed, 1 - len(allowed)):
             try:
-                return await _Connection.to(str(address[0]), int(address[1]), self._tls, place.host)
+                return await _Connection.to(address, port, self._tls, place.host)
             except ssl.SSLError:
                 raise
             except OSError:
                 if not last:
                     raise
         raise AssertionError("the last address is either reached or raises")
+
+    async def _look_up(self) -> list[Found]:
+        """Who asks while a lookup is under way, gets its answer: also one who comes after another has lost patience."""
+        if self._lookup is None:
+            self._lookup = asyncio.get_running_loop().run_in_executor(_threads, look_up, self._place.host, self._place.port)
+            self._lookup.add_done_callback(self._looked_up)
+        return await asyncio.shield(self._lookup)
+
+    def _looked_up(self, lookup: asyncio.Future[list[Found]]) -> None:
+        self._lookup = None
+        if not lookup.cancelled():
+            lookup.exception()            # nobody may be waiting for it any more
+
+
+def look_up(host: str, port: int) -> list[Found]:
+    """What a name leads to now. Waits. Raises OSError."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [(str(address[0]), int(address[1])) for *_, address in found]
 
 
 def head(webhook: Webhook, place: Place, body: bytes) -> bytes:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import ssl
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -191,8 +192,8 @@ def test_nobody_there() -> None:
     run(work())
 
 
-async def _here(host: str, port: int, **_: Any) -> list[Any]:
-    return [(2, 1, 6, "", ("127.0.0.1", port))]
+def _here(host: str, port: int) -> list[sending.Found]:
+    return [("127.0.0.1", port)]
 
 
 def test_https_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,10 +202,10 @@ def test_https_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     good, other = make_certificate(tmp_path / "good"), make_certificate(tmp_path / "other")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(good.certificate, good.key)
+    monkeypatch.setattr(sending, "look_up", _here)
 
     async def work() -> None:
         async with target(says(OK), context) as (got, port):
-            monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", _here)
             url = f"https://127.0.0.1:{port}/"
             await deliver(Webhook(url=url, ca=good.certificate))
             for ca in (None, other.certificate):
@@ -228,18 +229,42 @@ def test_what_a_name_leads_to_is_checked(host: str) -> None:
     run(work())
 
 
+def test_a_name_server_that_is_silent_keeps_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads cannot be called back: each try would hold another one for as long as the system waits."""
+    asked, answered = list[str](), threading.Event()
+
+    def resolve(host: str, port: int) -> list[sending.Found]:
+        asked.append(threading.current_thread().name)
+        answered.wait(10)
+        return _here(host, port)
+
+    async def work() -> None:
+        async with target(says(OK)) as (_, port):
+            sender = Sender(Webhook(url=f"http://silent.example.com:{port}/", timeout_seconds=1), LOCAL)
+            failed = await asyncio.gather(*(sender.send(BODY) for _ in range(10)), return_exceptions=True)
+            assert [str(each) for each in failed] == ["no answer within 1 s"] * 10
+            trying = asyncio.create_task(sender.send(BODY))
+            await asyncio.sleep(0)
+            answered.set()
+            await trying
+            assert len(asked) == 1
+            assert asked[0].startswith("names"), "requests of clients wait for other threads"
+            sender.close()
+    monkeypatch.setattr(sending, "look_up", resolve)
+    run(work())
+
+
 def test_a_name_that_changes_its_mind_is_checked_at_each_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """The address that was checked is the one that is dialled: between the two nobody is asked again."""
     async def work() -> None:
         async with target(says(OK, then_close=True)) as (got, port):
-            loop, asked = asyncio.get_running_loop(), []
+            asked = []
 
-            async def resolve(host: str, port: int, **_: Any) -> list[Any]:
+            def resolve(host: str, port: int) -> list[sending.Found]:
                 asked.append(host)
-                address = "127.0.0.1" if len(asked) == 1 else "127.0.0.2"
-                return [(2, 1, 6, "", (address, port))]
+                return [("127.0.0.1" if len(asked) == 1 else "127.0.0.2", port)]
 
-            monkeypatch.setattr(loop, "getaddrinfo", resolve)
+            monkeypatch.setattr(sending, "look_up", resolve)
             sender = Sender(Webhook(url=f"http://rebinding.example.com:{port}/"), LOCAL)
             await sender.send(BODY)
             with pytest.raises(DeliveryFailed, match=r"rebinding.example.com is 127.0.0.2, which is not public"):
