@@ -31,6 +31,8 @@ LOOK_IDLE_S = 2.0
 """While no target was ever told anything."""
 
 TROUBLE_S = 1.0
+BUG_S = 30.0
+"""How long all is left alone while the metadata does not answer, and after a failure that nobody foresaw."""
 
 DUTY = "events"
 
@@ -73,6 +75,9 @@ class Courier:
             except ClusterError as error:
                 log.warning("events wait: %s", error)
                 rest = TROUBLE_S
+            except Exception:                 # a bug of ours must neither end it in silence nor make it spin
+                log.exception("the delivery of events failed, and is tried again in %d s", BUG_S)
+                rest = BUG_S
             await asyncio.sleep(rest)
 
     def _see_to(self, target: str) -> None:
