@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from consensus.core.errors import Busy, ClusterError, Corrupt, NoSpace, Refused, Unavailable, UnknownOutcome
 from gateway.access_log.recorder import BucketLogs
 from gateway.auth import Authenticated, Principal, authenticate
@@ -69,6 +71,7 @@ class Dispatcher:
         reply: Reply | None = None
         request: S3Request | None = None
         who: Authenticated | None = None
+        signers: list[Principal] = []
         for_origin: list[tuple[str, str]] = []
         site = "" if self._sites is None else self._sites.bucket_of(exchange.headers["host"])
         self.in_flight += 1
@@ -92,6 +95,8 @@ class Dispatcher:
                         raise _no_such_operation(who.principal)
                     name = operation.name
                     context = self._services.context(operation, who.principal, who.payload)
+                    if name == "PostObject":
+                        context = msgspec.structs.replace(context, signers=signers)
                     with self._services.metadata.one_moment():
                         reply = await self._handlers[name](context, request)
                 status = reply.status
@@ -125,19 +130,18 @@ class Dispatcher:
             self.in_flight -= 1
             body, ended = exchange.request_body, perf_counter()
             self._counters.served(name, status, ended - began, body.received if body is not None else 0, exchange.sent)
+            principal = signers[0] if signers else who.principal if who is not None else None
             logs = self._bucket_logs
             if logs is not None and request is not None and request.bucket in logs.logged:
                 logs.add(
-                    exchange, request_id, request=request, who=who.principal if who is not None else None, operation=name,
-                    status=status, code=code if status >= 400 else "", reply=reply, began=began, ended=ended, now_ms=now_ms,
-                    site=site)
+                    exchange, request_id, request=request, who=principal, operation=name, status=status,
+                    code=code if status >= 400 else "", reply=reply, began=began, ended=ended, now_ms=now_ms, site=site)
             if logs is not None and name == "PutBucketLogging":
                 logs.look_soon()
             if self._server_log is not None:
                 self._server_log.add(
-                    exchange, request_id, request=request, who=who.principal if who is not None else None, operation=name,
-                    status=status, code=code if status >= 400 else "", reply=reply, began=began, ended=ended, now_ms=now_ms,
-                    site=site)
+                    exchange, request_id, request=request, who=principal, operation=name, status=status,
+                    code=code if status >= 400 else "", reply=reply, began=began, ended=ended, now_ms=now_ms, site=site)
             if self._access_log.wanted:
                 self._access_log.add(exchange, request_id, name, status, now_ms, self._clock.now_ms())
 

@@ -260,6 +260,7 @@ def fields(
 _AUTH = {
     Mechanism.ANONYMOUS: ("-", "-"), Mechanism.V4_HEADER: ("SigV4", "AuthHeader"), Mechanism.V4_QUERY: ("SigV4", "QueryString"),
     Mechanism.V2_HEADER: ("SigV2", "AuthHeader"), Mechanism.V2_QUERY: ("SigV2", "QueryString"),
+    Mechanism.V4_FORM: ("SigV4", "HtmlForm"), Mechanism.V2_FORM: ("SigV2", "HtmlForm"),
 }
 
 # What AWS calls them, where it is not method and sub-resource.

@@ -124,6 +124,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     operation: "Operation"
     principal: "Principal"
     payload: "PayloadCheck"
+    signers: "list[Principal] | None" = None
+    """Where a handler puts who has signed what the body holds, which the request itself does not say: logs name him."""
     rules: RuleBook = msgspec.field(default_factory=RuleBook)
     lifecycles: LifecycleBook = msgspec.field(default_factory=LifecycleBook)
 

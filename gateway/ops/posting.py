@@ -59,6 +59,8 @@ async def post_object(ctx: Context, request: S3Request) -> Reply:
     auth = AuthSettings(region=ctx.settings.region, any_region=ctx.settings.any_region,
                         signature_v2=ctx.settings.signature_v2)
     principal = authenticate_form(fields, ctx.identities, auth, request.now_ms)
+    if ctx.signers is not None:
+        ctx.signers.append(principal)
     # Headers speak of the form, never of the file in it.
     ctx = msgspec.structs.replace(ctx, principal=principal, payload=UNCHECKED)
     policy = post_policy.parse(fields["policy"]) if fields.get("policy") else None

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import urllib3
 from botocore.client import BaseClient
 
 from gateway.s3.bucket_log import Logging, Source, object_key
@@ -140,6 +141,20 @@ def test_each_object_of_a_multi_object_delete_is_recorded(s3: BaseClient, server
         ("BATCH.DELETE.OBJECT", "b%2520%2522c", "204", "-", "-"), ("BATCH.DELETE.OBJECT", "d", "204", "-", "x" * 32),
         ("BATCH.DELETE.OBJECT", "e" * 1025, "400", "KeyTooLongError", "-")]
     assert len({record["id"] for record in records}) == 1
+
+
+@inside
+def test_a_form_is_recorded_as_its_signers(s3: BaseClient, server: InProcess, bucket: str, target: str) -> None:
+    """Also when its policy does not allow what it wants; what nobody has signed is nobody's."""
+    log_to(s3, server, bucket, target)
+    signed = s3.generate_presigned_post(bucket, "key")["fields"]
+    for fields in (signed, {**signed, "key": "other"}, {**signed, "signature": "wrong"}, {"key": "k"}):
+        urllib3.request("POST", f"{server.endpoint}/{bucket}", fields={**fields, "file": ("f", b"hello")})
+    (records,) = delivered(s3, server, target).values()
+    assert [(record["operation"], record["status"], record["requester"], record["signature"], record["auth"])
+            for record in records] == [
+        ("REST.POST.BUCKET", "204", "main-id", "SigV2", "HtmlForm"), ("REST.POST.BUCKET", "403", "main-id", "SigV2", "HtmlForm"),
+        ("REST.POST.BUCKET", "403", "-", "-", "-"), ("REST.POST.BUCKET", "403", "-", "-", "-")]
 
 
 @inside
