@@ -128,10 +128,12 @@ def test_overrides(s3: BaseClient, bucket: str, key: str) -> None:
     got = s3.get_object(
         Bucket=bucket, Key=key, ResponseContentType="a/b", ResponseContentDisposition="attachment; filename=x",
         ResponseContentEncoding="gzip", ResponseContentLanguage="de", ResponseCacheControl="no-store",
+        ResponseExpires=datetime.datetime(2030, 1, 1),
     )
     assert got["ContentType"] == "a/b"
     assert got["ContentDisposition"] == "attachment; filename=x"
     assert (got["ContentEncoding"], got["ContentLanguage"], got["CacheControl"]) == ("gzip", "de", "no-store")
+    assert got["ExpiresString"] == "Tue, 01 Jan 2030 00:00:00 GMT"
     with refused("InvalidArgument", 400):
         s3.get_object(Bucket=bucket, Key=key, ResponseContentType="a/b\r\nx-evil: 1")
 
