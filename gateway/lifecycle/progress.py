@@ -8,6 +8,7 @@ import msgspec
 
 from consensus.client import MetadataClient
 from consensus.core.commands import SetBucketSetting
+from consensus.core.errors import NoSpace
 from consensus.core.ids import BucketId
 
 SETTING = "lifecycle-scan"
@@ -66,6 +67,11 @@ async def load(metadata: MetadataClient, bucket: BucketId) -> Progress | None:
         return None
 
 
-async def save(metadata: MetadataClient, bucket: BucketId, progress: Progress) -> None:
-    """Raises ClusterError."""
-    await metadata.commit(SetBucketSetting(bucket=bucket, name=SETTING, document=msgspec.msgpack.encode(progress)))
+async def save(metadata: MetadataClient, bucket: BucketId, progress: Progress) -> bool:
+    """False where the metadata's disk has no room for it: the scan may be what makes room, and goes on without. Raises
+    ClusterError."""
+    try:
+        await metadata.commit(SetBucketSetting(bucket=bucket, name=SETTING, document=msgspec.msgpack.encode(progress)))
+    except NoSpace:
+        return False
+    return True

@@ -156,6 +156,6 @@ class Scan:
             self._saved_at = self._clock.monotonic()
             await self._carry_out(())
             self._progress.at = at
-            await progresses.save(self._metadata, self._bucket.id, self._progress)
-            if self._saved_at - self._began_at >= TURN_S:
+            saved = await progresses.save(self._metadata, self._bucket.id, self._progress)
+            if saved and self._saved_at - self._began_at >= TURN_S:
                 raise TurnOver

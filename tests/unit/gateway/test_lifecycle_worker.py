@@ -9,6 +9,7 @@ import pytest
 
 from consensus import queries
 from consensus.core.commands import LIFECYCLE, AnyCommand, CarryOutLifecycle, SetBucketSetting
+from consensus.core.errors import NoSpace
 from consensus.core.ids import BucketId
 from consensus.core.results import AnyResult
 from gateway.duties import Duty
@@ -152,6 +153,22 @@ def test_a_long_bucket_lets_others_have_their_turn(world: World, monkeypatch: py
     for _ in range(4):
         look(worker)
     assert world.left(large) == 0
+
+
+def test_a_full_metadata_disk_does_not_stop_what_makes_room(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then nothing new may be written, and how far it is would be."""
+    monkeypatch.setattr(progress, "SAVE_S", 0.0)
+    monkeypatch.setattr(scan, "TURN_S", 0.0)
+    large, small, worker = world.bucket("a", objects=35), world.bucket("b", objects=1), world.worker()
+    world.passes(2 * DAY_S)
+
+    def full(command: AnyCommand) -> None:
+        if isinstance(command, SetBucketSetting):
+            raise NoSpace("only 40 MiB are free")
+
+    world.before = full
+    look(worker)
+    assert (world.left(large), world.left(small)) == (0, 0)
 
 
 def test_rules_that_cannot_be_read_stop_one_bucket_and_no_other(world: World) -> None:
