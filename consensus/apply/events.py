@@ -77,6 +77,7 @@ def of_bucket(state: State, bucket: int) -> Watching | None:
         " WHERE s.bucket = ? AND s.name = ?", (bucket, SETTING)).fetchone()
     if row is None:
         return None
+    state.compiled += len(row[2])
     try:
         return _compiled(row[0], row[1], _decode(row[2]))
     except msgspec.MsgspecError as error:

@@ -33,6 +33,9 @@ of its inventory finds those copies later."""
 BUCKETS_CACHED_MAX = 10_000
 """Counters in memory: about 3 MB."""
 
+COMPILED_BYTES_MAX = 16 << 20
+"""Documents of buckets whose rules of notification are in memory. One may have 256 KB."""
+
 
 class Terms(NamedTuple):
     """How durable is durable. `copies`: wished for; `wanted`: that, as far as there are nodes; `quorum`: present copies
@@ -74,7 +77,7 @@ class State:
     """One machine's. `now`, `position`, `session` and `sequence` are those of the command in hand."""
 
     __slots__ = (
-        "_dirty", "_hints", "_terms", "accounts", "away", "buckets", "copies", "counting", "db", "default",
+        "_dirty", "_hints", "_terms", "accounts", "away", "buckets", "compiled", "copies", "counting", "db", "default",
         "execute", "executemany", "names", "nodes", "now", "pinned", "position", "replication", "sequence", "session",
         "session_node", "touched", "uncounted",
     )
@@ -88,6 +91,7 @@ class State:
         self.counting: int = self.get_meta("counting") or 0
         """How many countings of the wanted copies have begun: see copies.py."""
         self.position = self.session = self.sequence = self.touched = 0
+        self.compiled = 0           # bytes of documents, those that were replaced meanwhile included
         self.pinned = 0             # contents up to this id are held when they die: see apply/backups.py
         self.session_node: NodeId | None = None
         self.buckets: dict[int, BucketState] = {}
@@ -221,8 +225,9 @@ class State:
         """Write what is held in memory: bucket counters (sessions do it themselves)."""
         if self._dirty:
             self._write_counters()
-        if len(self.buckets) > BUCKETS_CACHED_MAX:
+        if len(self.buckets) > BUCKETS_CACHED_MAX or self.compiled > COMPILED_BYTES_MAX:
             self.buckets.clear()
+            self.compiled = 0
         if len(self.accounts) > BUCKETS_CACHED_MAX:
             self.buckets.clear()        # together: a bucket in memory counts in the account that is in memory
             self.accounts.clear()

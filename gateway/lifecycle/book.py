@@ -17,8 +17,8 @@ from gateway.s3.lifecycle import Lifecycle
 if TYPE_CHECKING:
     from consensus.client import MetadataClient
 
-BUCKETS_MAX = 1_000
-"""Whose lifecycles are kept; then all are forgotten. A thousand rules take about 1 MB."""
+RULES_MAX = 10_000
+"""So many rules are kept; then all are forgotten. A thousand take about 1 MB, whether of one bucket or of a thousand."""
 
 _decoder = msgspec.msgpack.Decoder(Lifecycle)
 
@@ -36,6 +36,7 @@ class LifecycleBook:
 
     def __init__(self) -> None:
         self._known: dict[BucketId, tuple[int, Lifecycle]] = {}
+        self._rules = 0
 
     async def of(self, metadata: "MetadataClient", bucket: Bucket) -> Lifecycle | None:
         """Raises ClusterError."""
@@ -48,7 +49,9 @@ class LifecycleBook:
         if document is None:
             return None                   # taken away since the bucket was read
         found = decode(document)
-        if len(self._known) >= BUCKETS_MAX:
+        self._rules += len(found.rules)
+        if self._rules > RULES_MAX:
             self._known.clear()
+            self._rules = len(found.rules)
         self._known[bucket.id] = (bucket.lifecycle, found)
         return found

@@ -6,6 +6,7 @@ import pytest
 
 from consensus import audit, queries
 from consensus.apply import event_queues, events
+from consensus.apply import state as state_module
 from consensus.core.commands import (
     DeleteBucket,
     DeleteVersion,
@@ -246,6 +247,19 @@ def test_a_rule_that_names_an_event_too_often_is_refused(cluster: Cluster) -> No
     bucket = cluster.bucket()
     often = Notification(rules=(rule(*["s3:ObjectCreated:Put"] * 10_000),))
     assert isinstance(cluster.run(SetNotification(bucket=bucket, notification=often)), Malformed)
+
+
+def test_rules_in_memory_are_bounded(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bucket's may take 100 KB: so many buckets as are kept otherwise would fill the memory."""
+    monkeypatch.setattr(state_module, "COMPILED_BYTES_MAX", 10_000)
+    most = 0
+    for number in range(30):
+        bucket = cluster.bucket(f"b{number}")
+        tell(cluster, bucket, rule("s3:ObjectCreated:*", Prefix="p" * 1000))
+        most = max(most, sum(each.events is not None for each in cluster.machine.state.buckets.values()))
+    assert 5 < most < 15
+    cluster.put(bucket, "p" * 1001, b"x")
+    assert len(told(cluster)) == 1
 
 
 def test_targets_are_no_more_than_can_be_looked_after(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
