@@ -13,6 +13,7 @@ from consensus.core.results import Committed
 from gateway.access_log.permission import may_deliver
 from gateway.access_log.spool import Heading
 from gateway.auth import ANONYMOUS
+from gateway.bucket_access import Rules
 from gateway.http.reply import new_request_id
 from gateway.ops.bringing import bring
 from gateway.ops.context import Services
@@ -74,7 +75,7 @@ async def deliver(services: Services, heading: Heading, text: bytes, unique: str
         outcome = await bring(
             ctx, PutVersion(
                 bucket=target.id, key=key, version_id=new_version_id(), owner=target.owner, content=stored.content,
-                attributes=Attributes(content_type=CONTENT_TYPE, acl=None if rules.acls_off else _acl(target, logging)),
+                attributes=Attributes(content_type=CONTENT_TYPE, acl=None if rules.acls_off else _acl(rules, target, logging)),
                 origin=origin_of(ctx, request, target)),
             stored.ticket, target)
         if not isinstance(outcome, Committed):
@@ -84,5 +85,7 @@ async def deliver(services: Services, heading: Heading, text: bytes, unique: str
     return key
 
 
-def _acl(target: Bucket, logging: Logging) -> Pairs | None:
-    return (*acl.owned_by(target.owner), *logging.grants) if logging.grants else None
+def _acl(rules: Rules, target: Bucket, logging: Logging) -> Pairs | None:
+    """What is for everybody is left out where the target blocks such lists: any other write with one is refused there."""
+    grants = [grant for grant in logging.grants if not (rules.blocked.block_acls and grant[0] in acl.PUBLIC)]
+    return (*acl.owned_by(target.owner), *grants) if grants else None

@@ -48,6 +48,10 @@ WAITING_BYTES_MAX = 256 << 20
 KEPT_MS = 86_400_000
 """How long a batch is offered to a target that does not take it."""
 
+SHARE, LITTLE = 4, 64
+"""One account's records take up to a quarter of that room: a target that takes nothing, or a flood of requests, is its own
+matter. And a 64th is for each account, whatever others have taken, so nobody can fill the room to hide from another's log."""
+
 STOP_S = 5.0
 """How long the object that is being delivered may take when the worker stops. Then it is delivered by the next one, under the
 same name."""
@@ -73,11 +77,14 @@ class BucketLogs:
         self._spool = Spool(folder)
         self._spool_lock = asyncio.Lock()
         self._deliver_lock = asyncio.Lock()
+        self._look_lock = asyncio.Lock()
+        self._flush_lock = asyncio.Lock()
         self._stopping = False
         self._delivering: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._pending: dict[tuple[str, int], tuple[Logged, list[str]]] = {}
+        self._pending: dict[tuple[Logged, int], list[str]] = {}      # by day
         self._pending_bytes = 0
+        self._pending_of: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._full = asyncio.Event()
@@ -132,6 +139,10 @@ class BucketLogs:
 
     async def look(self) -> None:
         """Know what is logged now. While the metadata does not answer, what was known before goes on."""
+        async with self._look_lock:      # or one that began before a change could end after one that has seen it
+            await self._look()
+
+    async def _look(self) -> None:
         found: dict[str, Logged] = {}
         after, more = BucketId(0), True
         try:
@@ -160,7 +171,10 @@ class BucketLogs:
     ) -> None:
         """A request about a logged bucket has been answered or given up."""
         logged = self.logged[request.bucket]
-        if self._pending_bytes >= PENDING_BYTES_MAX or self._spool.waiting_bytes >= WAITING_BYTES_MAX:
+        account = logged.source.account
+        spool, pending_of = self._spool, self._pending_of.get(account, 0)
+        if not (_fits(pending_of, self._pending_bytes, PENDING_BYTES_MAX)
+                and _fits(spool.waiting_of.get(account, 0), spool.waiting_bytes, WAITING_BYTES_MAX)):
             self._drop(1, "too much waits for its delivery")
             return
         second = now_ms // 1000
@@ -170,11 +184,10 @@ class BucketLogs:
         lines = [beginning + rest for rest in records(
             exchange, request_id, request, who, operation, status, code, reply, began, ended, site=site)]
         day = second // DAY_S if logged.logging.partitioned == EVENT_TIME else 0
-        known = self._pending.get((request.bucket, day))
-        if known is None or known[0] != logged:
-            known = self._pending[request.bucket, day] = logged, known[1] if known is not None else []
-        known[1].extend(lines)
-        self._pending_bytes += sum(map(len, lines))
+        self._pending.setdefault((logged, day), []).extend(lines)
+        size = sum(map(len, lines))
+        self._pending_bytes += size
+        self._pending_of[account] = pending_of + size
         self.records += len(lines)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._begin)
@@ -184,18 +197,20 @@ class BucketLogs:
         self._do(self._flush())
 
     async def _flush(self) -> None:
-        """All that waits in memory goes to the spool."""
-        pending, self._pending = self._pending, {}
-        for (bucket, day), (logged, lines) in pending.items():
-            text = "".join(lines).encode("ascii")
-            try:
-                async with self._spool_lock:
-                    await asyncio.to_thread(self._spool.append, bucket, day, logged.logging, logged.source, text,
-                                            self._services.clock.now_ms())
-            except OSError as error:
-                self._drop(len(lines), f"the spool cannot be written: {error.strerror or error}")
-            finally:
-                self._pending_bytes -= len(text)
+        """All that waits in memory goes to the spool, also what is on its way there."""
+        async with self._flush_lock:
+            pending, self._pending = self._pending, {}
+            for (logged, day), lines in pending.items():
+                text = "".join(lines).encode("ascii")
+                try:
+                    async with self._spool_lock:
+                        await asyncio.to_thread(self._spool.append, logged.source.bucket, day, logged.logging, logged.source,
+                                                text, self._services.clock.now_ms())
+                except OSError as error:
+                    self._drop(len(lines), f"the spool cannot be written: {error.strerror or error}")
+                finally:
+                    self._pending_bytes -= len(text)
+                    self._pending_of[logged.source.account] -= len(text)
         if self._spool.full:
             self._full.set()
 
@@ -244,18 +259,18 @@ class BucketLogs:
                 if now_ms - batch.made_ms < KEPT_MS:
                     self._complain(why)
                 else:
-                    await self._give_up(batch, text.count(b"\n"), why)
+                    await self._give_up(batch, text.count(b"\n"), why, heading.source.account)
                 return False
-        await self._remove(batch)
+        await self._remove(batch, heading.source.account)
         return bool(text)
 
-    async def _remove(self, batch: Batch) -> None:
+    async def _remove(self, batch: Batch, account: str) -> None:
         async with self._spool_lock:
-            await asyncio.to_thread(self._spool.remove, batch)
+            await asyncio.to_thread(self._spool.remove, batch, account)
 
-    async def _give_up(self, batch: Batch, records: int, why: str) -> None:
+    async def _give_up(self, batch: Batch, records: int, why: str, account: str = "") -> None:
         self._drop(records, why)
-        await self._remove(batch)
+        await self._remove(batch, account)
 
     def _drop(self, records: int, why: str) -> None:
         self.dropped += records
@@ -268,3 +283,8 @@ class BucketLogs:
                 self._complained.clear()
             self._complained[sentence] = now
             log.warning("%s", sentence)
+
+
+def _fits(own: int, of_all: int, room: int) -> bool:
+    """Whether an account that has `own` bytes in a room may have more there."""
+    return own < room // LITTLE or (own < room // SHARE and of_all < room)

@@ -34,6 +34,13 @@ class Heading(msgspec.Struct, frozen=True, kw_only=True):
     day: int
 
 
+class _Open(NamedTuple):
+    """A file that records are put to."""
+
+    heading: Heading
+    size: int
+
+
 class Batch(NamedTuple):
     path: Path
     made_ms: int
@@ -42,12 +49,13 @@ class Batch(NamedTuple):
 
 
 class Spool:
-    """`waiting_bytes` are of all that is here."""
+    """`waiting_bytes` are of all that is here, `waiting_of` those of each account whose buckets are logged."""
 
     def __init__(self, folder: Path, disk: Disk | None = None) -> None:
         self._folder, self._disk = folder, disk or Disk()
-        self._open: dict[tuple[str, int], tuple[Logging, int]] = {}     # bucket, day -> where it goes, bytes so far
+        self._open: dict[tuple[str, int], _Open] = {}     # by bucket and day
         self.waiting_bytes = 0
+        self.waiting_of: dict[str, int] = {}
         self.full = False
         """Whether a batch was closed because it was full, since all were closed."""
 
@@ -64,20 +72,24 @@ class Spool:
                     self._disk.rename(str(path), str(self._folder / path.name), "access_log.rename")
             if folder != self._folder:
                 self._disk.rmdir(str(folder), "access_log.rmdir")
-        self.waiting_bytes = sum(batch.size for batch in self.batches())
+        for batch in self.batches():
+            try:
+                self._count(self._heading(batch).source.account, batch.size)
+            except Corrupt:
+                self._count("", batch.size)          # whoever delivers it will say so
 
     def append(self, bucket: str, day: int, logging: Logging, source: Source, text: bytes, now_ms: int) -> None:
         """Records of one bucket and one day, whole lines. Raises OSError: none of them is kept then."""
+        heading = Heading(logging=logging, source=source, day=day)
         known = self._open.get((bucket, day))
-        if known is not None and (known[0] != logging or known[1] + len(text) > BATCH_BYTES_MAX):
+        if known is not None and (known.heading != heading or known.size + len(text) > BATCH_BYTES_MAX):
             self.close(bucket, day, now_ms)
-            self.full = self.full or known[0] == logging
+            self.full = self.full or known.heading == heading
             known = None
         path = self._path(bucket, day)
         if known is None:
-            heading = Heading(logging=logging, source=source, day=day)
             text = msgspec.json.encode(heading) + b"\n" + text
-        size = 0 if known is None else known[1]
+        size = 0 if known is None else known.size
         fd = self._disk.open(str(path), APPEND)
         try:
             try:
@@ -90,8 +102,8 @@ class Spool:
             self._disk.close(fd)
         if known is None:
             self._disk.fsync_dir(str(self._folder), "access_log.fsync_dir")
-        self._open[bucket, day] = logging, size + len(text)
-        self.waiting_bytes += len(text)
+        self._open[bucket, day] = _Open(heading, size + len(text))
+        self._count(source.account, len(text))
 
     def close(self, bucket: str, day: int, now_ms: int) -> None:
         """What has come so far is a batch. Raises OSError."""
@@ -116,16 +128,26 @@ class Spool:
 
     def read(self, batch: Batch) -> tuple[Heading, bytes]:
         """Where it goes, and its whole lines. Raises Corrupt, OSError."""
-        line, _, text = batch.path.read_bytes().partition(b"\n")
+        text = batch.path.read_bytes().partition(b"\n")[2]
+        return self._heading(batch), text[:text.rfind(b"\n") + 1]
+
+    def _heading(self, batch: Batch) -> Heading:
+        """Raises Corrupt, OSError."""
+        with batch.path.open("rb") as file:
+            line = file.readline(BATCH_BYTES_MAX)
         try:
-            heading = msgspec.json.decode(line, type=Heading)
+            return msgspec.json.decode(line, type=Heading)
         except msgspec.MsgspecError as error:
             raise Corrupt(f"the batch of log records {batch.path} cannot be read: {error}") from error
-        return heading, text[:text.rfind(b"\n") + 1]
 
-    def remove(self, batch: Batch) -> None:
+    def remove(self, batch: Batch, account: str = "") -> None:
+        """`account`: whose records they are; "" for a batch that cannot be read."""
         self._disk.unlink(str(batch.path), "access_log.unlink")
-        self.waiting_bytes = max(0, self.waiting_bytes - batch.size)
+        self._count(account, -batch.size)
+
+    def _count(self, account: str, more: int) -> None:
+        self.waiting_of[account] = max(0, self.waiting_of.get(account, 0) + more)
+        self.waiting_bytes = max(0, self.waiting_bytes + more)
 
     def _path(self, bucket: str, day: int) -> Path:
         return self._folder / f"open.{day}.{bucket}"

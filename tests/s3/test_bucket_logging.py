@@ -9,6 +9,7 @@ import pytest
 import urllib3
 from botocore.client import BaseClient
 
+from gateway.access_log import recorder
 from gateway.s3.bucket_log import Logging, Source, object_key
 from tests.s3.conftest import THREE
 from tests.s3.errors import refused
@@ -187,6 +188,41 @@ def test_only_a_target_that_allows_it_gets_the_log(s3: BaseClient, server: InPro
 
 
 @inside
+def test_nobody_fills_the_room_for_the_logs_of_others(
+    s3: BaseClient, other_s3: BaseClient, server: InProcess, bucket: str, target: str, new_bucket_name: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A target that takes nothing, and requests without end, cost only their own account records."""
+    theirs = new_bucket_name()
+    other_s3.create_bucket(Bucket=theirs)
+    allow(other_s3, theirs)
+    log_to(other_s3, server, theirs, theirs)
+    log_to(s3, server, bucket, target)
+    s3.delete_bucket_policy(Bucket=target)
+    monkeypatch.setattr(recorder, "WAITING_BYTES_MAX", 64_000)
+    for _ in range(30):
+        with refused("404", 404):
+            s3.head_object(Bucket=bucket, Key="k" * 1024)
+    server.run(server.bucket_logs.deliver())
+    dropped = server.bucket_logs.dropped
+    assert server.bucket_logs.waiting_bytes > 64_000
+    s3.head_bucket(Bucket=bucket)
+    assert server.bucket_logs.dropped == dropped + 1
+    other_s3.head_bucket(Bucket=theirs)
+    assert server.bucket_logs.dropped == dropped + 1
+    ((record, *_),) = delivered(other_s3, server, theirs).values()
+    assert record["operation"] == "REST.HEAD.BUCKET"
+    allow(s3, target)
+    assert delivered(s3, server, target)
+
+
+@pytest.mark.parametrize(("own", "of_all", "fits"), [
+    (0, 0, True), (255, 1023, True), (256, 256, False), (16, 1023, True), (16, 1024, False), (15, 5000, True)])
+def test_a_quarter_of_the_room_and_a_little_in_any_case(own: int, of_all: int, fits: bool) -> None:
+    assert recorder._fits(own, of_all, 1024) is fits
+
+
+@inside
 def test_names_of_the_events_day(s3: BaseClient, server: InProcess, bucket: str, target: str) -> None:
     log_to(s3, server, bucket, target, "p-", TargetObjectKeyFormat={"PartitionedPrefix": {"PartitionDateSource": "EventTime"}})
     s3.head_bucket(Bucket=bucket)
@@ -207,6 +243,13 @@ def test_grants_are_the_access_list_of_the_log(
     s3.head_bucket(Bucket=bucket)
     (key,) = delivered(s3, server, lists)
     assert grant in s3.get_object_acl(Bucket=lists, Key=key)["Grants"]
+    everybody = {"Grantee": {"Type": "Group", "URI": "http://acs.amazonaws.com/groups/global/AllUsers"}, "Permission": "READ"}
+    log_to(s3, server, bucket, lists, "public/", TargetGrants=[grant, everybody])
+    s3.head_bucket(Bucket=bucket)
+    (public,) = [each for each in delivered(s3, server, lists) if each.startswith("public/")]
+    shown = s3.get_object_acl(Bucket=lists, Key=public)["Grants"]
+    assert grant in shown
+    assert everybody not in shown                            # the bucket blocks lists that are for everybody
 
 
 @pytest.mark.parametrize(("partitioned", "wanted"), [

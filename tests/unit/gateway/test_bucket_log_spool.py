@@ -20,8 +20,8 @@ def started(folder: Path, *inherited: Path, disk: Disk | None = None) -> Spool:
     return made
 
 
-def append(to: Spool, text: bytes, logging: Logging = TO, day: int = 1) -> None:
-    to.append(SOURCE.bucket, day, logging, SOURCE, text, 2000)
+def append(to: Spool, text: bytes, logging: Logging = TO, day: int = 1, source: Source = SOURCE) -> None:
+    to.append(source.bucket, day, logging, source, text, 2000)
 
 
 def waiting(of: Spool) -> list[tuple[str, int, bytes]]:
@@ -76,6 +76,29 @@ def test_another_target_begins_another_batch(tmp_path: Path) -> None:
     assert not kept.full
     kept.close_all(3000)
     assert waiting(kept) == [("logs", 1, b"one\n"), ("other-logs", 1, b"two\n")]
+
+
+def test_another_owner_of_the_name_begins_another_batch(tmp_path: Path) -> None:
+    kept = started(tmp_path / "logs" / "w")
+    append(kept, b"one\n")
+    append(kept, b"two\n", source=SOURCE._replace(account="222222222222"))
+    kept.close_all(3000)
+    found = [kept.read(batch) for batch in kept.batches()]
+    assert {(heading.source.account, text) for heading, text in found} == {
+        ("111111111111", b"one\n"), ("222222222222", b"two\n")}
+
+
+def test_what_waits_is_counted_for_each_account(tmp_path: Path) -> None:
+    kept = started(tmp_path / "logs" / "w")
+    append(kept, b"one\n" * 10)
+    append(kept, b"two\n" * 10, source=Source("b", "222222222222", ""))
+    kept.close_all(3000)
+    again = started(tmp_path / "logs" / "w")
+    assert again.waiting_of == kept.waiting_of
+    assert sum(again.waiting_of.values()) == again.waiting_bytes == sum(batch.size for batch in again.batches())
+    for batch in list(again.batches()):
+        again.remove(batch, again.read(batch)[0].source.account)
+    assert set(again.waiting_of.values()) == {0}
 
 
 def test_a_batch_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
