@@ -154,6 +154,9 @@ async def _base(
         if offset:
             raise refusal(WrongOffset(size=0), request)
         return None
+    if base.owner != await ctx.owner_of_new(bucket, effective_headers(request)) and not (await ctx.rules_of(bucket)).acls_off:
+        # Whoever may write may replace it, and then owns it; what it says in its owner's name, only that one changes.
+        raise S3Error("AccessDenied")
     if condition.if_match is not None and condition.if_match not in ("*", base.etag):
         raise refusal(ConditionFailed(condition="If-Match"), request)
     if condition.if_none_match is not None and condition.if_none_match in ("*", base.etag):

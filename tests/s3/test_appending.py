@@ -222,3 +222,20 @@ def test_the_limit_of_parts(s3: BaseClient, bucket: str, monkeypatch: pytest.Mon
     s3.copy_object(Bucket=bucket, Key="copy", CopySource=f"{bucket}/k")
     s3.put_object(Bucket=bucket, Key="copy", Body=b"x", WriteOffsetBytes=3)
     assert read(s3, bucket, "copy") == b"xxxx"
+
+
+def test_nobody_appends_to_what_another_account_owns(
+    s3: BaseClient, other_s3: BaseClient, new_bucket_name: Callable[[], str],
+) -> None:
+    """Where access lists are on: who may write may replace an object, and it is his then, but not speak in its owner's name."""
+    bucket = new_bucket_name()
+    s3.create_bucket(Bucket=bucket, ObjectOwnership="ObjectWriter")
+    s3.put_bucket_acl(Bucket=bucket, GrantFullControl="id=main-id", GrantWrite="id=other-id")
+    s3.put_object(Bucket=bucket, Key="ours", Body=b"abc")
+    other_s3.put_object(Bucket=bucket, Key="theirs", Body=b"abc", WriteOffsetBytes=0)
+    for who, key in ((other_s3, "ours"), (s3, "theirs")):
+        for offset in (3, 2):
+            assert refused(who.put_object, Bucket=bucket, Key=key, Body=b"d", WriteOffsetBytes=offset) == (403, "AccessDenied")
+    for who, key in ((s3, "ours"), (other_s3, "theirs")):
+        who.put_object(Bucket=bucket, Key=key, Body=b"d", WriteOffsetBytes=3)
+        assert read(who, bucket, key) == b"abcd"
