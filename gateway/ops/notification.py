@@ -16,6 +16,7 @@ from gateway.ops.context import Context
 from gateway.ops.refusals import refusal
 from gateway.ops.replies import xml
 from gateway.ops.settings import sent
+from gateway.ops.upload import parsed
 from gateway.s3 import notification
 from gateway.s3.hoisting import effective_headers
 from gateway.s3.reply import Reply
@@ -35,7 +36,7 @@ async def get_bucket_notification(ctx: Context, request: S3Request) -> Reply:
 async def put_bucket_notification(ctx: Context, request: S3Request) -> Reply:
     """In the place of an earlier one; an empty document takes it away. Each topic and queue is sent a test event."""
     bucket, body = await sent(ctx, request, notification.BYTES_MAX)
-    wanted = notification.read(body, _new_id)
+    wanted = await parsed(lambda raw: notification.read(raw, _new_id), body)
     unchecked = effective_headers(request).get("x-amz-skip-destination-validation", "").lower() == "true"
     targets = [_target(ctx, bucket, rule) for rule in wanted.rules]
     unknown = [rule for rule, target in zip(wanted.rules, targets, strict=True) if not target]
