@@ -16,6 +16,10 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _OF_THE_CLOUD = frozenset(map(ipaddress.ip_address, ("168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::254")))
 """Services for the machine itself that are not link-local: Azure's (a public address), Alibaba's, Oracle's, AWS's over IPv6."""
 
+_NOBODYS = (ipaddress.ip_network("fec0::/10"), ipaddress.ip_network("192.0.0.0/24"))
+"""Nobody's in public, though Python's table has (parts of) them as global: old private networks of IPv6, a host's own ends of
+tunnels."""
+
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -59,4 +63,5 @@ def reached_by(address: Address) -> Address:
 
 
 def _public(address: Address) -> bool:
-    return address.is_global and not address.is_multicast and not address.is_reserved
+    return address.is_global and not address.is_multicast and not address.is_reserved and not any(
+        address.version == network.version and address in network for network in _NOBODYS)
