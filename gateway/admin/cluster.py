@@ -37,8 +37,7 @@ async def create_token(ctx: AdminContext, asked: values.NewToken) -> values.Made
     """Make a token that lets one machine join, once. Whoever has it gets the cluster's secret: keep it as a password."""
     machine = ctx.admin.machine
     if machine is None:
-        raise AdminError("NoCluster", "This machine is alone: set cluster_listen (or --cluster-listen) and restart it, then "
-                         "others can join.")
+        raise _alone("set cluster_listen (or --cluster-listen) and restart it, then others can join")
     from consensus.core.tls import Authority  # here: a machine that is alone loads nothing of it
 
     members = [member.address for member in await ctx.metadata.read(queries.members) if member.address]
@@ -70,6 +69,8 @@ async def revoke_token(ctx: AdminContext, asked: values.OneToken) -> values.Done
 async def remove_member(ctx: AdminContext, asked: values.OneMember) -> values.Done:
     """Take a machine's metadata member out of the cluster, living or lost. Its storage nodes are another matter: drain and
     remove those first (`node/drain`)."""
+    if ctx.admin.machine is None:
+        raise _alone("there is no member to take out")
     try:
         await ctx.metadata.remove_member(asked.name)
     except Refused as error:
@@ -78,6 +79,10 @@ async def remove_member(ctx: AdminContext, asked: values.OneMember) -> values.Do
         if not await _gone(ctx, asked.name):
             raise
     return values.Done()
+
+
+def _alone(then: str) -> AdminError:
+    return AdminError("NoCluster", f"This machine is alone: {then}.")
 
 
 async def _gone(ctx: AdminContext, name: str) -> bool:

@@ -81,7 +81,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("POST", "cluster/token", cluster.create_token, ("NoCluster",)),
     Endpoint("GET", "cluster/tokens", cluster.list_tokens),
     Endpoint("POST", "cluster/revoke", cluster.revoke_token, ("NoSuchToken",)),
-    Endpoint("POST", "cluster/remove", cluster.remove_member, ("NoSuchMember",)),
+    Endpoint("POST", "cluster/remove", cluster.remove_member, ("NoCluster", "NoSuchMember")),
     Endpoint("GET", "duty/list", background.list_duties),
     Endpoint("GET", "lifecycle/status", background.lifecycle_status),
     Endpoint("GET", "meta/status", nodes.metadata_status),

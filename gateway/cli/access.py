@@ -21,13 +21,16 @@ PolicyName = Annotated[str, typer.Argument(metavar="POLICY", help="Name of the p
 @remote(policy_app, "set")
 def set_policy(
     server: Server, name: Name, policy: PolicyName,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="JSON policy document; - for standard input.")],
+    file: Annotated[str, typer.Argument(
+        metavar="FILE", help="JSON policy document; - for standard input; or AmazonS3ReadOnlyAccess, AmazonS3FullAccess.")],
 ) -> None:
     """Give a user a policy, or replace the one of that name.
 
     A user without any may do all that its account may; from the first policy on only what its policies allow.
 
     Example: staddle user policy set alice readers readers.json
+
+    Example: staddle user policy set alice readers AmazonS3ReadOnlyAccess
     """
     server.post("user/policy/set", values.Done, name=name, policy=policy, document=_document(file))
     server.show({"user": name, "policy": policy}, lambda: printing.say(f"Policy {policy} of {name} is in force."))
@@ -42,7 +45,7 @@ def get_policy(server: Server, name: Name, policy: PolicyName) -> None:
     known = next((known for known in _policies(server, name) if known.name == policy), None)
     if known is None:
         raise CommandError(f"the user {name!r} has no policy {policy!r}; `staddle user policy list {name}` shows them.")
-    server.show(known, lambda: printing.say(known.document))
+    server.show(known, lambda: printing.document(known.document))
 
 
 @remote(policy_app, "list", "ls")
@@ -99,7 +102,14 @@ def _policies(server: Server, name: str) -> list[values.UserPolicy]:
 
 
 def _document(file: str) -> str:
+    """Of a file, or of a policy that has a name everywhere."""
+    from gateway.s3.policy_read import MANAGED  # here: other commands need nothing of policies
+
     try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CommandError(f"{file}: {error}", status=2) from None
+        if file == "-":
+            return sys.stdin.read()
+        return MANAGED[file] if file in MANAGED else Path(file).read_text()
+    except OSError as error:
+        raise CommandError(f"cannot read {file}: {error.strerror or error}", status=2) from None
+    except UnicodeDecodeError:
+        raise CommandError(f"cannot read {file}: it is no text.", status=2) from None

@@ -113,19 +113,6 @@ def stat(server: Server, bucket: Name) -> None:
         ("Size", f"{printing.size(info.bytes)} ({info.bytes:,} bytes)"), ("Uploads under way", found.uploads)]))
 
 
-@remote(bucket_app, "usage", "du")
-def usage(server: Server) -> None:
-    """Add up buckets, objects and bytes for each account.
-
-    Example: staddle bucket usage
-    """
-    found = server.get("bucket/usage", values.Usage)
-    rows = [(each.account, each.buckets, each.objects, printing.size(each.bytes)) for each in found.accounts]
-    total = ("all accounts", found.buckets, found.objects, printing.size(found.bytes))
-    server.show(found, lambda: printing.print_table(
-        ("account", "buckets>", "objects>", "size>"), [*rows, total], empty=""))
-
-
 @remote(bucket_app, "flush-logs")
 def flush_logs(server: Server) -> None:
     """Deliver at once what was recorded for buckets with access logging (PutBucketLogging), on all machines.

@@ -248,7 +248,7 @@ def copy(
     here = place(source, key=True)
     there = place(target + os.path.basename(here.key) if target.endswith("/") else target, key=True)
     s3 = client(server)
-    with explained(server, f"{here} or {there}"):
+    with explained(server, f"{here} or {there}", here):
         s3.copy_object(CopySource={"Bucket": here.bucket, "Key": here.key}, Bucket=there.bucket, Key=there.key)
     server.show({"from": str(here), "to": str(there)}, lambda: printing.say(f"{here} is copied to {there}."))
 
@@ -270,9 +270,14 @@ def move(
     if here.bucket != there.bucket:
         raise CommandError("an object can be renamed within its bucket only. Between buckets: cp, then rm.", status=2)
     s3 = client(server)
-    with explained(server, f"{here} or {there}"):
-        s3.rename_object(Bucket=here.bucket, Key=there.key, RenameSource=f"/{here.bucket}/{quote(here.key)}",
-                         **({} if overwrite else {"DestinationIfNoneMatch": "*"}))
+    try:
+        with explained(server, f"{here} or {there}", here):
+            s3.rename_object(Bucket=here.bucket, Key=there.key, RenameSource=f"/{here.bucket}/{quote(here.key)}",
+                             **({} if overwrite else {"DestinationIfNoneMatch": "*"}))
+    except CommandError as error:
+        if error.code != "PreconditionFailed":
+            raise
+        raise CommandError(f"there is an object {there} already: --overwrite replaces it.", code=error.code) from None
     server.show({"from": str(here), "to": str(there)}, lambda: printing.say(f"{here} is now {there}."))
 
 

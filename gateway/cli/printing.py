@@ -93,6 +93,11 @@ def say(sentence: str) -> None:
     typer.echo(visible(sentence))
 
 
+def document(text: str) -> None:
+    """A text of several lines, such as JSON that somebody wrote, as it is."""
+    typer.echo("".join(visible(piece) if piece not in "\n\t" else piece for piece in re.split(r"([\n\t])", text.rstrip("\n"))))
+
+
 def _console() -> Console:
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=WIDTH_PIPED)
 

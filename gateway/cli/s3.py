@@ -71,8 +71,8 @@ def _client(server: Connection) -> Any:
 
 
 @contextmanager
-def explained(server: Connection, what: object) -> Iterator[None]:
-    """What boto3 raises about `what` (a bucket or an object) becomes a CommandError."""
+def explained(server: Connection, what: object, key: object = None) -> Iterator[None]:
+    """What boto3 raises about `what` (a bucket or an object) becomes a CommandError. `key`: the object that may be missing."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import (
         BotoCoreError,
@@ -97,7 +97,7 @@ def explained(server: Connection, what: object) -> Iterator[None]:
         whose = f"the access key {server.keys.access_key} (from {server.keys.source})"
         known = {
             "NoSuchBucket": f"there is no bucket for {what}; `staddle bucket list` shows them.",
-            "NoSuchKey": f"there is no object {what}; `staddle object ls` shows them.",
+            "NoSuchKey": f"there is no object {key or what}; `staddle object ls` shows them.",
             "404": f"there is no object {what}; `staddle object ls` shows them.",
             "AccessDenied": f"{whose} may not reach {what}: its bucket belongs to another account. Use a key of that one.",
             "403": f"{whose} may not reach {what}: its bucket belongs to another account. Use a key of that one.",

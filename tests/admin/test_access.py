@@ -72,6 +72,13 @@ def test_commands(server: StaddleProcess, limited: Any, staddle: Staddle, tmp_pa
     staddle.done("user", "policy", "set", "limited", "readers", str(file))
     assert json.loads(staddle.done("user", "policy", "get", "limited", "readers").out) == json.loads(READ)
     assert "readers" in staddle.done("user", "policy", "list", "limited").out
+    several = json.dumps(json.loads(READ), indent=2)
+    staddle.done("user", "policy", "set", "limited", "readers", "-", input=several)
+    assert staddle.done("user", "policy", "get", "limited", "readers").out == several + "\n", "as it was given, line by line"
+    assert "cannot read none: No such file" in staddle.refused("user", "policy", "set", "limited", "p", "none", status=2)
+    staddle.done("user", "policy", "set", "limited", "named", "AmazonS3ReadOnlyAccess")
+    assert "s3:List*" in staddle.done("user", "policy", "get", "limited", "named").out
+    staddle.done("user", "policy", "remove", "limited", "named")
     ran = staddle("explain", "s3:PutObject", "limits", "key", "--user", "limited")
     assert ran.status == 1
     assert "no statement of the user's policies allows it" in ran.out

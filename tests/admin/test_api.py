@@ -90,6 +90,7 @@ def test_an_admin_is_made_and_unmade(server: StaddleProcess) -> None:
     ("object/verify", {"bucket": "twice-there", "key": "there", "version_id": "A" * 32}, "NoSuchVersion"),
     ("object/verify", {"bucket": "twice-there", "key": "there", "version_id": "nonsense"}, "InvalidArgument"),
     ("backup/delete", {"name": "none"}, "NoSuchBackup"),
+    ("cluster/remove", {"name": "n4"}, "NoCluster"),
 ])
 def test_what_cannot_be_is_refused_by_name(
     server: StaddleProcess, s3: Any, path: str, fields: dict[str, Any], code: str, prepared: None,

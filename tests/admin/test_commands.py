@@ -93,8 +93,8 @@ def test_buckets(staddle: Staddle) -> None:
     assert "cli-bucket" in staddle.done("bucket", "stat", "s3://cli-bucket/").out
     assert "cli-bucket" in staddle.done("bucket", "list", "cli-").out
     assert [bucket["name"] for bucket in staddle.json("bucket", "list", "cli-bucket")] == ["cli-bucket"]
-    assert "all accounts" in staddle.done("bucket", "usage").out
-    assert staddle.json("bucket", "usage")["buckets"] >= 1
+    assert "all accounts" in staddle.done("usage").out
+    assert staddle.json("usage")["buckets"] >= 1
     assert staddle.json("bucket", "delete", "cli-bucket") == {}
     assert "no bucket" in staddle.done("bucket", "list", "cli-bucket").out.lower()
 
@@ -122,6 +122,22 @@ def test_copies_of_a_bucket_and_nodes_that_leave(staddle: Staddle) -> None:
         assert staddle.json("node", "list")["nodes"][0]["state"] == state
     assert "no storage node 'none'" in staddle.refused("node", "drain", "none")
     assert "no storage node 'none'" in staddle.refused("node", "remove", "none")
+
+
+def test_an_object_gets_another_name(staddle: Staddle, tmp_path: Path) -> None:
+    file = tmp_path / "sea.jpg"
+    file.write_bytes(b"waves")
+    staddle.done("bucket", "create", "cli-names")
+    for at in ("in/", "2024/"):
+        staddle.done("object", "put", str(file), f"s3://cli-names/{at}")
+    move = ("object", "mv", "s3://cli-names/in/sea.jpg", "s3://cli-names/2024/")
+    assert staddle.refused(*move) == "there is an object s3://cli-names/2024/sea.jpg already: --overwrite replaces it."
+    assert "is now s3://cli-names/2024/sea.jpg" in staddle.done(*move, "--overwrite").out
+    assert "there is no object s3://cli-names/in/sea.jpg;" in staddle.refused(*move)
+    assert "there is no object s3://cli-names/in/sea.jpg;" in staddle.refused("object", "cp", *move[2:])
+    assert "within its bucket only" in staddle.refused(*move[:3], "s3://cli-files/x", status=2)
+    staddle.done("object", "rm", "-r", "-y", "s3://cli-names")
+    staddle.done("bucket", "delete", "cli-names")
 
 
 def test_files_go_in_and_out_without_another_client(staddle: Staddle, tmp_path: Path) -> None:
