@@ -70,9 +70,13 @@ async def post_object(ctx: Context, request: S3Request) -> Reply:
     request = msgspec.structs.replace(request, key=key, body=_Sized(form, policy))
     check_key(key)
     given = {name: _as_header(value) for name, value in fields.items()
-             if name in _AS_HEADERS or (name.startswith("x-amz-") and name not in _SIGNATURE)}
+             if name in _AS_HEADERS or (name.startswith("x-amz-") and name not in _UNHEARD)}
     if bad := next((name for name in given if not _TOKEN.fullmatch(name)), None):
         raise S3Error("InvalidArgument", "A field that becomes a header must be called like one.", ArgumentName=bad[:128])
+    if any(name.startswith("x-amz-copy-source") for name in given):
+        # A policy that allows copies alone would take the form for one.
+        raise S3Error("InvalidArgument", "You can only specify a copy source header for copy requests.",
+                      ArgumentName="x-amz-copy-source")
     if fields.get("acl"):
         given["x-amz-acl"] = fields["acl"]
     if fields.get("tagging"):
@@ -110,7 +114,11 @@ _SIGNED = frozenset({"policy", "signature", "x-amz-signature"})
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+")
 """What a header may be called (RFC 9110 §5.6.2). A field of a form could be called anything."""
 
-_SIGNATURE = frozenset({"x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-signature", "x-amz-security-token"})
+_UNHEARD = frozenset({
+    "x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-signature", "x-amz-security-token", "x-amz-content-sha256",
+})
+"""Fields that say nothing about the object: those of the signature, and a digest that nobody would compare (policies may ask
+for one)."""
 
 
 class _Sized:

@@ -309,3 +309,17 @@ def test_a_form_is_nothing_but_its_fields(http: urllib3.PoolManager, server: InP
         answer = http.request("POST", f"{server.endpoint}{at}&Signature={quote(signature, safe='')}", body=body % more,
                               headers={"content-type": KIND})
         assert answer.status == status, answer.data
+
+
+def test_a_form_is_no_copy_and_has_no_digest(http: urllib3.PoolManager, server: InProcess, s3: BaseClient, bucket: str) -> None:
+    """Whoever lets everybody copy, or write one content, has not let everybody upload."""
+    s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration={"BlockPublicPolicy": False})
+    wanted = {"x-amz-copy-source": f"{bucket}/public", "x-amz-content-sha256": hashlib.sha256(b"wanted").hexdigest()}
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Principal": "*", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{bucket}/*",
+         "Condition": {"StringEquals": {f"s3:{name}": value}}} for name, value in wanted.items()]}))
+    for (name, value), status in zip(wanted.items(), (400, 403), strict=True):
+        assert send(http, server, bucket, [("key", "key"), (name, value)]).status == status
+    for body, status in ((b"other", 400), (b"wanted", 200)):       # what is compared is believed
+        named = {"x-amz-content-sha256": wanted["x-amz-content-sha256"]}
+        assert http.request("PUT", f"{server.endpoint}/{bucket}/key", body=body, headers=named).status == status
