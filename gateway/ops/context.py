@@ -258,16 +258,19 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         if self.unlimited_in(bucket):
             return
         case = await self.case(bucket, request, key)
+        if key is not None:
+            case = _of_version(case, None)
         if keys:
             case = case._replace(context={**case.context, **keys})
         await self._judge(case, request, actions, None, False)
 
     async def require_source(
         self, bucket: Bucket, request: S3Request, key: str, version: ObjectVersion | None, actions: tuple[str, ...],
+        named: str | None = None,
     ) -> None:
-        """For what a copy reads. Raises S3Error AccessDenied."""
+        """For what a copy reads; `named` is the version that it names. Raises S3Error AccessDenied."""
         if not self.unlimited_in(bucket):
-            case = self.about(await self.case(bucket, request, key), version)
+            case = self.about(_of_version(await self.case(bucket, request, key), named), version)
             self._must_pay(case, request)
             if version is not None or not self._may_know_absence(case):
                 self._enforce(case, actions)
@@ -375,6 +378,12 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
                               f"Account ID... [{expected_owner}]")
             raise S3Error("AccessDenied")
         return bucket
+
+
+def _of_version(case: Case, named: str | None) -> Case:
+    """The version that is named for this very key; what the request's address says is about another."""
+    context = {key: value for key, value in case.context.items() if key != "s3:versionid"}
+    return case._replace(context=context if named is None else {**context, "s3:versionid": (named,)})
 
 
 def _found(bucket: Bucket | None, name: str) -> Bucket:

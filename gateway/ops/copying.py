@@ -168,7 +168,7 @@ async def find_source(ctx: Context, request: S3Request) -> Source:
     tags = (ctx.operation.name == "CopyObject" and version is not None and bool(version.attributes.tags)
             and not headers.replaces(given, "tagging"))
     actions = needed_of_source(versioned=named.version_id is not None, tags=tags)
-    await ctx.require_source(bucket, request, named.key, version, actions)
+    await ctx.require_source(bucket, request, named.key, version, actions, named.version_id)
     if named.version_id is None:
         if version is None or version.delete_marker:
             raise await ctx.absent(bucket, request, S3Error("NoSuchKey", Key=named.key))

@@ -165,6 +165,32 @@ def test_copies_need_both_sides(s3: BaseClient, other_s3: BaseClient, open_bucke
         other_s3.copy_object(Bucket=theirs, Key="copy", CopySource={"Bucket": open_bucket, "Key": "absent"})
 
 
+def test_conditions_on_a_version_are_about_the_one_that_is_read_or_deleted(
+    s3: BaseClient, other_s3: BaseClient, open_bucket: str, new_bucket_name: Any,
+) -> None:
+    """Not about one that the request's address names besides, for nothing."""
+    s3.put_bucket_versioning(Bucket=open_bucket, VersioningConfiguration={"Status": "Enabled"})
+    given, kept = (s3.put_object(Bucket=open_bucket, Key="key", Body=body)["VersionId"] for body in (b"given", b"kept"))
+    put(s3, open_bucket, allow(open_bucket, "GetObjectVersion", "DeleteObject", who=OTHERS,
+                               Condition={"StringEquals": {"s3:VersionId": given}}))
+    theirs = new_bucket_name()
+    other_s3.create_bucket(Bucket=theirs)
+
+    def add(request: Any, **_: Any) -> None:
+        request.url += f"{'&' if '?' in request.url else '?'}versionId={given}"
+
+    for also in (False, True):
+        if also:
+            for name in ("CopyObject", "DeleteObjects"):
+                other_s3.meta.events.register_first(f"before-sign.s3.{name}", add)
+        other_s3.copy_object(Bucket=theirs, Key="copy", CopySource={"Bucket": open_bucket, "Key": "key", "VersionId": given})
+        with refused("AccessDenied", 403):
+            other_s3.copy_object(Bucket=theirs, Key="copy", CopySource={"Bucket": open_bucket, "Key": "key", "VersionId": kept})
+        assert other_s3.delete_objects(Bucket=open_bucket, Delete={"Objects": [{"Key": "key"}]})["Errors"]
+    for name in ("CopyObject", "DeleteObjects"):
+        other_s3.meta.events.unregister(f"before-sign.s3.{name}", add)
+
+
 def test_conditions_on_tags(s3: BaseClient, anonymous: BaseClient, open_bucket: str) -> None:
     put(s3, open_bucket,
         allow(open_bucket, "GetObject", Condition={"StringEquals": {"s3:ExistingObjectTag/public": "yes"}}),
