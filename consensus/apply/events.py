@@ -148,7 +148,8 @@ def removed(
 
 
 def queue(state: State, target: str, event: Event) -> None:
-    place = state.touched         # tells several events of one command apart, and rises
+    place = state.told            # tells several events of one command apart; the same in every version of Staddle
+    state.told += 1
     state.touch(2)
     if state.execute("SELECT 1 FROM event_target WHERE name = ?", (target,)).fetchone() is None:
         if state.execute("SELECT count(*) FROM event_target").fetchone()[0] >= TARGETS_MAX:

@@ -79,7 +79,7 @@ class State:
     __slots__ = (
         "_dirty", "_hints", "_terms", "accounts", "away", "buckets", "compiled", "copies", "counting", "db", "default",
         "execute", "executemany", "names", "nodes", "now", "pinned", "position", "replication", "sequence", "session",
-        "session_node", "touched", "uncounted",
+        "session_node", "told", "touched", "uncounted",
     )
 
     def __init__(self, db: sqlite3.Connection, *, now: int, copies: int, replication: str) -> None:
@@ -90,7 +90,7 @@ class State:
         self.replication: str = self.get_meta("replication") or replication
         self.counting: int = self.get_meta("counting") or 0
         """How many countings of the wanted copies have begun: see copies.py."""
-        self.position = self.session = self.sequence = self.touched = 0
+        self.position = self.session = self.sequence = self.touched = self.told = 0
         self.compiled = 0           # bytes of documents, those that were replaced meanwhile included
         self.pinned = 0             # contents up to this id are held when they die: see apply/backups.py
         self.session_node: NodeId | None = None
@@ -110,7 +110,7 @@ class State:
     def begin(self, position: int, session: int, sequence: int, node: NodeId | None) -> None:
         """A command starts."""
         self.position, self.session, self.sequence, self.session_node = position, session, sequence, node
-        self.touched = 0
+        self.touched = self.told = 0
 
     def end(self) -> None:
         """A command is done: its hints go into one row for each node, and its size is checked."""

@@ -307,6 +307,7 @@ def test_a_restore_is_told_as_asked_for_and_done(cluster: Cluster) -> None:
     cluster.put(bucket, "a", b"x")
     assert isinstance(cluster.run(SetRestored(bucket=bucket, key="a", storage_class="STANDARD", until_ms=5)), Changed)
     assert told(cluster) == [("ObjectRestore:Post", "a"), ("ObjectRestore:Completed", "a")]
+    assert [each.place for each in queued(cluster)] == [0, 1], "counted by itself: what else a command touches does not matter"
     assert queued(cluster)[1].event.more == (("until_ms", "5"), ("storage_class", "STANDARD"))
     assert isinstance(cluster.run(SetRestored(bucket=bucket, key="a", storage_class="GLACIER", until_ms=9)), Changed)
     assert len(queued(cluster)) == 2, "it lies elsewhere by now: nothing was restored"
