@@ -123,7 +123,8 @@ class State:
         assert self.touched <= ROWS_PER_COMMAND_MAX, f"a command touched {self.touched} rows"
 
     def touch(self, rows: int = 1) -> None:
-        """Count rows that are written."""
+        """Count rows that are written. How far a command of a lifecycle comes depends on it (apply/lifecycle.py): who counts
+        otherwise changes what the log means, and members of both versions would differ."""
         self.touched += rows
 
     def count_nodes(self) -> None:
