@@ -88,6 +88,7 @@ class LifecycleWorker:
                 await self._duty.release()
             return
         for bucket in due:
+            await asyncio.sleep(0)              # reading does not suspend by itself: requests have their turn
             if not await self._duty.hold():
                 return
             await self._bucket(bucket)
@@ -147,3 +148,4 @@ async def _all_buckets(metadata: MetadataClient) -> AsyncIterator[LifecycleBucke
         for bucket in page:
             yield bucket
         after = page[-1].id
+        await asyncio.sleep(0)

@@ -171,6 +171,26 @@ def test_a_full_metadata_disk_does_not_stop_what_makes_room(world: World, monkey
     assert (world.left(large), world.left(small)) == (0, 0)
 
 
+def test_requests_have_their_turn_while_many_buckets_are_asked_about(world: World) -> None:
+    """Reading does not suspend by itself, and of most buckets there is nothing else to do."""
+    for number in range(30):
+        world.bucket(f"b{number}")
+    look(world.worker("n1"))
+    second, turns = world.worker("n2"), 0
+
+    async def work() -> None:
+        nonlocal turns
+        looking = asyncio.create_task(second.look())
+        while not looking.done():
+            turns += 1
+            await asyncio.sleep(0)
+        await looking
+    world.passes(60)
+    asyncio.run(work())
+    assert second.scans == 0
+    assert turns > 30
+
+
 def test_rules_that_cannot_be_read_stop_one_bucket_and_no_other(world: World) -> None:
     broken, good, worker = world.bucket("a", b"what?"), world.bucket("b", objects=1), world.worker()
     world.passes(2 * DAY_S)
