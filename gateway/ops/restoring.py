@@ -11,6 +11,7 @@ from gateway.ops.context import Context
 from gateway.ops.notification import origin_of
 from gateway.ops.reading import changed, find
 from gateway.s3 import restore
+from gateway.s3.lifecycle_due import ARCHIVES
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
 from gateway.s3.xml_read import SMALL_BYTES_MAX
@@ -25,7 +26,7 @@ async def restore_object(ctx: Context, request: S3Request) -> Reply:
     wanted = restore.read(body)
     bucket, version, _ = await find(ctx, request)
     storage_class = version.attributes.storage_class
-    if storage_class not in restore.ARCHIVES and storage_class not in ctx.settings.archive_classes:
+    if storage_class not in ARCHIVES and storage_class not in ctx.settings.archive_classes:
         raise restore.not_archived(storage_class)
     outcome = await ctx.metadata.commit(SetRestored(
         bucket=bucket.id, key=request.key, storage_class=storage_class, until_ms=restore.until(request.now_ms, wanted.days),
@@ -39,7 +40,7 @@ async def listed(
 ) -> Mapping[tuple[str, str], int]:
     """Until when those of a listing are restored that are. Only what was in an archive is looked at."""
     archived = [(entry.key, entry.version_id) for entry in entries if not entry.delete_marker
-                and (entry.storage_class in restore.ARCHIVES or entry.storage_class in ctx.settings.archive_classes)]
+                and (entry.storage_class in ARCHIVES or entry.storage_class in ctx.settings.archive_classes)]
     found: dict[tuple[str, str], int] = {}
     for start in range(0, len(archived), VERSIONS_PER_LOOK):
         some = archived[start:start + VERSIONS_PER_LOOK]

@@ -145,7 +145,7 @@ def _rule(rule: Rule) -> str:
 
 def _filter(given: Filter) -> str:
     inner = (optional("Prefix", given.prefix) + _tags(given.tags)
-             + optional("ObjectSizeGreaterThan", _text(given.greater)) + optional("ObjectSizeLessThan", _text(given.less)))
+             + optional("ObjectSizeGreaterThan", given.greater) + optional("ObjectSizeLessThan", given.less))
     return f"<And>{inner}</And>" if given.joined else inner
 
 
@@ -161,7 +161,7 @@ def _expiration(given: Expiration | None) -> str:
 
 
 def _when(days: int | None, date_ms: int | None) -> str:
-    return optional("Days", _text(days)) + optional("Date", None if date_ms is None else iso8601(date_ms))
+    return optional("Days", days) + optional("Date", None if date_ms is None else iso8601(date_ms))
 
 
 def _noncurrent(given: NoncurrentExpiration | None) -> str:
@@ -172,8 +172,4 @@ def _noncurrent(given: NoncurrentExpiration | None) -> str:
 
 
 def _newer(count: int | None) -> str:
-    return optional("NewerNoncurrentVersions", _text(count))
-
-
-def _text(number: int | None) -> str | None:
-    return None if number is None else str(number)
+    return optional("NewerNoncurrentVersions", count)

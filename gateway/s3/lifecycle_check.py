@@ -5,9 +5,9 @@ from typing import NoReturn
 
 from gateway.s3.errors import S3Error
 from gateway.s3.lifecycle import Rule
+from gateway.s3.lifecycle_due import ARCHIVES
 
 INFREQUENT = frozenset({"STANDARD_IA", "ONEZONE_IA"})
-ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 INFREQUENT_DAYS_MIN = 30
 """AWS moves nothing to these classes sooner, nor from them to an archive."""
 

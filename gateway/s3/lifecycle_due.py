@@ -21,8 +21,8 @@ COLDER = ("STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "INTELLIGENT_TIERING"
           "DEEP_ARCHIVE")
 """AWS's classes: versions move down this list only. Names that a store has besides have no place in it."""
 
-_ANY_SIZE = frozenset({"GLACIER", "DEEP_ARCHIVE"})
-"""Where the default minimum varies by class, these take all."""
+ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+"""What AWS reads only after a restore. Where the default minimum varies by class, these take objects of any size."""
 
 _SECOND_LAST = 253_402_214_400_000
 """31 December 9999: later dates have no form that clients know."""
@@ -150,7 +150,7 @@ def _large_enough(lifecycle: Lifecycle, version: Version, due: Due, days: Days) 
     """Where a day is short, somebody tries things with small objects."""
     if version.size >= SMALL_BYTES or due.rule.sized or not days.real:
         return True
-    return lifecycle.minimum != ALL_128K and due.storage_class in _ANY_SIZE
+    return lifecycle.minimum != ALL_128K and due.storage_class in ARCHIVES
 
 
 def _coldness(storage_class: str) -> int:

@@ -12,9 +12,6 @@ from gateway.s3.lifecycle_due import REAL
 from gateway.s3.times import http_date
 from gateway.s3.xml_read import SMALL_BYTES_MAX, fields_of, malformed, number_of, parse, text_of
 
-ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
-"""AWS's archives."""
-
 TIERS = ("Standard", "Bulk", "Expedited")
 
 DAYS_MAX = 2**31 - 1

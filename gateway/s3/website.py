@@ -169,17 +169,13 @@ def write(website: Website) -> bytes:
 
 
 def _written(rule: Rule) -> str:
-    condition = optional("KeyPrefixEquals", rule.prefix) + optional("HttpErrorCodeReturnedEquals", _text(rule.error))
+    condition = optional("KeyPrefixEquals", rule.prefix) + optional("HttpErrorCodeReturnedEquals", rule.error)
     to = rule.redirect
     redirect = (optional("Protocol", to.protocol or None) + optional("HostName", to.host or None)
                 + optional("ReplaceKeyPrefixWith", to.prefix) + optional("ReplaceKeyWith", to.key)
-                + optional("HttpRedirectCode", _text(to.code)))
+                + optional("HttpRedirectCode", to.code))
     condition = f"<Condition>{condition}</Condition>" if condition else ""
     return f"<RoutingRule>{condition}<Redirect>{redirect}</Redirect></RoutingRule>"
-
-
-def _text(number: int | None) -> str | None:
-    return None if number is None else str(number)
 
 
 # Serving

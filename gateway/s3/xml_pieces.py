@@ -49,8 +49,8 @@ def document(root: str, inner: str) -> bytes:
     return f'{HEAD}<{root} xmlns="{XMLNS}">{inner}</{root}>'.encode()
 
 
-def optional(name: str, text: str | None, spell: Callable[[str], str] = escape) -> str:
-    return "" if text is None else f"<{name}>{spell(text)}</{name}>"
+def optional(name: str, value: str | int | None, spell: Callable[[str], str] = escape) -> str:
+    return "" if value is None else f"<{name}>{spell(str(value))}</{name}>"
 
 
 def owner_element(owner: Owner, element: str = "Owner") -> str:
