@@ -203,11 +203,12 @@ class Server:
         return getattr(self._session, kind)("s3", **{**ours, **options})
 
     def env(self) -> dict[str, str]:
-        """Environment variables by which other programs (the aws CLI, SDKs of any language) find this server."""
+        """Environment variables by which other programs (the aws CLI, SDKs of any language, `staddle`) find this server."""
         return {
             "AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key, "AWS_SESSION_TOKEN": "",
             "AWS_REGION": self.region, "AWS_DEFAULT_REGION": self.region, "AWS_ENDPOINT_URL": self.endpoint_url,
             "AWS_ENDPOINT_URL_S3": self.endpoint_url, "AWS_EC2_METADATA_DISABLED": "true",
+            "STADDLE_ENDPOINT": self.endpoint_url,
         }
 
     def url(self, bucket: str, key: str = "") -> str:

@@ -14,7 +14,7 @@ from gateway.s3.errors import CODES
 INTRO = """
 Everything that the command line does with a running server goes over this interface, and any program may use it.
 
-* Requests go to the S3 endpoint, below `/-/admin/`. Paths are those of the command line (`staddle user create` is
+* Requests go to the S3 endpoint, below `/-/admin/`. Most paths are those of the command line (`staddle user create` is
   `POST /-/admin/user/create`).
 * They are signed with **AWS signature version 4 in headers** (service `s3`, the server's region), with `x-amz-content-sha256`
   being the SHA-256 of the body, by the key of an **admin**: the root key, or a user with `admin`. Presigned links, version 2 and

@@ -12,6 +12,7 @@ import contextlib
 import os
 import secrets
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,10 +143,15 @@ def _welcome(machines: list[Trial], data: Path, environment: dict[str, str]) -> 
     _say(f"""
   export AWS_ACCESS_KEY_ID={access_key} AWS_SECRET_ACCESS_KEY={secret_key} AWS_DEFAULT_REGION=us-east-1
   aws --endpoint-url {machines[0].endpoint} s3 mb s3://first-bucket
-  staddle cluster status --endpoint {machines[-1].endpoint}
+  {_command()} cluster status --endpoint {machines[-1].endpoint}
 
   Ctrl-C stops all of them.
 """)
+
+
+def _command() -> str:
+    """How a shell here calls staddle: `make cluster` has installed it where no PATH leads."""
+    return "staddle" if shutil.which("staddle") else os.path.relpath(Path(sys.executable).parent / "staddle")
 
 
 def _stop(machines: list[Trial]) -> None:

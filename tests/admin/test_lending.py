@@ -35,6 +35,13 @@ def test_a_command_finds_its_buckets_and_nothing_stays(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("staddle-*"))
 
 
+def test_commands_of_staddle_find_it_too(tmp_path: Path) -> None:
+    """Also where others are said to talk to another server."""
+    done = subprocess.run([*STADDLE, "--bucket", "lent", *STADDLE[:-1], "bucket", "list"], capture_output=True, text=True,
+                          env=environment(tmp_path) | {"STADDLE_ENDPOINT": "http://127.0.0.1:9"}, timeout=60)
+    assert "lent" in done.stdout, done.stderr
+
+
 def test_without_a_command_it_serves_until_told_and_a_folder_that_is_given_stays(tmp_path: Path) -> None:
     with subprocess.Popen(
             [*STADDLE, "--data", str(tmp_path / "data"), "--bucket", "kept"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
