@@ -68,8 +68,8 @@ def coverage() -> str:
     done = sum(_implemented(operation) or bool(operation.same_as) for operation in OPERATIONS)
     lines = [
         "# S3 coverage", NOTE,
-        f"All {len(OPERATIONS)} operations of S3's service model have a row; {done} are implemented, those of configurations that",
-        "are kept (*see below*) among them. The others give the answer that S3 gives where the feature was never configured, or",
+        f"All {len(OPERATIONS)} operations of S3's service model have a row; {done} are implemented, those of configurations",
+        "that are kept (*see below*) among them. The others give the answer that S3 gives where the feature was never configured, or",
         "`501 NotImplemented` with the operation's name.", "",
         "| operation | request | action | answer |", "|---|---|---|---|",
     ]
