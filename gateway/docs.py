@@ -69,8 +69,8 @@ def coverage() -> str:
     lines = [
         "# S3 coverage", NOTE,
         f"All {len(OPERATIONS)} operations of S3's service model have a row; {done} are implemented, those of configurations",
-        "that are kept (*see below*) among them. The others give the answer that S3 gives where the feature was never configured, or",
-        "`501 NotImplemented` with the operation's name.", "",
+        "that are kept (*see below*) among them. The others give the answer that S3 gives where the feature was never",
+        "configured, or `501 NotImplemented` with the operation's name.", "",
         "| operation | request | action | answer |", "|---|---|---|---|",
     ]
     for operation in sorted((*OPERATIONS, *BEYOND_MODEL), key=lambda operation: operation.name):
