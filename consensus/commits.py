@@ -268,8 +268,8 @@ class Commits:
                 self._may_say_at = self._loop.time() + SAY_S
                 log.info("the metadata member did not carry out commands: %s", payload.decode(errors="replace"))
             self._loop.call_later(RETRY_S, self._again, batch, code == protocol.UNKNOWN)
-        elif code == protocol.NO_SPACE and len(batch) > 1 and (wire := self._link.wire) is not None:
-            for pending in batch:                        # the others may be such as give space back
+        elif code in (protocol.NO_SPACE, protocol.REFUSED) and len(batch) > 1 and (wire := self._link.wire) is not None:
+            for pending in batch:                        # the others may be such as give space back, or as it understands
                 self._send(wire, [pending])
         else:
             error = protocol.error_of(code, payload)

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from consensus import protocol, snapshot
+from consensus.core.codec import ENTRY_NEWEST
 from consensus.housekeeping import Housekeeper
 from consensus.intake import Intake
 from consensus.journal import Journal
@@ -25,7 +26,7 @@ def status(name: str, folder: str, raft: RaftNode, machine: Machine, journal: Jo
         snapshot_index=kept[-1].index if kept else 0, refusing=room.refusing, checked_ms=checked.at_ms,
         findings=checked.findings, name=name, alone=alone,
         members=tuple(_member(member, known=seen.role == "leader" or member.name == name) for member in seen.members),
-        fetched_bytes=seen.fetched_bytes, of_bytes=seen.of_bytes,
+        fetched_bytes=seen.fetched_bytes, of_bytes=seen.of_bytes, reads=ENTRY_NEWEST,
     )
 
 

@@ -13,7 +13,7 @@ import msgspec
 from consensus import protocol
 from consensus.config import MetaConfig
 from consensus.core.clock import Clock
-from consensus.core.codec import ENTRY_VERSION, UNDECODABLE, encode_results
+from consensus.core.codec import UNDECODABLE, encode_results, version_of_all
 from consensus.core.commands import AnyCommand, Envelope
 from consensus.core.errors import ClusterError, Refused, Unavailable
 from consensus.core.results import AnyResult
@@ -40,15 +40,17 @@ class _Batch(NamedTuple):
     request_id: int
     body: memoryview              # its envelopes, without the array's head
     commands: int
+    version: int                  # of the entry that may hold them
 
 
 class Intake:
     """`entries` and `commands` count what went into the log."""
 
-    def __init__(self, config: MetaConfig, check: Callable[[AnyCommand], None], clock: Clock | None) -> None:
+    def __init__(self, config: MetaConfig, check: Callable[[AnyCommand], None], clock: Clock | None,
+                 said_for_all: Callable[[Sequence[Envelope]], Sequence[Envelope]] | None) -> None:
         """`check` raises for a command that may not be taken now. `clock`: ours, where clients on other machines have other
-        ones; None if all of them are here."""
-        self._config, self._check, self._clock = config, check, clock
+        ones; None if all of them are here. `said_for_all`: as every member understands it (upgrading.py)."""
+        self._config, self._check, self._clock, self._said_for_all = config, check, clock, said_for_all
         self._may_say_at = 0.0
         self.queue: deque[_Batch] = deque()
         self._queued_bytes = 0
@@ -74,9 +76,12 @@ class Intake:
                 heard[envelope.session] = now
             elif not isinstance(envelope.command, protocol.WITHOUT_SESSION):
                 raise Refused(f"{type(envelope.command).__name__} needs a session")
+        if self._said_for_all is not None and (said := self._said_for_all(envelopes)) is not envelopes:
+            envelopes, raw = tuple(said), protocol.encode(said)
         if self._clock is not None and latest_ms > (limit_ms := self._clock.now_ms() + AHEAD_MS_MAX):
             raw = self._held_back(link, envelopes, limit_ms, now)
-        self.queue.append(_Batch(link, request_id, protocol.array_body(raw), count))
+        version = version_of_all([envelope.command for envelope in envelopes])
+        self.queue.append(_Batch(link, request_id, protocol.array_body(raw), count, version))
         self._queued_bytes += len(raw)
 
     def _held_back(self, link: Link, envelopes: Sequence[Envelope], limit_ms: int, now: float) -> bytes:
@@ -104,7 +109,7 @@ class Intake:
             self._queued_bytes = max(0, self._queued_bytes - size) if queue else 0
             self.entries += 1
             self.commands += commands
-            head = bytes((ENTRY_VERSION,)) + protocol.array_head(commands)
+            head = bytes((max(batch.version for batch in batches),)) + protocol.array_head(commands)
             raft.propose(b"".join((head, *[batch.body for batch in batches])), Answers(batches).give)
         if queue:
             raft.wake()
@@ -120,7 +125,7 @@ class Answers:
 
     def give(self, results: list[AnyResult] | None, error: Exception | None) -> None:
         place = 0
-        for link, request_id, _, count in self._batches:
+        for link, request_id, _, count, _ in self._batches:
             if results is None:
                 kind = protocol.status_of(error) if isinstance(error, ClusterError) else protocol.UNKNOWN
                 link.send(protocol.SUBMIT, kind, request_id, str(error).encode())

@@ -143,7 +143,7 @@ class Machine:
         try:
             envelopes = codec.decode_entry(entry)
         except Corrupt as error:
-            if not entry or entry[0] != codec.ENTRY_VERSION:
+            if isinstance(error, codec.FutureEntry):
                 raise
             return [Malformed(reason=str(error))]
         if len(envelopes) >= 1 << POSITION_BITS:

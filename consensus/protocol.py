@@ -146,6 +146,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     fetched_bytes: int = 0
     of_bytes: int = 0
     """While it fetches a snapshot: how far it is."""
+    reads: int = 1
+    """The newest version of entries that it reads (consensus/core/codec.py)."""
 
 
 envelopes = msgspec.msgpack.Decoder(tuple[Envelope, ...])

@@ -20,6 +20,9 @@ INLINE, PIECES, PARTS = 0, 1, 2
 
 INLINE_SLICES_MAX = 64
 
+_WITHOUT_TWO = bytes((0x90 | len(Attributes.__struct_fields__) - 2,))
+"""The head of an array of that many values."""
+
 U32_MAX = (1 << 32) - 1
 I63_MAX = (1 << 63) - 1
 
@@ -35,6 +38,13 @@ _decode_checksum = msgspec.msgpack.Decoder(Checksum).decode
 decode_lock_default = msgspec.msgpack.Decoder(LockDefault).decode
 decode_locations = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 decode_nodes = msgspec.msgpack.Decoder(tuple[tuple[int, NodeId], ...]).decode
+
+
+def encode_attributes(attributes: Attributes) -> bytes:
+    """Without the two last fields where they say nothing. They came later, and seals are made of these bytes: a member of an
+    older release, as there is one in an upgrade machine by machine, writes the same ones."""
+    raw = encode(attributes)
+    return raw if attributes.appended or attributes.restored_ms else _WITHOUT_TWO + raw[1:-2]
 
 
 def encode_checksum(checksum: Checksum | None) -> bytes | None:

@@ -15,7 +15,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,7 @@ from consensus.raft import RaftNode
 from consensus.reads import Reader
 from consensus.room import Room
 from consensus.standby import LOCK, prove
+from consensus.upgrading import Upgrading
 from consensus.visitors import check_joining, check_member, is_member
 
 if TYPE_CHECKING:                                 # a machine that is alone loads nothing of it
@@ -77,7 +78,8 @@ class MetaServer:
         self._copies, self._replication, self._on_failure = copies, replication, on_failure
         self._on_restart = on_restart
         self._wire = WireServer(address, secret, lambda: _Connection(self), also=also, tls=tls)
-        self.intake = Intake(self._config, self._check_room, None if cluster is None else self._clock)
+        several = (None, None) if cluster is None else (self._clock, self._said_for_all)
+        self.intake = Intake(self._config, self._check_room, *several)
         self._watching: set[Link] = set()
         self._room = Room(folder)
         self._epoch = secrets.token_hex(8)
@@ -90,6 +92,7 @@ class MetaServer:
         self._stopping = False
         self._group: Group | None = None
         self._leading: Leading | None = None
+        self._upgrading: Upgrading | None = None
 
     # Life
 
@@ -118,6 +121,8 @@ class MetaServer:
         self.housekeeper.start()
         if self._leading is not None:
             self._leading.start()
+        if self._upgrading is not None:
+            self._upgrading.start()
         self.beside.start()
         log.info("serving", extra={"applied": self._machine.applied, "epoch": self._epoch})
         if self._membership is not None:
@@ -148,6 +153,7 @@ class MetaServer:
         if membership is not None:
             assert self._group is not None
             self._leading = Leading(self._name, self._raft, lambda: self._room.refusing, membership.status_of)
+            self._upgrading = Upgrading(self._name, self._raft, membership.status_of)
             self._group.serve_snapshots(self._folder, self._disk, self.housekeeper.take_snapshot)
             self._raft.on_change(self._changed)
 
@@ -236,6 +242,8 @@ class MetaServer:
                 await self._membership.forwarder.stop()
             if self._leading is not None:
                 await self._leading.stop()
+            if self._upgrading is not None:
+                await self._upgrading.stop()
             await self.housekeeper.stop()
             await self.beside.stop()
             self._raft.stop()
@@ -278,6 +286,8 @@ class MetaServer:
         if raft.leads != self.housekeeper.leads:
             self.housekeeper.lead(raft.leads)
         membership.forwarder.changed()
+        if self._upgrading is not None:
+            self._upgrading.changed()
         told = protocol.encode(self.serving)
         for link in self._watching:
             link.send(protocol.WATCH, OK, 0, told)
@@ -302,6 +312,10 @@ class MetaServer:
                 raise
             self._leading.hurry()
             raise Unavailable(f"{error}; another member is to lead") from error
+
+    def _said_for_all(self, envelopes: Sequence[Envelope]) -> Sequence[Envelope]:
+        assert self._upgrading is not None
+        return self._upgrading.said_for_all(envelopes)
 
     def may_write(self) -> None:
         """Whether the member may write on its own account. Raises Unavailable."""

@@ -21,7 +21,7 @@ from consensus.core.results import (
     NoObjectLock,
     NoVersion,
 )
-from consensus.rows import damaged, decode_attributes, encode, version_seal
+from consensus.rows import damaged, decode_attributes, encode_attributes, version_seal
 from consensus.tables import VERSION_COLUMNS
 
 BYTES_MAX = 64 << 10
@@ -76,7 +76,7 @@ def set_acl(state: State, command: SetAcl) -> AnyResult:
 
 def set_storage_class(state: State, bucket: BucketState, key: bytes, row: Row, storage_class: str) -> None:
     """The label that says where a version lies. Its bytes stay where they are."""
-    raw = encode(msgspec.structs.replace(row.attributes, storage_class=storage_class, restored_ms=0))
+    raw = encode_attributes(msgspec.structs.replace(row.attributes, storage_class=storage_class, restored_ms=0))
     state.touch()
     state.execute(f"UPDATE {row.table} SET storage_class = ?, attributes = ?, crc = ? WHERE bucket = ? AND key = ? AND ord = ?",
                   (storage_class, raw, _seal(key, row.columns, raw), bucket.id, key, row.columns[0]))
@@ -141,7 +141,7 @@ def _change(state: State, command: SetTags | SetAcl | SetRetention | SetLegalHol
     changed = change(bucket, row.attributes)
     if not isinstance(changed, Attributes):
         return changed
-    raw = encode(changed)
+    raw = encode_attributes(changed)
     if len(raw) > BYTES_MAX:
         return Malformed(reason=f"a version has at most {BYTES_MAX} bytes of attributes")
     state.touch()

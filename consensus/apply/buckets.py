@@ -4,6 +4,7 @@ from consensus.apply import copies, events, locks, queue
 from consensus.apply.state import BucketState, State, count_fits, quota_of, texts_fit
 from consensus.core.commands import (
     ACCESS,
+    FAMILY,
     LIFECYCLE,
     CreateBucket,
     DeleteBucket,
@@ -35,9 +36,6 @@ SETTING_BYTES_MAX = 512 << 10
 
 SETTINGS_MAX = 64
 """Of one bucket: they go with it in one command. S3 has about 25 kinds."""
-
-FAMILY = "/"
-"""A setting with this in its name is one of a family: "inventory/weekly". S3 has four kinds that come many times."""
 
 FAMILY_MAX = 1100
 """Settings of one family. S3 has 1,000; gateways refuse what is above, and several may be at it at once."""

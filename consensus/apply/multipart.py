@@ -53,7 +53,7 @@ from consensus.rows import (
     damaged,
     decode_attributes,
     decode_checksum,
-    encode,
+    encode_attributes,
     encode_checksum,
     part_seal,
 )
@@ -103,7 +103,7 @@ def create_upload(state: State, command: CreateUpload) -> AnyResult:
     bucket = buckets.find(state, command.bucket)
     if bucket is None:
         return NoBucket()
-    key, attributes = command.key.encode(), encode(command.attributes)
+    key, attributes = command.key.encode(), encode_attributes(command.attributes)
     wrong = bad_key(key) or bad_attributes(command.owner, attributes) or bad_lock(command.attributes, bucket)
     if wrong:
         return wrong
@@ -358,7 +358,7 @@ def _complete(state: State, command: CompleteUpload) -> AnyResult:
     state.execute(
         "INSERT INTO completed (ord, bucket, key, upload_id, initiated, attributes, owner, algorithm, kind,"
         " version_id, version_ord, modified, etag, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (state.position, bucket.id, key, command.upload_id, upload.initiated, encode(upload.attributes), upload.owner,
+        (state.position, bucket.id, key, command.upload_id, upload.initiated, encode_attributes(upload.attributes), upload.owner,
          upload.algorithm, upload.kind, result.version_id, result.order, result.modified_ms, result.etag,
          encode_checksum(checksum)),
     )

@@ -29,10 +29,10 @@ from consensus.core.results import (
     QuotaExceeded,
     TooFewCopies,
 )
-from consensus.rows import decode_checksum, encode, encode_checksum, version_seal
+from consensus.rows import decode_checksum, encode_attributes, encode_checksum, version_seal
 from consensus.tables import VERSION_COLUMNS
 
-EMPTY_ATTRIBUTES = encode(Attributes())
+EMPTY_ATTRIBUTES = encode_attributes(Attributes())
 
 
 class Current(NamedTuple):
@@ -85,7 +85,7 @@ def _put(state: State, command: PutVersion) -> AnyResult:
     bucket = buckets.find(state, command.bucket)
     if bucket is None:
         return NoBucket()
-    key, attributes = command.key.encode(), encode(command.attributes)
+    key, attributes = command.key.encode(), encode_attributes(command.attributes)
     wrong = bad_key(key) or bad_version(command.version_id, bucket) or bad_attributes(command.owner, attributes)
     if wrong:
         return wrong
@@ -191,7 +191,7 @@ def make_current(
     clear_the_way(state, bucket, key, current, stored)
     if bucket.lock is not None:
         attributes = msgspec.structs.replace(attributes, lock=locks.with_default(attributes, bucket.lock, state.now))
-    raw, checksum = encode(attributes), encode_checksum(body.checksum)
+    raw, checksum = encode_attributes(attributes), encode_checksum(body.checksum)
     order, now = state.position, state.now if modified is None else modified
     state.touch()
     state.execute(

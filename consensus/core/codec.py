@@ -3,15 +3,40 @@
 An entry is one version byte, then a msgpack array of envelopes. Within a version, fields are only ever added at the end
 with a default, which old bytes decode to. Anything else is a new version: its decoder is added to `_DECODERS`, the old
 one stays, and a golden file in tests/golden shows that it still reads what it wrote.
+
+New commands are a new version, too, and so are new fields that change what a command does. While a cluster is upgraded machine
+by machine, some of its members know only the older version: one that left out what others carry out would hold another metadata
+from then on, and nobody would notice. So each entry is of the oldest version whose readers carry out all of it, members stop at
+one that they do not know, and the leader takes nothing into the log that a member would stop at (consensus/upgrading.py).
 """
+
+from collections.abc import Iterable
 
 import msgspec
 
-from consensus.core.commands import Envelope
+from consensus.core.commands import (
+    FAMILY,
+    LIFECYCLE,
+    AnyCommand,
+    AppendVersion,
+    CarryOutLifecycle,
+    CreateUpload,
+    DropDuty,
+    Envelope,
+    EventsDone,
+    PurgeEvents,
+    RenameVersion,
+    ReportTarget,
+    SetBucketSetting,
+    SetNotification,
+    SetQuota,
+    SetRestored,
+    TakeDuty,
+)
 from consensus.core.errors import Corrupt
 from consensus.core.results import AnyResult
 
-ENTRY_VERSION = 1
+ENTRY_OLDEST, ENTRY_NEWEST = 1, 2
 ENTRY_BYTES_MAX = 4 << 20
 """No entry is larger: the proposer closes a batch before."""
 
@@ -21,15 +46,38 @@ UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _encoder = msgspec.msgpack.Encoder()
 _envelopes = msgspec.msgpack.Decoder(tuple[Envelope, ...])
 _results = msgspec.msgpack.Decoder(tuple[AnyResult, ...])
-_DECODERS = {1: _envelopes.decode}
+_DECODERS = {1: _envelopes.decode, 2: _envelopes.decode}
+
+SINCE_2: frozenset[type] = frozenset((
+    SetQuota, AppendVersion, RenameVersion, SetRestored, SetNotification, EventsDone, PurgeEvents, ReportTarget,
+    CarryOutLifecycle, TakeDuty, DropDuty,
+))
 
 
 class FutureEntry(Corrupt):
     """Of a version that this Staddle doesn't know: a later one has written it."""
 
 
+def version_of(command: AnyCommand) -> int:
+    """The oldest version whose readers carry out all that it says."""
+    kind = type(command)
+    if kind in SINCE_2:
+        return 2
+    if kind is SetBucketSetting:
+        assert isinstance(command, SetBucketSetting)
+        return 2 if command.name == LIFECYCLE or FAMILY in command.name else 1
+    if kind is CreateUpload:
+        assert isinstance(command, CreateUpload)
+        return 2 if command.initiator else 1
+    return 1
+
+
+def version_of_all(commands: Iterable[AnyCommand]) -> int:
+    return max(map(version_of, commands), default=ENTRY_OLDEST)
+
+
 def encode_entry(envelopes: tuple[Envelope, ...] | list[Envelope]) -> bytes:
-    return bytes((ENTRY_VERSION,)) + _encoder.encode(envelopes)
+    return bytes((version_of_all(envelope.command for envelope in envelopes),)) + _encoder.encode(envelopes)
 
 
 def decode_entry(raw: bytes) -> tuple[Envelope, ...]:

@@ -584,6 +584,9 @@ class CarryOutLifecycle(Command, frozen=True, kw_only=True):
 LIFECYCLE = "lifecycle"
 """The setting of a bucket that moves its `lifecycle`."""
 
+FAMILY = "/"
+"""A setting with this in its name is one of a family: "inventory/weekly". S3 has four kinds that come many times."""
+
 LIFECYCLE_STEPS_MAX = 50
 """A step may touch about ten rows, an event of it included; and who writes in between waits for the command's end."""
 

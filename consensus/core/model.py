@@ -146,7 +146,7 @@ class Upload(Value, frozen=True, kw_only=True):
     completed_version: VersionId | None = None   # set once Complete succeeded; kept for repeated Completes
     completed_etag: str = ""
     completed_checksum: Checksum | None = None
-    initiator: str = ""          # canonical id of who began it; "" of one that an older Staddle began: as the owner
+    initiator: str = ""          # canonical id of who began it; "": the owner
 
 
 class Part(Value, frozen=True, kw_only=True):

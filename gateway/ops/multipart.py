@@ -48,9 +48,10 @@ async def create_multipart_upload(ctx: Context, request: S3Request) -> Reply:
         attributes = msgspec.structs.replace(attributes, acl=new.acl)
     algorithm, kind = checksums.for_upload(given)
     upload_id = UploadId(random_name(_UPLOAD_ID_BYTES))
+    initiator = ctx.principal.user_id or ANONYMOUS_ID
     outcome = await ctx.metadata.commit(CreateUpload(
         bucket=bucket.id, key=request.key, upload_id=upload_id, attributes=attributes, owner=new.owner,
-        checksum_algorithm=algorithm, checksum_kind=kind, initiator=ctx.principal.user_id or ANONYMOUS_ID,
+        checksum_algorithm=algorithm, checksum_kind=kind, initiator="" if initiator == new.owner else initiator,
     ))
     if not isinstance(outcome, Done):
         raise refusal(outcome, request)
