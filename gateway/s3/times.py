@@ -34,6 +34,13 @@ def iso8601(ms: int) -> str:
     return f"{day}{clock}{_SECONDS[rest // 1000 % 60]}{_MILLIS[rest % 1000]}"
 
 
+def iso8601_seconds(ms: int) -> str:
+    """``2009-10-12T17:50:30.000Z``: when something was made, cut to whole seconds as in headers. Clients compare the two: to a
+    framework that lists a folder and opens a file later, another time is another file."""
+    rest = ms % _MS_PER_DAY
+    return f"{_iso_day(ms // _MS_PER_DAY)}{_MINUTES[rest // 60_000]}{_SECONDS[rest // 1000 % 60]}.000Z"
+
+
 def http_date(ms: int) -> str:
     """``Mon, 12 Oct 2009 17:50:30 GMT``: times in headers, cut to whole seconds."""
     rest = ms % _MS_PER_DAY

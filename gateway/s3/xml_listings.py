@@ -9,7 +9,7 @@ from typing import Protocol
 
 from gateway.s3.names import listing_encode
 from gateway.s3.operations import XMLNS
-from gateway.s3.times import iso8601
+from gateway.s3.times import iso8601_seconds
 from gateway.s3.xml_pieces import (
     HEAD,
     Checksum,
@@ -160,7 +160,7 @@ def list_versions(
     entries = [
         f"<{'DeleteMarker' if v.delete_marker else 'Version'}><Key>{key}</Key>"
         f"<VersionId>{v.version_id}</VersionId><IsLatest>{word(v.latest)}</IsLatest>"
-        f"<LastModified>{iso8601(v.modified_ms)}</LastModified>"
+        f"<LastModified>{iso8601_seconds(v.modified_ms)}</LastModified>"
         + (
             f"{owners[v.owner]}</DeleteMarker>"
             if v.delete_marker
@@ -193,7 +193,7 @@ def list_buckets(
     """ListAllMyBucketsResult. `region` is that of all of them, if it is to be shown."""
     where = optional("BucketRegion", region)
     entries = "".join(
-        f"<Bucket><Name>{bucket.name}</Name><CreationDate>{iso8601(bucket.created_ms)}</CreationDate>{where}</Bucket>"
+        f"<Bucket><Name>{bucket.name}</Name><CreationDate>{iso8601_seconds(bucket.created_ms)}</CreationDate>{where}</Bucket>"
         for bucket in buckets
     )
     return document(
@@ -216,7 +216,7 @@ def list_parts(
 ) -> bytes:
     """ListPartsResult. `next_marker` is always shown: the last part's number, or 0."""
     entries = "".join(
-        f"<Part><PartNumber>{part.number}</PartNumber><LastModified>{iso8601(part.modified_ms)}</LastModified>"
+        f"<Part><PartNumber>{part.number}</PartNumber><LastModified>{iso8601_seconds(part.modified_ms)}</LastModified>"
         f"<ETag>&quot;{part.etag}&quot;</ETag><Size>{part.size}</Size>{checksum_element(part.checksum)}</Part>"
         for part in parts
     )
@@ -254,7 +254,7 @@ def list_multipart_uploads(
         f"<Upload><Key>{spell(upload.key)}</Key><UploadId>{upload.upload_id}</UploadId>"
         f"{initiators[upload.initiator or upload.owner]}{owners[upload.owner]}"
         f"<StorageClass>{upload.attributes.storage_class}</StorageClass>"
-        f"<Initiated>{iso8601(upload.initiated_ms)}</Initiated>{_upload_checksum(upload)}</Upload>"
+        f"<Initiated>{iso8601_seconds(upload.initiated_ms)}</Initiated>{_upload_checksum(upload)}</Upload>"
         for upload in uploads
     )
     return document(
@@ -283,7 +283,7 @@ def _listing(
     owners = _Owners(owner)
     # One list, joined once: a page is some 300 KB, and each copy of it costs more than the text of a hundred keys.
     pieces = [
-        f"<Contents><Key>{key}</Key><LastModified>{iso8601(entry.modified_ms)}</LastModified>"
+        f"<Contents><Key>{key}</Key><LastModified>{iso8601_seconds(entry.modified_ms)}</LastModified>"
         f"<ETag>&quot;{entry.etag}&quot;</ETag>{_listed_checksum(entry.checksum)}<Size>{entry.size}</Size>"
         f"{owners[entry.owner]}<StorageClass>{entry.storage_class}</StorageClass></Contents>"
         for key, entry in zip(_spelled([entry.key for entry in objects], encoded), objects, strict=True)
@@ -305,7 +305,7 @@ def _tell_restored(pieces: list[str], entries: Sequence[ListedObject], end: str,
         if until_ms is not None:
             pieces[place] = (
                 f"{pieces[place].removesuffix(end)}<RestoreStatus><IsRestoreInProgress>false</IsRestoreInProgress>"
-                f"<RestoreExpiryDate>{iso8601(until_ms)}</RestoreExpiryDate></RestoreStatus>{end}"
+                f"<RestoreExpiryDate>{iso8601_seconds(until_ms)}</RestoreExpiryDate></RestoreStatus>{end}"
             )
 
 

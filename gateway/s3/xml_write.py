@@ -7,7 +7,7 @@ is. ETags are stored without quotes and written with them, except by GetObjectAt
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from gateway.s3.times import iso8601
+from gateway.s3.times import iso8601_seconds
 from gateway.s3.xml_pieces import (
     HEAD,
     Checksum,
@@ -78,7 +78,7 @@ def copy_object(*, etag: str, modified_ms: int, checksum: Checksum | None) -> by
     """CopyObjectResult."""
     return document(
         "CopyObjectResult",
-        f"<LastModified>{iso8601(modified_ms)}</LastModified><ETag>&quot;{etag}&quot;</ETag>"
+        f"<LastModified>{iso8601_seconds(modified_ms)}</LastModified><ETag>&quot;{etag}&quot;</ETag>"
         f"{checksum_element(checksum)}{checksum_type(checksum)}",
     )
 
@@ -155,7 +155,7 @@ def copy_part(*, etag: str, modified_ms: int, checksum: Checksum | None) -> byte
     """CopyPartResult."""
     return document(
         "CopyPartResult",
-        f"<LastModified>{iso8601(modified_ms)}</LastModified><ETag>&quot;{etag}&quot;</ETag>{checksum_element(checksum)}",
+        f"<LastModified>{iso8601_seconds(modified_ms)}</LastModified><ETag>&quot;{etag}&quot;</ETag>{checksum_element(checksum)}",
     )
 
 

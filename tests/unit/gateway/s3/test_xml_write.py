@@ -106,7 +106,7 @@ def test_list_v1() -> None:
               truncated=True, next_marker="d/k")
     answer = parsed("ListObjects", body)
     moment = answer["Contents"][0].pop("LastModified")
-    assert moment.timestamp() == MS / 1000
+    assert moment.timestamp() == MS // 1000
     assert answer == {
         "Name": "bkt", "Prefix": "d/", "Marker": "c", "NextMarker": "d/k", "MaxKeys": 2, "Delimiter": "/",
         "IsTruncated": True, "CommonPrefixes": [{"Prefix": "d/e/"}],
