@@ -105,8 +105,10 @@ async def post_object(ctx: Context, request: S3Request) -> Reply:
 
 
 def _for_policies(request: S3Request, given: dict[str, str]) -> dict[str, str]:
-    """The headers as policies see them: what the fields say, and of the form's own only what is about the sender."""
-    return {**{name: value for name, value in request.headers.items() if not name.startswith("x-amz-")}, **given}
+    """The headers as policies see them: what the fields say, and of the form's own only what is about the sender. A form has no
+    conditions, so none may be taken for met."""
+    own = {name: value for name, value in request.headers.items() if not name.startswith(("x-amz-", "if-"))}
+    return {**own, **given}
 
 
 _SIGNED = frozenset({"policy", "signature", "x-amz-signature"})

@@ -19,13 +19,20 @@ DAY_MS = 86_400_000
 
 _LISTINGS = frozenset({"ListObjects", "ListObjectsV2", "ListObjectVersions", "ListMultipartUploads"})
 _LISTING_PARAMETERS = ("prefix", "delimiter", "max-keys")
-_HEADERS = (
+_ACL = (
     "x-amz-acl", "x-amz-grant-read", "x-amz-grant-write", "x-amz-grant-read-acp", "x-amz-grant-write-acp",
-    "x-amz-grant-full-control", "x-amz-metadata-directive", "x-amz-storage-class", "x-amz-website-redirect-location",
+    "x-amz-grant-full-control",
+)
+_OF_NEW_OBJECTS = ("x-amz-metadata-directive", "x-amz-storage-class", "x-amz-website-redirect-location")
+_HEADERS = (
     "x-amz-content-sha256", "x-amz-server-side-encryption", "x-amz-server-side-encryption-aws-kms-key-id",
-    "x-amz-server-side-encryption-customer-algorithm", "x-amz-object-ownership", "if-match", "if-none-match",
+    "x-amz-server-side-encryption-customer-algorithm", "if-match", "if-none-match",
 )
 _CREATES = frozenset({"PutObject", "CopyObject", "CompleteMultipartUpload", "PostObject"})
+_WRITES = frozenset({"PutObject", "CopyObject", "CreateMultipartUpload", "PostObject"})
+_LISTS = _WRITES | {"PutObjectAcl", "PutBucketAcl", "CreateBucket"}
+"""Operations that do what headers say of a new object, and of access lists. With others, policies don't hear these headers: who
+sends one must not get what is meant for those who mean it."""
 _BEGINS = frozenset({"CreateMultipartUpload", "UploadPart", "UploadPartCopy"})
 
 TLS_VERSION = "1.2"
@@ -55,8 +62,11 @@ def of_request(
         "s3:versionid": request.query.get("versionId"),
         **of_caller(caller),
     }
-    for name in _HEADERS:
+    makes = operation in _WRITES
+    for name in (*_HEADERS, *(_OF_NEW_OBJECTS if makes else ()), *(_ACL if operation in _LISTS else ())):
         found[f"s3:{name}"] = headers.get(name)
+    if operation == "CreateBucket":
+        found["s3:x-amz-object-ownership"] = headers.get("x-amz-object-ownership")
     if operation in _LISTINGS:
         for name in _LISTING_PARAMETERS:
             found[f"s3:{name}"] = request.query.get(name if operation != "ListMultipartUploads" or name != "max-keys"
@@ -66,8 +76,10 @@ def of_request(
     if operation in _CREATES or operation in _BEGINS:
         found["s3:objectcreationoperation"] = "true" if operation in _CREATES else "false"
     context: dict[str, tuple[str, ...]] = {key: (value,) for key, value in found.items() if value is not None}
-    context |= of_lock(headers.get(MODE), parse_iso8601(headers.get(UNTIL, "")), headers.get(HOLD), request.now_ms)
-    if headers.get("x-amz-tagging"):
+    if makes:
+        context |= of_lock(headers.get(MODE), parse_iso8601(headers.get(UNTIL, "")), headers.get(HOLD), request.now_ms)
+    if makes and headers.get("x-amz-tagging") and (
+            operation != "CopyObject" or headers.get("x-amz-tagging-directive") == "REPLACE"):
         context |= of_new_tags(parse_header(headers["x-amz-tagging"]))
     return context
 

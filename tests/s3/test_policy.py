@@ -191,6 +191,20 @@ def test_conditions_on_a_version_are_about_the_one_that_is_read_or_deleted(
         other_s3.meta.events.unregister(f"before-sign.s3.{name}", add)
 
 
+def test_tags_of_a_header_are_no_tags_of_a_document(s3: BaseClient, other_s3: BaseClient, open_bucket: str) -> None:
+    put(s3, open_bucket, allow(open_bucket, "PutObjectTagging", who=OTHERS,
+                               Condition={"StringEquals": {"s3:RequestObjectTag/kind": "plain"}}))
+
+    def add(request: Any, **_: Any) -> None:
+        request.headers["x-amz-tagging"] = "kind=plain"
+
+    other_s3.meta.events.register_first("before-sign.s3.PutObjectTagging", add)
+    other_s3.put_object_tagging(Bucket=open_bucket, Key="key", Tagging={"TagSet": [{"Key": "kind", "Value": "plain"}]})
+    with refused("AccessDenied", 403):
+        other_s3.put_object_tagging(Bucket=open_bucket, Key="key", Tagging={"TagSet": [{"Key": "other", "Value": "x"}]})
+    other_s3.meta.events.unregister("before-sign.s3.PutObjectTagging", add)
+
+
 def test_conditions_on_tags(s3: BaseClient, anonymous: BaseClient, open_bucket: str) -> None:
     put(s3, open_bucket,
         allow(open_bucket, "GetObject", Condition={"StringEquals": {"s3:ExistingObjectTag/public": "yes"}}),

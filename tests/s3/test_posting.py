@@ -311,6 +311,23 @@ def test_a_form_is_nothing_but_its_fields(http: urllib3.PoolManager, server: InP
         assert answer.status == status, answer.data
 
 
+def test_a_form_meets_no_condition_on_what_is_there(
+    http: urllib3.PoolManager, server: InProcess, s3: BaseClient, bucket: str,
+) -> None:
+    """Whoever lets everybody write new objects alone has not let forms replace them, whatever headers they come with."""
+    s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration={"BlockPublicPolicy": False})
+    s3.put_object(Bucket=bucket, Key="key", Body=b"there")
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Principal": "*", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{bucket}/*",
+         "Condition": {"StringEquals": {"s3:if-none-match": "*"}}}]}))
+    data, kind = encode_multipart_formdata([("key", "key"), ("file", ("f", b"x", "text/plain"))])
+    answer = http.request("POST", f"{server.endpoint}/{bucket}", body=data, headers={"content-type": kind, "if-none-match": "*"})
+    assert answer.status == 403
+    for key, status in (("key", 412), ("new", 200)):
+        answer = http.request("PUT", f"{server.endpoint}/{bucket}/{key}", body=b"x", headers={"if-none-match": "*"})
+        assert answer.status == status
+
+
 def test_a_form_is_no_copy_and_has_no_digest(http: urllib3.PoolManager, server: InProcess, s3: BaseClient, bucket: str) -> None:
     """Whoever lets everybody copy, or write one content, has not let everybody upload."""
     s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration={"BlockPublicPolicy": False})

@@ -355,11 +355,40 @@ def test_actions_of_requests(name: str, query: dict[str, str], headers: dict[str
     ("bucket/a%3Fb?versionId=v%31", "bucket/a?b?versionId=v1"), ("bucket/%zz", "bucket/%zz"),
 ])
 def test_a_source_is_what_is_read_however_it_is_spelt(header: str, key: str) -> None:
-    headers = {"x-amz-copy-source": header}
+    assert keys_of("CopyObject", {"x-amz-copy-source": header})["s3:x-amz-copy-source"] == (key,)
+
+
+def keys_of(operation: str, headers: dict[str, str]) -> dict[str, tuple[str, ...]]:
     request = S3Request(id="", method="PUT", raw_path=b"/b/k", raw_query=b"", headers=headers, query={}, bucket="b", key="k",
                         host_style=False, secure=False, remote="", now_ms=0, body=NO_BODY)
-    found = of_request(request, "CopyObject", headers, NOBODY, How(), region="", resource_account="")
-    assert found["s3:x-amz-copy-source"] == (key,)
+    return of_request(request, operation, headers, NOBODY, How(), region="", resource_account="")
+
+
+OF_OBJECTS = {
+    "x-amz-tagging": "a=b", "x-amz-object-lock-mode": "COMPLIANCE", "x-amz-object-lock-retain-until-date": "2030-01-01T00:00:00Z",
+    "x-amz-object-lock-legal-hold": "ON", "x-amz-storage-class": "GLACIER", "x-amz-acl": "private", "x-amz-grant-read": "id=x",
+    "x-amz-website-redirect-location": "/x", "x-amz-metadata-directive": "COPY", "x-amz-object-ownership": "ObjectWriter",
+}
+
+
+@pytest.mark.parametrize(("operation", "directive", "heard"), [
+    ("PutObject", "", "tags lock class acl"), ("PostObject", "", "tags lock class acl"),
+    ("CreateMultipartUpload", "", "tags lock class acl"), ("CopyObject", "REPLACE", "tags lock class acl"),
+    ("CopyObject", "COPY", "lock class acl"), ("CopyObject", "", "lock class acl"), ("PutObjectAcl", "", "acl"),
+    ("PutBucketAcl", "", "acl"), ("CreateBucket", "", "acl ownership"), ("PutBucketOwnershipControls", "", ""),
+    ("PutObjectTagging", "", ""), ("PutObjectRetention", "", ""),
+    ("PutObjectLegalHold", "", ""), ("RenameObject", "", ""), ("UploadPart", "", ""), ("CompleteMultipartUpload", "", ""),
+])
+def test_headers_that_do_nothing_are_not_heard(operation: str, directive: str, heard: str) -> None:
+    """Else a policy would take them for what it asks for."""
+    found = keys_of(operation, {**OF_OBJECTS, **({"x-amz-tagging-directive": directive} if directive else {})})
+    known = {"ownership": {"s3:x-amz-object-ownership"}, "tags": {"s3:requestobjecttag/a", "s3:requestobjecttagkeys"},
+             "acl": {"s3:x-amz-acl", "s3:x-amz-grant-read"},
+             "class": {"s3:x-amz-storage-class", "s3:x-amz-website-redirect-location", "s3:x-amz-metadata-directive"},
+             "lock": {"s3:object-lock-mode", "s3:object-lock-retain-until-date", "s3:object-lock-remaining-retention-days",
+                      "s3:object-lock-legal-hold"}}
+    for what, keys in known.items():
+        assert found.keys() & keys == (keys if what in heard.split() else set()), what
 
 
 # Patterns
