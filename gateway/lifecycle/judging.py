@@ -58,10 +58,11 @@ def wants(lifecycle: Lifecycle, versioned: bool) -> Wants:
 
 
 class Judge:
-    """Of one scan. `see` is shown each version in order, and answers the step that is due for it, if any. `now_ms` goes on."""
+    """Of one scan. `see` is shown each version in order, and answers the step that is due for it, if any. `now_ms` goes on.
+    `keeps`: what expires in this bucket stays, behind a marker."""
 
-    def __init__(self, lifecycle: Lifecycle, days: Days, now_ms: int) -> None:
-        self._lifecycle, self._days, self.now_ms = lifecycle, days, now_ms
+    def __init__(self, lifecycle: Lifecycle, days: Days, now_ms: int, *, keeps: bool = False) -> None:
+        self._lifecycle, self._days, self.now_ms, self._keeps = lifecycle, days, now_ms, keeps
         self._key: str | None = None
         self._newer: Looked | None = None
         self._newest = self._noncurrent = 0
@@ -91,7 +92,8 @@ class Judge:
         seen = Version(version.key, version.modified_ms, version.size, version.tags, version.storage_class)
         gone = lifecycle_due.expiration(self._lifecycle, seen, self._days)
         moved = lifecycle_due.transition(self._lifecycle, seen, self.now_ms, self._days)
-        return _step("expire", version, gone, self.now_ms) or _step("move", version, moved, self.now_ms)
+        expire, move = _step("expire", version, gone, self.now_ms), _step("move", version, moved, self.now_ms)
+        return move or expire if self._keeps else expire or move         # the other one has its turn in the next scan
 
     def _alone(self, version: Looked) -> LifecycleStep | None:
         return _step("unmark", version, lifecycle_due.marker_expiration(

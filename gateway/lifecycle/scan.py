@@ -74,7 +74,7 @@ class Scan:
 
     async def run(self) -> None:
         """Raises LostDuty, RulesMoved, TurnOver, ClusterError."""
-        judge = Judge(self._lifecycle, self._days, self._now_ms())
+        judge = Judge(self._lifecycle, self._days, self._now_ms(), keeps=self._bucket.versioning == "Enabled")
         every = parts(self._lifecycle)
         while self._progress.part < len(every):
             part = every[self._progress.part]

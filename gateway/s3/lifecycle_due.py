@@ -139,8 +139,11 @@ def _first(due: Iterable[Due]) -> Due | None:
 
 
 def _move(lifecycle: Lifecycle, version: Version, now_ms: int, days: Days, due: Iterable[Due]) -> Due | None:
-    chosen = max((each for each in due if each.at_ms <= now_ms and _large_enough(lifecycle, version, each, days)),
-                 key=lambda each: (each.at_ms, _coldness(each.storage_class)), default=None)
+    """Of AWS's classes the coldest: nothing comes back up from there. A store's own count by their time."""
+    by_now = [each for each in due if each.at_ms <= now_ms and _large_enough(lifecycle, version, each, days)]
+    chosen = max(by_now, key=lambda each: (each.at_ms, _coldness(each.storage_class)), default=None)
+    if chosen is not None and chosen.storage_class in COLDER:
+        chosen = max(by_now, key=lambda each: _coldness(each.storage_class))
     if chosen is None or not _colder(version.storage_class, chosen.storage_class):
         return None
     return chosen

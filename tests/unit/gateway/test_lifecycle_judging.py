@@ -1,5 +1,7 @@
 """Which steps come of a page of versions: noncurrent since the next newer one came, markers alone, parts of the key space."""
 
+import msgspec
+
 from consensus.core.ids import VersionId
 from consensus.lifecycles import Looked
 from gateway.lifecycle.judging import END, Judge, Part, parts, wants
@@ -80,6 +82,32 @@ def test_a_marker_that_is_all_there_is_goes() -> None:
     page = [seen("a", 1, "marker"), seen("b", 1, "marker"), seen("b", 2), seen("c", 1, "marker")]
     assert judged(of(rule), *page) == [("unmark", "a", 1), ("unmark", "c", 1)]
     assert judged(of(everywhere(expiration(5))), seen("a", 3, "marker"), seen("b", 9, "marker")) == [("unmark", "b", 9)]
+
+
+def move(days: int, storage_class: str) -> str:
+    return f"<Transition><Days>{days}</Days><StorageClass>{storage_class}</StorageClass></Transition>"
+
+
+def test_a_move_comes_before_a_marker_and_after_what_is_gone_for_good() -> None:
+    """AWS's order of what is due on the same day."""
+    rules = of("<Filter><ObjectSizeGreaterThan>0</ObjectSizeGreaterThan></Filter>" + move(3, "GLACIER") + expiration(5))
+    page = seen("a", 9, "current")
+    for keeps, action in ((False, "expire"), (True, "move")):
+        found = Judge(rules, Days(), NOW, keeps=keeps).see(page, None)
+        assert found is not None
+        assert found.action == action
+    moved = Judge(rules, Days(), NOW, keeps=True).see(msgspec.structs.replace(page, storage_class="GLACIER"), None)
+    assert moved is not None
+    assert moved.action == "expire", "then it has its turn"
+
+
+def test_of_several_moves_the_coldest_counts() -> None:
+    rules = of(*("<Filter><ObjectSizeGreaterThan>0</ObjectSizeGreaterThan></Filter>" + each
+                 for each in (move(40, "GLACIER"), move(60, "STANDARD_IA"), move(90, "DEEP_ARCHIVE"))))
+    for days_ago, wanted in ((50, "GLACIER"), (70, "GLACIER"), (100, "DEEP_ARCHIVE")):
+        found = Judge(rules, Days(), NOW).see(seen("a", days_ago, "current"), None)
+        assert found is not None
+        assert found.storage_class == wanted
 
 
 def test_parts_do_not_overlap_and_cover_what_the_rules_are_about() -> None:
