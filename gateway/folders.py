@@ -60,7 +60,7 @@ class Folders:
         return self.cluster / "initial"
 
     def bucket_logs(self, number: int) -> Path:
-        """Where a gateway worker keeps records of logged buckets until they are delivered (gateway/access_log/)."""
+        """Where a gateway worker keeps records of logged buckets until they are delivered (gateway/bucket_log/)."""
         return self.root / "bucket-logs" / f"gateway-{number}"
 
     def bucket_logs_left(self, workers: int) -> list[Path]:

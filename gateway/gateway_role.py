@@ -10,10 +10,10 @@ from consensus.core.clock import SystemClock
 from consensus.core.errors import ClusterError, Refused
 from consensus.core.ids import NodeId
 from consensus.core.model import NodeInfo
-from gateway.access_log.recorder import BucketLogs
 from gateway.admin.api import mount as mount_admin
 from gateway.admin.context import AdminServices
 from gateway.auth import Settings as AuthSettings
+from gateway.bucket_log.recorder import BucketLogs
 from gateway.cluster.machine import beside
 from gateway.cluster.reaching import metadata_client, tls_of
 from gateway.cluster.remembering import peers_keeper

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
-from gateway.access_log.recorder import BucketLogs
 from gateway.auth import Settings as AuthSettings
+from gateway.bucket_log.recorder import BucketLogs
 from gateway.http import asgi, health
 from gateway.http.asgi import AsgiExchange, Receive, Scope, Send
 from gateway.http.dispatcher import Dispatcher

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from consensus.core.errors import Busy, ClusterError, Corrupt, NoSpace, Refused, Unavailable, UnknownOutcome
-from gateway.access_log.recorder import BucketLogs
 from gateway.auth import Authenticated, Principal, authenticate
 from gateway.auth import Settings as AuthSettings
+from gateway.bucket_log.recorder import BucketLogs
 from gateway.http.access_log import AccessLog
 from gateway.http.exchange import ClientGone
 from gateway.http.reply import error_answer, new_request_id, reply_head

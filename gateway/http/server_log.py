@@ -213,7 +213,7 @@ def records(
     operation: str, status: int, code: str, reply: Reply | None, began: float, ended: float, *, site: str = "",
 ) -> list[str]:
     """Everything behind the time, each with the line's end: also for the logs that owners have asked for
-    (gateway/access_log/)."""
+    (gateway/bucket_log/)."""
     found = [fields(exchange, request_id, request, who, operation, status, code, reply, began, ended, site=site)]
     if reply is not None and reply.deleted:
         found += [_of_deleted(exchange, request_id, who, each) for each in reply.deleted]

@@ -13,8 +13,8 @@ from consensus.client import MetadataClient
 from consensus.core.clock import SystemClock
 from consensus.core.ids import NodeId
 from consensus.server import MetaServer
-from gateway.access_log.recorder import BucketLogs
 from gateway.auth import Settings as AuthSettings
+from gateway.bucket_log.recorder import BucketLogs
 from gateway.http.app import build
 from gateway.http.server import GatewayServer
 from gateway.identities import Identity, IdentityStore

@@ -9,7 +9,7 @@ import pytest
 import urllib3
 from botocore.client import BaseClient
 
-from gateway.access_log import recorder
+from gateway.bucket_log import recorder
 from gateway.s3.bucket_log import Logging, Source, object_key
 from tests.s3.conftest import THREE
 from tests.s3.errors import refused
@@ -102,6 +102,22 @@ def test_targets_that_aws_refuses(
         put(bucket, TargetGrants=[grant])
     with refused("MalformedXML", 400):
         put(lists, TargetGrants=[{**grant, "Permission": "READ_ACP"}])
+
+
+def test_the_target_is_in_the_same_region(
+    s3: BaseClient, bucket: str, new_bucket_name: Callable[[], str], monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    target = new_bucket_name()
+    s3.create_bucket(Bucket=target, CreateBucketConfiguration={"LocationConstraint": "default"})
+    wanted = {"LoggingEnabled": {"TargetBucket": target, "TargetPrefix": ""}}
+    s3.put_bucket_logging(Bucket=bucket, BucketLoggingStatus=wanted)
+    if THREE:
+        return
+    # As of buckets that were made while the server was set to be elsewhere.
+    monkeypatch.setattr("gateway.ops.bucket_logging.place_of", lambda made, _: f"at-{made.name}")
+    with refused("CrossLocationLoggingProhibitted", 403) as said:
+        s3.put_bucket_logging(Bucket=bucket, BucketLoggingStatus=wanted)
+    assert said["TargetBucketLocation"] == f"at-{target}"
 
 
 # Records and their delivery

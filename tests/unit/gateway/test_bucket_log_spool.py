@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from consensus.disk import Buffer, Disk
-from gateway.access_log import spool
-from gateway.access_log.spool import Spool
+from gateway.bucket_log import spool
+from gateway.bucket_log.spool import Spool
 from gateway.s3.bucket_log import Logging, Source
 
 TO = Logging(bucket="logs", prefix="p/", partitioned="EventTime", shown=True)

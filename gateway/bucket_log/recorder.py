@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from consensus.core.errors import ClusterError, Corrupt
 from consensus.core.ids import BucketId
-from gateway.access_log.delivery import NotTaken, deliver
-from gateway.access_log.spool import Batch, Spool
 from gateway.auth import Principal
+from gateway.bucket_log.delivery import NotTaken, deliver
+from gateway.bucket_log.spool import Batch, Spool
 from gateway.http.server_log import one_field, records, time_of
+from gateway.ops.bucket_logging import KIND
 from gateway.ops.context import Services
-from gateway.ops.logging import KIND
 from gateway.s3.bucket_log import DAY_S, EVENT_TIME, Logging, Source
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request

@@ -1,7 +1,8 @@
-"""Logging configuration of buckets. What is recorded and delivered is in gateway/access_log/."""
+"""Logging configuration of buckets. What is recorded and delivered is in gateway/bucket_log/."""
 
 from consensus.core.model import Bucket
 from gateway.ops import settings
+from gateway.ops.buckets import place_of
 from gateway.ops.context import Context
 from gateway.ops.replies import xml
 from gateway.ops.settings import Kind
@@ -35,7 +36,7 @@ async def put_bucket_logging(ctx: Context, request: S3Request) -> Reply:
 
 async def _check_target(ctx: Context, bucket: Bucket, wanted: Logging) -> None:
     """As far as AWS looks when logging is set. Where the target's owner owns everything it does not look at the policy: what
-    may not be delivered then, is not (gateway/access_log/permission.py)."""
+    may not be delivered then, is not (gateway/bucket_log/permission.py)."""
     target = await ctx.metadata.bucket(wanted.bucket)
     if target is None:
         raise S3Error("InvalidTargetBucketForLogging", TargetBucket=wanted.bucket)
@@ -43,9 +44,9 @@ async def _check_target(ctx: Context, bucket: Bucket, wanted: Logging) -> None:
         raise S3Error("InvalidTargetBucketForLogging", "The owner for the bucket to be logged and the target bucket must be the "
                       "same.", TargetBucket=target.name)
     here = ctx.settings.region
-    if (target.region or here) != (bucket.region or here):
+    if place_of(target, here) != place_of(bucket, here):
         raise S3Error("CrossLocationLoggingProhibitted", "Cross S3 location logging not allowed. ",
-                      TargetBucketLocation=target.region or here)
+                      TargetBucketLocation=place_of(target, here))
     rules = await ctx.rules_of(target)
     if rules.acls_off:
         if wanted.grants:

@@ -10,10 +10,10 @@ from consensus.core.commands import PutVersion
 from consensus.core.errors import ClusterError
 from consensus.core.model import Attributes, Bucket, Pairs
 from consensus.core.results import Committed
-from gateway.access_log.permission import may_deliver
-from gateway.access_log.spool import Heading
 from gateway.auth import ANONYMOUS
 from gateway.bucket_access import Rules
+from gateway.bucket_log.permission import may_deliver
+from gateway.bucket_log.spool import Heading
 from gateway.http.reply import new_request_id
 from gateway.ops.bringing import bring
 from gateway.ops.context import Services
