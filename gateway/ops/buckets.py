@@ -36,6 +36,14 @@ DEFAULT = "default"
 _IRELAND = "EU", "eu-west-1"
 """The old name of a region, which S3 still takes and tells."""
 
+
+def place_of(bucket: Bucket, here: str) -> str:
+    """The region that a bucket is in, whatever it was called when the bucket was made."""
+    if bucket.region in ("", DEFAULT) or (bucket.region, here) == _IRELAND:
+        return here
+    return bucket.region
+
+
 _PARAMETERS = ("max-buckets", "prefix", "bucket-region", "continuation-token")
 """Of ListBuckets. AWS says where the buckets are to those who use any of them."""
 
