@@ -69,7 +69,7 @@ def check(history: Iterable[Op], budget: int = BUDGET) -> Verdict:
     for ops in by_group(history).values():
         keys = sorted({op.key for op in ops if op.kind is not Kind.LIST} | {key for op in ops for key, _ in op.listed})
         # Each key alone first: quick, and its explanation is short.
-        found = []
+        found: list[Violation] = []
         for key in keys:
             search = Search(ops, [key], budget)
             found += filter(None, [search.run()])
@@ -139,7 +139,7 @@ class Search:
     def _events(self) -> Iterator[tuple[float, bool, Op, Action]]:
         """Requests and answers in the order of their times; at the same time, requests first: it allows more."""
         self._seen_at = _first_seen(self._ops)
-        self._named = self._seen_at.keys() | {op.expected for op in self._ops}
+        self._named: set[Value] = {*self._seen_at, *(op.expected for op in self._ops)}
         events: list[tuple[float, int, int, Op, Action]] = []
         for number, op in enumerate(self._ops):
             action = self._action(op)
