@@ -4,6 +4,7 @@ from consensus.core import commands
 from consensus.core.model import Bucket, Quota
 from consensus.core.results import BucketCreated, BucketExists, BucketNotEmpty, NoBucket
 from gateway.admin.context import AdminContext
+from gateway.admin.errors import no_bucket
 from gateway.admin.users import Owner, owner_of
 from gateway.admin.values import (
     AccountUsage,
@@ -52,7 +53,7 @@ async def set_bucket(ctx: AdminContext, asked: SetBucket) -> BucketInfo:
         bucket=bucket.id, copies=bucket.copies if asked.copies is None else asked.copies or None,
         replication=bucket.replication if asked.replication is None else asked.replication or None))
     if isinstance(outcome, NoBucket):
-        raise S3Error("NoSuchBucket", BucketName=asked.name)
+        raise no_bucket(asked.name)
     return _info(await ctx.bucket(asked.name))
 
 
@@ -70,7 +71,7 @@ async def delete_bucket(ctx: AdminContext, asked: OneBucket) -> Done:
         case BucketNotEmpty():
             raise S3Error("BucketNotEmpty", f"The bucket {asked.name!r} holds objects, older versions or delete markers.")
         case NoBucket():
-            raise S3Error("NoSuchBucket", BucketName=asked.name)
+            raise no_bucket(asked.name)
         case _:
             return Done()
 

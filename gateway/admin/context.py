@@ -9,14 +9,13 @@ from consensus.core.commands import AnyCommand
 from consensus.core.errors import UnknownOutcome
 from consensus.core.model import Bucket, NodeInfo
 from consensus.core.results import AnyResult, Malformed, SequencePassed, SessionEnded
-from gateway.admin.errors import AdminError
+from gateway.admin.errors import AdminError, no_bucket
 from gateway.auth import Principal
 from gateway.auth import Settings as AuthSettings
 from gateway.cluster.machine import Machine
 from gateway.config import Config
 from gateway.identities import Identity
 from gateway.ops.context import Services
-from gateway.s3.errors import S3Error
 from storage_node.client import NodeClient
 
 Progress = Callable[[dict[str, object]], None]
@@ -70,7 +69,7 @@ class AdminContext(msgspec.Struct, frozen=True, kw_only=True):
         """Of whatever account. Raises S3Error NoSuchBucket."""
         bucket = await self.metadata.bucket(name)
         if bucket is None:
-            raise S3Error("NoSuchBucket", BucketName=name)
+            raise no_bucket(name)
         return bucket
 
     async def commit(self, command: AnyCommand) -> AnyResult:

@@ -1,6 +1,7 @@
 """What an endpoint refuses, beyond S3's own errors: a code for programs, a sentence that says what to do for people."""
 
 from consensus.core.errors import ClusterError, Corrupt, NoSpace, Refused, Unavailable, UnknownOutcome
+from gateway.s3.errors import S3Error
 
 STATUS = {
     "InvalidArgument": 400, "InvalidJSON": 400, "RequestTooLarge": 413, "NoSuchEndpoint": 404, "MethodNotAllowed": 405,
@@ -21,6 +22,11 @@ class AdminError(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code, self.message, self.status = code, message, STATUS[code]
+
+
+def no_bucket(name: str) -> S3Error:
+    """S3's code, in the words of all else that isn't there."""
+    return S3Error("NoSuchBucket", f"There is no bucket {name!r}; `staddle bucket list` shows them.", BucketName=name)
 
 
 def of_fault(fault: ClusterError) -> AdminError:

@@ -12,7 +12,7 @@ from consensus.core.model import Bucket, LocatedSlice, NodeInfo, ObjectVersion
 from consensus.core.results import Deleted as VersionDeleted
 from consensus.core.results import Locked, NoBucket
 from gateway.admin.context import AdminContext, Progress
-from gateway.admin.errors import AdminError
+from gateway.admin.errors import AdminError, no_bucket
 from gateway.admin.values import (
     PAGE,
     BadCopy,
@@ -143,7 +143,7 @@ async def delete_object(ctx: AdminContext, asked: OneObject) -> Deleted:
         owner=ctx.principal.user_id,
         origin=Origin(principal=f"AWS:{ctx.principal.user_id}", request_id=ctx.request_id) if bucket.events else None))
     if isinstance(outcome, NoBucket):
-        raise S3Error("NoSuchBucket", BucketName=asked.bucket)
+        raise no_bucket(asked.bucket)
     if isinstance(outcome, Locked):
         raise AdminError("ObjectLocked", f"A retention or a legal hold protects this version of {asked.key!r}.")
     assert isinstance(outcome, VersionDeleted), outcome

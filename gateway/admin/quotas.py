@@ -5,10 +5,9 @@ from consensus.core import commands
 from consensus.core.model import Bucket, Quota
 from consensus.core.results import NoBucket
 from gateway.admin.context import AdminContext
-from gateway.admin.errors import AdminError
+from gateway.admin.errors import AdminError, no_bucket
 from gateway.admin.users import owner_of
 from gateway.admin.values import Held, ListQuotas, OneHolder, QuotaList, SetQuota
-from gateway.s3.errors import S3Error
 
 
 async def set_quota(ctx: AdminContext, asked: SetQuota) -> Held:
@@ -48,7 +47,7 @@ async def _set(ctx: AdminContext, asked: OneHolder | SetQuota, quota: Quota | No
     bucket = await ctx.bucket(asked.bucket) if asked.bucket else None
     outcome = await ctx.commit(commands.SetQuota(bucket=None if bucket is None else bucket.id, account=account, quota=quota))
     if isinstance(outcome, NoBucket):
-        raise S3Error("NoSuchBucket", BucketName=asked.bucket)
+        raise no_bucket(asked.bucket)
     if bucket is not None:
         return _of_bucket(await ctx.bucket(asked.bucket))
     return _held("account", await ctx.metadata.account_holding(account))
