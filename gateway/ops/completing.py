@@ -16,7 +16,7 @@ from consensus.core.model import Bucket, Checksum, Part, Upload
 from consensus.core.results import AnyResult, Committed, PartChanged, Staged
 from gateway.ops import lifecycle
 from gateway.ops.context import Context
-from gateway.ops.multipart import PARTS_PER_PAGE
+from gateway.ops.multipart import PARTS_PER_PAGE, must_be_own
 from gateway.ops.notification import origin_of
 from gateway.ops.objects import write_condition
 from gateway.ops.refusals import no_such_upload, refusal
@@ -55,6 +55,7 @@ async def complete_multipart_upload(ctx: Context, request: S3Request) -> Reply:
         upload = await ctx.metadata.upload(bucket.id, request.key, UploadId(request.query["uploadId"]))
         if upload is None:
             raise no_such_upload(request)
+        await must_be_own(ctx, bucket, upload)
         if upload.completed_version is not None:
             return _again(request, bucket, upload, listed)
         whole = await _compare(ctx, request, bucket, upload, listed)

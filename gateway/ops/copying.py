@@ -24,7 +24,7 @@ from gateway.ops.acls import of_new_object
 from gateway.ops.bringing import bring
 from gateway.ops.context import Context
 from gateway.ops.cutting import Cutter, in_thread
-from gateway.ops.multipart import open_upload
+from gateway.ops.multipart import must_be_own, open_upload
 from gateway.ops.notification import origin_of
 from gateway.ops.objects import put_attributes, write_condition
 from gateway.ops.reading import READ_TRIES, stream_body
@@ -118,6 +118,7 @@ async def upload_part_copy(ctx: Context, request: S3Request) -> Reply:
     headers.refuse_unsupported(given)
     wanted_range = given.get("x-amz-copy-source-range")
     upload = await open_upload(ctx, bucket, request)
+    await must_be_own(ctx, bucket, upload)
     outcome: AnyResult = ContentMissing()
     for _ in range(READ_TRIES):
         source = await find_source(ctx, request)

@@ -70,6 +70,7 @@ async def upload_part(ctx: Context, request: S3Request) -> Reply:
     conditions.refuse_all(given)
     expected = checksums.Expected.from_headers(given)
     upload = await open_upload(ctx, bucket, request)
+    await must_be_own(ctx, bucket, upload)
     hasher = expected.part_hasher(upload.checksum_algorithm, upload.checksum_kind)
     stored = await store(ctx, request, hasher, bucket)
     outcome = await bring(
@@ -145,6 +146,13 @@ async def list_multipart_uploads(ctx: Context, request: S3Request) -> Reply:
         truncated=page.next_key is not None, uploads=page.uploads, common_prefixes=page.common_prefixes,
         owner=ctx.owner,
     ))
+
+
+async def must_be_own(ctx: Context, bucket: Bucket, upload: Upload) -> None:
+    """Parts of an object that will be another account's are brought and put together by that account alone (AWS: by who has
+    begun the upload). S3Error AccessDenied."""
+    if upload.owner not in (bucket.owner, ctx.owner_id or ANONYMOUS_ID) and not (await ctx.rules_of(bucket)).acls_off:
+        raise S3Error("AccessDenied")
 
 
 async def open_upload(ctx: Context, bucket: Bucket, request: S3Request) -> Upload:

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -355,3 +356,28 @@ def test_ten_thousand_parts(s3: BaseClient, bucket: str, server: InProcess) -> N
     assert middle["Body"].read() == b"pppp"
     assert s3.get_object(Bucket=bucket, Key="key", PartNumber=9_999)["ContentLength"] == len(PART)
     s3.delete_object(Bucket=bucket, Key="key")
+
+
+def test_nobody_brings_parts_to_what_will_be_another_accounts(
+    s3: BaseClient, other_s3: BaseClient, new_bucket_name: Callable[[], str],
+) -> None:
+    """Where access lists are on. The bucket's owner may still end it."""
+    bucket = new_bucket_name()
+    s3.create_bucket(Bucket=bucket, ObjectOwnership="ObjectWriter")
+    s3.put_bucket_acl(Bucket=bucket, GrantFullControl="id=main-id", GrantWrite="id=other-id")
+    named = {"Bucket": bucket, "Key": "k", "UploadId": other_s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]}
+    etag = other_s3.upload_part(**named, PartNumber=1, Body=b"theirs")["ETag"]
+    s3.put_object(Bucket=bucket, Key="ours", Body=b"ours")
+    listed = {"Parts": [{"PartNumber": 1, "ETag": etag}]}
+    attempts: list[Callable[[], Any]] = [
+        lambda: s3.upload_part(**named, PartNumber=1, Body=b"ours"),
+        lambda: s3.upload_part_copy(**named, PartNumber=1, CopySource={"Bucket": bucket, "Key": "ours"}),
+        lambda: s3.complete_multipart_upload(**named, MultipartUpload=listed)]
+    for attempt in attempts:
+        with refused("AccessDenied", 403):
+            attempt()
+    assert len(s3.list_parts(**named)["Parts"]) == 1
+    other_s3.complete_multipart_upload(**named, MultipartUpload=listed)
+    assert other_s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"theirs"
+    again = other_s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    s3.abort_multipart_upload(Bucket=bucket, Key="k", UploadId=again)
