@@ -35,8 +35,8 @@ def _append(state: State, command: AppendVersion) -> AnyResult:
     if wrong:
         return wrong
     if not (count_fits(command.offset) and count_fits(command.appended)) or (
-            command.whole and command.content.size < command.offset):
-        return Malformed(reason="an append has an offset, and a count of appends")
+            command.content.size <= (command.offset if command.whole else 0)):
+        return Malformed(reason="an append has an offset, bytes, and a count of appends")
     row = attributes.find_row(state, bucket.id, key, None)
     if row is None or row.marker:
         return objects.unmet(command.condition, None) or WrongOffset(size=0)

@@ -10,10 +10,20 @@ import msgspec
 import pytest
 
 from consensus.core import codec
-from consensus.core.commands import AnyCommand, CreateBucket, DeleteBucket, Envelope, OpenSession, RegisterNode
-from consensus.core.ids import NodeId, SessionId
-from consensus.core.results import BucketCreated, SessionEnded, SessionOpened
+from consensus.core.commands import (
+    AnyCommand,
+    AppendVersion,
+    CreateBucket,
+    DeleteBucket,
+    Envelope,
+    NewContent,
+    OpenSession,
+    RegisterNode,
+)
+from consensus.core.ids import NodeId, SessionId, VersionId
+from consensus.core.results import BucketCreated, Committed, Malformed, SessionEnded, SessionOpened
 from consensus.machine import Machine
+from tests.unit.consensus.metadata import Cluster
 
 INTEGERS = (0, 1, -1, 2, 300, 400, 1 << 20, 1 << 31, 1 << 61, 1 << 62, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, -(1 << 63))
 TEXTS = ("", "a", "b", "k" * 1024, "x" * 5000, "\0", "\U0010ffff", "null", "Enabled", "Suspended", "*", "CRC32", "u")
@@ -83,3 +93,17 @@ def test_apply_never_raises(tmp_path: Path, seed: int) -> None:
     machine.commit(index, 1)
     machine.close()
     assert {"Malformed", "NoBucket", "Done", "Drained", "NoUpload", "BucketCreated"} <= outcomes
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_append_of_nothing_leaves_no_empty_page_for_the_next_one_to_meet(tmp_path: Path, whole: bool) -> None:
+    cluster = Cluster(tmp_path)
+    bucket = cluster.bucket()
+    base = cluster.put(bucket, "k").order
+
+    def append(content: NewContent) -> Any:
+        return cluster.run(AppendVersion(bucket=bucket, key="k", version_id=VersionId("v"), base=base, offset=0, content=content,
+                                         appended=1, whole=whole))
+
+    assert isinstance(append(cluster.content()), Malformed)
+    assert isinstance(append(cluster.content(b"abc")), Committed)
