@@ -1,6 +1,7 @@
 """No wish of a client is dropped in silence: each member of the service model's inputs, in each operation that has it.
 
-members.txt says of every header and parameter what comes of it. A member that AWS adds fails here until that is decided.
+members.txt says of every header and parameter what comes of it. A member that AWS adds fails here until that is decided, and
+so does one of an answer.
 Of the documents the service model's own examples are taken, those of test_every_operation.py: each of their elements gets a
 child that S3 has not, which must be refused wherever it is.
 """
@@ -136,6 +137,14 @@ def with_member(row: Row) -> Callable[[Any], None]:
     return change
 
 
+def file_of(named: str) -> str:
+    """The text of the file with the test that is called so."""
+    file, _, test = named.partition(" ")
+    text = (HERE / file).read_text()
+    assert re.search(rf"^def {test}\(", text, re.MULTILINE), named
+    return text
+
+
 @pytest.mark.parametrize("operation", THERE)
 def test_a_member_is_refused_honoured_or_ignored_for_a_reason(injected: Injected, operation: str) -> None:
     asked: dict[str, Any] | None = None
@@ -145,10 +154,8 @@ def test_a_member_is_refused_honoured_or_ignored_for_a_reason(injected: Injected
         assert verdict is not None, f"{row.name} of {operation}: nothing is said of it"
         kind, _, rest = verdict.partition(" ")
         if kind == "honoured":
-            file, _, test = rest.partition(" ")
-            text = (HERE / file).read_text()
-            assert re.search(rf"^def {test}\(", text, re.MULTILINE), rest
-            assert member in text or row.name.lower() in text.lower(), f"{file} never says {member}"
+            text = file_of(rest)
+            assert member in text or row.name.lower() in text.lower(), f"{rest}: the file never says {member}"
             continue
         if asked is None:
             _, asked = injected.place(operation)
@@ -175,6 +182,56 @@ def test_the_table_has_no_row_for_nothing() -> None:
         assert named <= used.get(place, set()), f"{place}: {named - used.get(place, set())}"
         others = any(not each.operations for each in row.said)
         assert others == bool(used.get(place, set()) - named), f"{place}: a verdict for no operation"
+
+
+NEVER = {
+    "nothing is encrypted here": (
+        "x-amz-server-side-encryption", "x-amz-server-side-encryption-aws-kms-key-id", "x-amz-server-side-encryption-context",
+        "x-amz-server-side-encryption-bucket-key-enabled", "x-amz-server-side-encryption-customer-algorithm",
+        "x-amz-server-side-encryption-customer-key-MD5"),
+    "these algorithms are refused": tuple(
+        f"{beginning}{name}" for name in ("SHA512", "MD5", "XXHASH64", "XXHASH3", "XXHASH128")
+        for beginning in ("Checksum", "x-amz-checksum-")),
+    "nothing is replicated to other buckets": ("x-amz-replication-status",),
+    "holds until an event are refused": (
+        "x-amz-object-lock-event-hold", "x-amz-object-lock-event-hold-duration-days",
+        "x-amz-object-lock-event-hold-duration-years"),
+    "what came as a header is given back as one": ("x-amz-missing-meta",),
+    "of directory buckets": ("x-amz-bucket-location-type", "x-amz-bucket-location-name"),
+    "of tiers that objects move to by themselves": ("x-amz-archive-status",),
+    "restores to other places are refused": ("x-amz-restore-output-path",),
+    "nothing asks for a device": ("MfaDelete",),
+    "there are no metadata tables": ("GetBucketMetadataConfigurationResult", "GetBucketMetadataTableConfigurationResult"),
+}
+"""Members of answers, by their names on the wire, that are never sent, and why."""
+
+
+SPELLED = {
+    "ChecksumCRC32C": "test_writing.py test_each_checksum_is_stored_and_returned",
+    "AnalyticsConfiguration": "test_configurations.py test_a_family_is_kept_by_id",
+    "AnalyticsConfigurationList": "test_configurations.py test_a_family_is_kept_by_id",
+    "IntelligentTieringConfiguration": "test_configurations.py test_a_family_is_kept_by_id",
+    "IntelligentTieringConfigurationList": "test_configurations.py test_a_family_is_kept_by_id",
+    "CloudFunctionConfiguration": "test_notifications.py test_the_old_operations_are_the_same",
+}
+"""Members that tests look at under a name that they put together, or AWS's newer one."""
+
+
+def test_every_member_of_an_answer_is_what_some_test_looks_at_or_is_never_sent() -> None:
+    never = {name.lower() for names in NEVER.values() for name in names}
+    tests = "".join(file.read_text() for file in HERE.glob("*.py") if file != Path(__file__)).lower()
+    unseen, met = set(), set()
+    for operation in THERE:
+        shape = MODEL.operation_model(operation).output_shape
+        for member, inner in shape.members.items() if shape is not None else ():
+            name = inner.serialization.get("name", member).lower()
+            met.add(name)
+            if name not in never and member not in SPELLED and member.lower() not in tests and name not in tests:
+                unseen.add(f"{operation}: {member}")
+    assert not unseen, "; ".join(sorted(unseen))
+    assert never <= met, "no answer has that"
+    for named in SPELLED.values():
+        file_of(named)
 
 
 DOCUMENTS = [
