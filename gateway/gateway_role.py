@@ -86,6 +86,7 @@ class GatewayRole:
             self._metadata, SystemClock(), launch.name if machine is None else f"{machine.name}/{launch.name}")
         self._lifecycle = LifecycleWorker(
             self._metadata, self._duties.duty(LIFECYCLE_DUTY), SystemClock(), day_seconds=config.lifecycle_day_seconds,
+            told=lambda bucket, step, version_id: self._bucket_logs.add_of_lifecycle(bucket, step, version_id),
         ) if launch.number == 1 else None
         self._courier = Courier(
             self._metadata, self._duties.duty(EVENTS_DUTY, EVENTS_LEASE_S), webhooks=config.webhooks,

@@ -11,14 +11,17 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from consensus.core.commands import LifecycleStep
 from consensus.core.errors import ClusterError, Corrupt
 from consensus.core.ids import BucketId
+from consensus.lifecycles import LifecycleBucket
 from gateway.auth import Principal
 from gateway.bucket_log.delivery import NotTaken, deliver
+from gateway.bucket_log.lifecycle import of_lifecycle
 from gateway.bucket_log.spool import Batch, Spool
 from gateway.http.server_log import one_field, records, time_of
 from gateway.ops.bucket_logging import KIND
@@ -170,7 +173,17 @@ class BucketLogs:
         operation: str, status: int, code: str, reply: Reply | None, began: float, ended: float, now_ms: int, site: str = "",
     ) -> None:
         """A request about a logged bucket has been answered or given up."""
-        logged = self.logged[request.bucket]
+        self._keep(self.logged[request.bucket], now_ms, lambda: records(
+            exchange, request_id, request, who, operation, status, code, reply, began, ended, site=site))
+
+    def add_of_lifecycle(self, bucket: LifecycleBucket, step: LifecycleStep, version_id: str) -> None:
+        """A step of a bucket's lifecycle is carried out. Nobody asked for it."""
+        logged = self.logged.get(bucket.name)
+        if logged is not None:
+            self._keep(logged, self._services.clock.now_ms(), lambda: [of_lifecycle(bucket, step, version_id)])
+
+    def _keep(self, logged: Logged, now_ms: int, lines_of: Callable[[], list[str]]) -> None:
+        """Unless there is no room; then the lines, without their beginnings, are not asked for."""
         account = logged.source.account
         spool, pending_of = self._spool, self._pending_of.get(account, 0)
         if not (_fits(pending_of, self._pending_bytes, PENDING_BYTES_MAX)
@@ -180,9 +193,8 @@ class BucketLogs:
         second = now_ms // 1000
         if second != self._second:
             self._second, self._time = second, time_of(second)
-        beginning = f"{one_field(logged.owner)} {one_field(request.bucket)} [{self._time}] "
-        lines = [beginning + rest for rest in records(
-            exchange, request_id, request, who, operation, status, code, reply, began, ended, site=site)]
+        beginning = f"{one_field(logged.owner)} {one_field(logged.source.bucket)} [{self._time}] "
+        lines = [beginning + rest for rest in lines_of()]
         day = second // DAY_S if logged.logging.partitioned == EVENT_TIME else 0
         self._pending.setdefault((logged, day), []).extend(lines)
         size = sum(map(len, lines))

@@ -227,8 +227,8 @@ def _of_deleted(exchange: "Exchange | AsgiExchange", request_id: str, who: Princ
     status = CODES[deleted.code][0] if deleted.code else 204
     return " ".join((
         one_field(exchange.remote), one_field(who.user_id if who is not None else ""), request_id, "BATCH.DELETE.OBJECT",
-        _key(deleted.key), '"-"', str(status), deleted.code or "-", "- - - -", '"-" "-"', one_field(deleted.version_id), HOST_ID,
-        version, cipher or "-", auth, one_field(exchange.headers.get("host", "")), tls or "-", "- - -\n",
+        key_field(deleted.key), '"-"', str(status), deleted.code or "-", "- - - -", '"-" "-"', one_field(deleted.version_id),
+        HOST_ID, version, cipher or "-", auth, one_field(exchange.headers.get("host", "")), tls or "-", "- - -\n",
     ))
 
 
@@ -247,7 +247,7 @@ def fields(
     return " ".join((
         one_field(exchange.remote), one_field(requester), request_id,
         _operation(exchange.method, operation, request) if not site else f"WEBSITE.{_method(exchange.method)}.OBJECT",
-        _key(request.key) if request is not None else "-",
+        key_field(request.key) if request is not None else "-",
         f'"{exchange.method} {_uri(exchange.target, exchange.query)} HTTP/{"1.0" if exchange.http_10 else "1.1"}"',
         str(status) if status else "-", code or "-", str(exchange.sent) if exchange.sent else "-",
         _object_size(operation, headers, status, reply), str(round((ended - began) * 1000)),
@@ -332,7 +332,7 @@ def one_field(text: str) -> str:
     return text if _PLAIN.fullmatch(text) else quote(text, safe=_SAFE)
 
 
-def _key(key: str) -> str:
+def key_field(key: str) -> str:
     return quote(quote(key, safe="/"), safe="/") if key else "-"
 
 

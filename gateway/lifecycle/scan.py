@@ -6,7 +6,7 @@ clients keep the metadata busy, commands take longer, and so do the pauses.
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -47,6 +47,14 @@ TURN_S = 600.0
 _COUNTED = {"expire": "expired", "remove": "removed", "unmark": "markers", "move": "moved", "abort": "aborted"}
 
 
+Told = Callable[[LifecycleBucket, LifecycleStep, str], None]
+"""Is told each step that had an effect, and the id of the version that it was about."""
+
+
+def nobody(bucket: LifecycleBucket, step: LifecycleStep, version_id: str) -> None:
+    """Wants to know."""
+
+
 class LostDuty(Exception):
     """Another gateway does it now."""
 
@@ -63,12 +71,14 @@ class Scan:
     """Of one bucket. `counts` are those of this process; `progress` tells of the whole scan, also before."""
 
     def __init__(self, metadata: MetadataClient, duty: Duty, clock: Clock, bucket: LifecycleBucket, lifecycle: Lifecycle,
-                 days: Days, progress: Progress) -> None:
+                 days: Days, progress: Progress, told: Told = nobody) -> None:
         self._metadata, self._duty, self._clock, self._bucket = metadata, duty, clock, bucket
         self._lifecycle, self._days, self._progress = lifecycle, days, progress
         self._wants = wants(lifecycle, bool(bucket.versioning))
         self._rows = max(2, min(PAGE_ROWS, COMPARED_AT_ONCE // max(1, len(lifecycle.rules))))
+        self._told = told
         self._steps: list[LifecycleStep] = []
+        self._names: dict[tuple[str, int], str] = {}      # of the versions that they are about
         self._began_at = self._saved_at = clock.monotonic()
         self.counts = Counts()
 
@@ -101,8 +111,12 @@ class Scan:
             rows += page
             # The last one waits for the next page: what follows a marker tells whether it hides anything.
             judged, rows = (rows[:-1], rows[-1:]) if more else (rows, [])
-            found = [step for row, after in itertools.pairwise((*judged, rows[0] if rows else None)) if row is not None
-                     and (step := judge.see(row, None if after is None else after.key)) is not None]
+            found: list[LifecycleStep] = []
+            for row, after in itertools.pairwise((*judged, rows[0] if rows else None)):
+                step = None if row is None else judge.see(row, None if after is None else after.key)
+                if row is not None and step is not None:
+                    found.append(step)
+                    self._names[row.key, row.order] = row.version_id
             await self._after_page(len(judged), found, self._clock.monotonic() - began)
             if not more:
                 return
@@ -141,8 +155,11 @@ class Scan:
             if not isinstance(outcome, CarriedOut) or outcome.moved:
                 raise RulesMoved
             del self._steps[:outcome.reached]
-            for place in outcome.places:
-                self._count(_COUNTED[steps[place].action], 1)
+            for place, step in enumerate(steps[:outcome.reached]):
+                version_id = self._names.pop((step.key, step.order), "")
+                if place in outcome.places:
+                    self._count(_COUNTED[step.action], 1)
+                    self._told(self._bucket, step, version_id)
             self._count("left", outcome.reached - len(outcome.places))
             await asyncio.sleep(min(REST_S_MAX, max(REST_S_MIN, (self._clock.monotonic() - began) * COMMIT_REST)))
 

@@ -22,7 +22,7 @@ from gateway.duties import Duty
 from gateway.lifecycle import progress as progresses
 from gateway.lifecycle.book import decode
 from gateway.lifecycle.progress import Counts, Progress
-from gateway.lifecycle.scan import LostDuty, RulesMoved, Scan, TurnOver
+from gateway.lifecycle.scan import LostDuty, RulesMoved, Scan, Told, TurnOver, nobody
 from gateway.s3.lifecycle_due import Days
 
 log = logging.getLogger("staddle.lifecycle")
@@ -43,8 +43,8 @@ BUCKET_TROUBLE_S = 600.0
 class LifecycleWorker:
     """Works from `start` to `stop`."""
 
-    def __init__(self, metadata: MetadataClient, duty: Duty, clock: Clock, *, day_seconds: int) -> None:
-        self._metadata, self._duty, self._clock = metadata, duty, clock
+    def __init__(self, metadata: MetadataClient, duty: Duty, clock: Clock, *, day_seconds: int, told: Told = nobody) -> None:
+        self._metadata, self._duty, self._clock, self._told = metadata, duty, clock, told
         self._days = Days(day_seconds * 1000)
         self._interval_ms = day_seconds * 1000 // SCANS_A_DAY
         self._look_s = min(LOOK_S_MAX, day_seconds / SCANS_A_DAY / 2)
@@ -113,7 +113,7 @@ class LifecycleWorker:
         known.trouble = ""
         scanning: Scan | None = None
         try:
-            scanning = Scan(self._metadata, self._duty, self._clock, bucket, decode(document), self._days, known)
+            scanning = Scan(self._metadata, self._duty, self._clock, bucket, decode(document), self._days, known, self._told)
             await scanning.run()
         except (RulesMoved, TurnOver):
             return

@@ -1,5 +1,7 @@
 """Access logs of buckets: the configuration with its checks, what is recorded, and how it reaches the target bucket."""
 
+import asyncio
+import datetime
 import json
 import re
 from collections.abc import Callable
@@ -9,7 +11,10 @@ import pytest
 import urllib3
 from botocore.client import BaseClient
 
+from consensus.core.clock import SystemClock
 from gateway.bucket_log import recorder
+from gateway.duties import Duty
+from gateway.lifecycle.worker import LifecycleWorker
 from gateway.s3.bucket_log import Logging, Source, object_key
 from tests.s3.conftest import THREE
 from tests.s3.errors import refused
@@ -158,6 +163,44 @@ def test_each_object_of_a_multi_object_delete_is_recorded(s3: BaseClient, server
         ("BATCH.DELETE.OBJECT", "b%2520%2522c", "204", "-", "-"), ("BATCH.DELETE.OBJECT", "d", "204", "-", "x" * 32),
         ("BATCH.DELETE.OBJECT", "e" * 1025, "400", "KeyTooLongError", "-")]
     assert len({record["id"] for record in records}) == 1
+
+
+@inside
+def test_what_a_lifecycle_does_is_recorded(s3: BaseClient, server: InProcess, bucket: str, target: str) -> None:
+    """AWS, "How S3 Lifecycle interacts with other bucket configurations": these operations, of a requester of its own."""
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    s3.put_object(Bucket=bucket, Key="old", Body=b"1")
+    past = s3.put_object(Bucket=bucket, Key="past", Body=b"1")["VersionId"]
+    s3.put_object(Bucket=bucket, Key="past", Body=b"2")
+    kept = s3.put_object(Bucket=bucket, Key="moved ", Body=b"1")["VersionId"]
+    s3.create_multipart_upload(Bucket=bucket, Key="upload")
+    log_to(s3, server, bucket, target)
+    ago = {"Date": datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)}
+    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [
+        {"ID": "0", "Status": "Enabled", "Filter": {"Prefix": "old"}, "Expiration": ago},
+        {"ID": "1", "Status": "Enabled", "Filter": {"Prefix": "past"}, "NoncurrentVersionExpiration": {"NoncurrentDays": 1}},
+        {"ID": "2", "Status": "Enabled", "Filter": {"Prefix": "moved"}, "Transitions": [{**ago, "StorageClass": "DEEP_ARCHIVE"}]},
+        {"ID": "3", "Status": "Enabled", "Filter": {"Prefix": "upload"},
+         "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1}}]})
+
+    async def carried_out() -> None:
+        clock = SystemClock()
+        worker = LifecycleWorker(server.metadata, Duty(server.metadata, clock, "lifecycle", "logged"), clock, day_seconds=1,
+                                 told=server.bucket_logs.add_of_lifecycle)
+        async with asyncio.timeout(20):
+            while worker.counts.effects < 4:
+                await worker.look()
+        await worker.stop()
+
+    server.run(carried_out())
+    records = [record for records in delivered(s3, server, target).values() for record in records
+               if record["requester"] == "AmazonS3"]
+    assert sorted((record["operation"], record["key"], record["version"]) for record in records) == sorted([
+        ("S3.CREATE.DELETEMARKER", "old", s3.list_object_versions(Bucket=bucket)["DeleteMarkers"][0]["VersionId"]),
+        ("S3.EXPIRE.OBJECT", "past", past), ("S3.TRANSITION_GDA.OBJECT", "moved%2520", kept),
+        ("S3.DELETE.UPLOAD", "upload", "-")])
+    assert {(record["owner"], record["bucket"], record["ip"], record["uri"], record["status"]) for record in records} == {
+        ("main-id", bucket, "-", "-", "-")}
 
 
 @inside
