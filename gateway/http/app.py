@@ -18,8 +18,7 @@ from gateway.http.exchange import Exchange
 from gateway.http.health import Ready
 from gateway.http.server_log import ServerLog
 from gateway.metrics.counters import Counters
-from gateway.ops import Handler
-from gateway.ops.context import Services
+from gateway.ops.context import Handler, Services
 from gateway.s3.names import bucket_of_host
 from gateway.website.endpoint import Sites
 

@@ -22,8 +22,8 @@ from gateway.http.reply import error_answer, new_request_id, reply_head
 from gateway.http.request import s3_request
 from gateway.http.server_log import ServerLog
 from gateway.metrics.counters import Counters
-from gateway.ops import Handler, sharing
-from gateway.ops.context import PAYING, PAYS, Services
+from gateway.ops import sharing
+from gateway.ops.context import PAYING, PAYS, Handler, Services
 from gateway.s3.errors import S3Error
 from gateway.s3.operations import Scope, route
 from gateway.s3.reply import Reply

@@ -5,8 +5,6 @@ An operation reads as its steps. What S3 calls an outcome is decided here: lower
 gateway/s3 knows no outcomes.
 """
 
-from collections.abc import Awaitable, Callable
-
 from gateway.ops import (
     acls,
     appending,
@@ -35,12 +33,8 @@ from gateway.ops import (
     versioning,
     website,
 )
-from gateway.ops.context import Context
+from gateway.ops.context import Handler
 from gateway.s3.operations import OPERATION
-from gateway.s3.reply import Reply
-from gateway.s3.request import S3Request
-
-Handler = Callable[[Context, S3Request], Awaitable[Reply]]
 
 _IMPLEMENTED: dict[str, Handler] = {
     "ListBuckets": buckets.list_buckets,

@@ -10,7 +10,7 @@ identity with all rights of its account, in a bucket of it where nothing was eve
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -28,13 +28,14 @@ from gateway.s3.acl import People
 from gateway.s3.errors import S3Error
 from gateway.s3.headers import STORAGE_CLASSES
 from gateway.s3.hoisting import effective_headers
-from gateway.s3.lifecycle_due import DAY_MS
 from gateway.s3.names import check_key
 from gateway.s3.policy import Caller
 from gateway.s3.policy import Context as Keys
 from gateway.s3.policy_actions import OF_EXISTING_OBJECTS, needed
 from gateway.s3.policy_read import of_identity
+from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
+from gateway.s3.times import DAY_MS
 from gateway.s3.xml_pieces import Owner, OwnerOf
 
 if TYPE_CHECKING:
@@ -390,3 +391,7 @@ def _found(bucket: Bucket | None, name: str) -> Bucket:
     if bucket is None:
         raise S3Error("NoSuchBucket", BucketName=name)
     return bucket
+
+
+Handler = Callable[[Context, S3Request], Awaitable[Reply]]
+"""What carries out an operation."""

@@ -11,27 +11,25 @@ from gateway.ops import settings
 from gateway.ops.context import Context
 from gateway.ops.replies import Headers, xml
 from gateway.ops.settings import Kind
-from gateway.ops.upload import parsed, read_body
+from gateway.ops.upload import parsed
 from gateway.s3 import lifecycle_due, lifecycle_read
 from gateway.s3.errors import S3Error
 from gateway.s3.hoisting import effective_headers
 from gateway.s3.lifecycle import BYTES_MAX, MINIMUM_HEADER, Lifecycle, write
-from gateway.s3.lifecycle_due import DAY_MS, Version
+from gateway.s3.lifecycle_due import Version
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
+from gateway.s3.times import DAY_MS
 
 KIND: Kind[Lifecycle] = Kind(LIFECYCLE, Lifecycle, "NoSuchLifecycleConfiguration")
 
 
 async def put_bucket_lifecycle_configuration(ctx: Context, request: S3Request) -> Reply:
     """The given rules take the place of all that were there."""
-    bucket = await ctx.bucket(request)
-    body = await read_body(ctx, request, BYTES_MAX, digest_required=True)
-    if not body:
-        raise S3Error("MissingRequestBodyError")
+    bucket, body = await settings.sent(ctx, request, BYTES_MAX, digest_required=True)
     minimum = effective_headers(request).get(MINIMUM_HEADER)
     wanted = await parsed(lambda raw: lifecycle_read.read(
-        raw, minimum, ctx.settings.storage_classes, minima=ctx.settings.lifecycle_day_ms == DAY_MS), body)
+        raw, minimum, ctx.settings.storage_classes, settings.new_rule_id, minima=ctx.settings.lifecycle_day_ms == DAY_MS), body)
     if len(msgspec.msgpack.encode(wanted)) > BYTES_MAX:
         raise S3Error("MaxMessageLengthExceeded", MaxMessageLengthBytes=BYTES_MAX)
     reply = await settings.put(ctx, request, bucket, KIND, wanted)
@@ -45,7 +43,7 @@ async def get_bucket_lifecycle_configuration(ctx: Context, request: S3Request) -
 
 
 async def delete_bucket_lifecycle(ctx: Context, request: S3Request) -> Reply:
-    return await settings.put(ctx, request, await ctx.bucket(request), KIND, None, 204)
+    return await settings.remove(ctx, request, KIND)
 
 
 # What answers about objects say

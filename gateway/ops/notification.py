@@ -4,9 +4,6 @@ Targets are webhooks that the operator has named in the settings; ARNs say their
 told, and when, is decided in the log (consensus/apply/events.py); gateway/events delivers it.
 """
 
-import base64
-import uuid
-
 from consensus import queries
 from consensus.core.commands import SetNotification
 from consensus.core.events import EventRule, Notification, Origin
@@ -15,7 +12,7 @@ from consensus.core.results import Done
 from gateway.ops.context import Context
 from gateway.ops.refusals import refusal
 from gateway.ops.replies import xml
-from gateway.ops.settings import sent
+from gateway.ops.settings import new_rule_id, sent
 from gateway.ops.upload import parsed
 from gateway.s3 import notification
 from gateway.s3.hoisting import effective_headers
@@ -36,7 +33,7 @@ async def get_bucket_notification(ctx: Context, request: S3Request) -> Reply:
 async def put_bucket_notification(ctx: Context, request: S3Request) -> Reply:
     """In the place of an earlier one; an empty document takes it away. Each topic and queue is sent a test event."""
     bucket, body = await sent(ctx, request, notification.BYTES_MAX)
-    wanted = await parsed(lambda raw: notification.read(raw, _new_id), body)
+    wanted = await parsed(lambda raw: notification.read(raw, new_rule_id), body)
     unchecked = effective_headers(request).get("x-amz-skip-destination-validation", "").lower() == "true"
     targets = [_target(ctx, bucket, rule) for rule in wanted.rules]
     unknown = [rule for rule, target in zip(wanted.rules, targets, strict=True) if not target]
@@ -52,11 +49,6 @@ async def put_bucket_notification(ctx: Context, request: S3Request) -> Reply:
     if not isinstance(outcome, Done):
         raise refusal(outcome, request)
     return Reply()
-
-
-def _new_id() -> str:
-    """As AWS names rules that have no id."""
-    return base64.b64encode(str(uuid.uuid4()).encode()).decode()
 
 
 def _target(ctx: Context, bucket: Bucket, rule: notification.Rule) -> str:

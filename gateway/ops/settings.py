@@ -3,6 +3,8 @@
 A *kind* says its name in the metadata, the type of its value, and what S3 answers where it was never set.
 """
 
+import base64
+import uuid
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
@@ -66,10 +68,15 @@ async def get(ctx: Context, request: S3Request, kind: Kind[Value]) -> Value:
     return value
 
 
-async def sent(ctx: Context, request: S3Request, limit: int) -> tuple[Bucket, bytes]:
+def new_rule_id() -> str:
+    """As AWS names rules that have no id."""
+    return base64.b64encode(str(uuid.uuid4()).encode()).decode()
+
+
+async def sent(ctx: Context, request: S3Request, limit: int, *, digest_required: bool = False) -> tuple[Bucket, bytes]:
     """The bucket, and the document that a client sends about it or an object in it. Raises S3Error."""
     bucket = await ctx.bucket(request)
-    body = await read_body(ctx, request, limit)
+    body = await read_body(ctx, request, limit, digest_required=digest_required)
     if not body:
         raise S3Error("MissingRequestBodyError")
     return bucket, body
@@ -84,3 +91,8 @@ async def put(
     if not isinstance(outcome, Done):
         raise refusal(outcome, request)
     return Reply(status=status)
+
+
+async def remove(ctx: Context, request: S3Request, kind: Kind[Any]) -> Reply:
+    """Succeeds also where nothing was set."""
+    return await put(ctx, request, await ctx.bucket(request), kind, None, 204)

@@ -24,7 +24,7 @@ async def put_bucket_cors(ctx: Context, request: S3Request) -> Reply:
 
 
 async def delete_bucket_cors(ctx: Context, request: S3Request) -> Reply:
-    return await settings.put(ctx, request, await ctx.bucket(request), settings.CORS, None, 204)
+    return await settings.remove(ctx, request, settings.CORS)
 
 
 async def preflight(ctx: Context, request: S3Request) -> Reply:

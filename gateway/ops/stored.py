@@ -6,12 +6,11 @@ that they would (gateway/bucket_access.py). `NOTES` say so in the docs.
 """
 
 import functools
-from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from gateway.bucket_access import BUCKET_OWNER, PAYER
 from gateway.ops import settings, tokens
-from gateway.ops.context import Context
+from gateway.ops.context import Context, Handler
 from gateway.ops.never import not_implemented
 from gateway.ops.replies import xml
 from gateway.ops.settings import Kind
@@ -22,8 +21,6 @@ from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
 from gateway.s3.xml_pieces import document
 from gateway.s3.xml_schema import Tree, branches, leaf
-
-Handler = Callable[[Context, S3Request], Awaitable[Reply]]
 
 NOTES = {
     "analytics": "kept; nothing is analysed",
@@ -80,8 +77,7 @@ async def _get(member: Member, ctx: Context, request: S3Request) -> Reply:
 
 async def _delete(member: Member, ctx: Context, request: S3Request) -> Reply:
     await _found(member, ctx, request)
-    kind = member.kind(conf.id_of(request.query.get("id")))
-    return await settings.put(ctx, request, await ctx.bucket(request), kind, None, 204)
+    return await settings.remove(ctx, request, member.kind(conf.id_of(request.query.get("id"))))
 
 
 async def _found(member: Member, ctx: Context, request: S3Request) -> str:
@@ -181,7 +177,7 @@ async def get_bucket_replication(ctx: Context, request: S3Request) -> Reply:
 
 
 async def delete_bucket_replication(ctx: Context, request: S3Request) -> Reply:
-    return await settings.put(ctx, request, await ctx.bucket(request), _REPLICATION, None, 204)
+    return await settings.remove(ctx, request, _REPLICATION)
 
 
 async def put_bucket_abac(ctx: Context, request: S3Request) -> Reply:

@@ -63,4 +63,4 @@ async def put_bucket_tagging(ctx: Context, request: S3Request) -> Reply:
 
 
 async def delete_bucket_tagging(ctx: Context, request: S3Request) -> Reply:
-    return await settings.put(ctx, request, await ctx.bucket(request), settings.TAGS, None, 204)
+    return await settings.remove(ctx, request, settings.TAGS)

@@ -21,4 +21,4 @@ async def put_bucket_website(ctx: Context, request: S3Request) -> Reply:
 
 
 async def delete_bucket_website(ctx: Context, request: S3Request) -> Reply:
-    return await settings.put(ctx, request, await ctx.bucket(request), KIND, None, 204)
+    return await settings.remove(ctx, request, KIND)

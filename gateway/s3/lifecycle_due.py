@@ -10,9 +10,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from gateway.s3.lifecycle import ALL_128K, Lifecycle, Pairs, Rule, fits, fits_key
-from gateway.s3.times import http_date
-
-DAY_MS = 86_400_000
+from gateway.s3.times import DAY_MS, http_date
 
 SMALL_BYTES = 128 << 10
 """Objects below are not moved, unless a rule speaks of sizes itself."""

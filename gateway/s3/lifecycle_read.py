@@ -3,9 +3,7 @@
 What the schema forbids is MalformedXML. What it allows and makes no sense: gateway/s3/lifecycle_check.py.
 """
 
-import base64
-import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import NoReturn
 
 from gateway.s3 import tags as tag_rules
@@ -25,8 +23,7 @@ from gateway.s3.lifecycle import (
     Transition,
 )
 from gateway.s3.lifecycle_check import check
-from gateway.s3.lifecycle_due import DAY_MS
-from gateway.s3.times import parse_iso8601
+from gateway.s3.times import DAY_MS, parse_iso8601
 from gateway.s3.xml_read import Element, fields_of, malformed, number_of, parse, text_of
 
 ID_CHARACTERS_MAX = 255
@@ -48,9 +45,11 @@ _NONCURRENT = frozenset({"NoncurrentDays", "NewerNoncurrentVersions"})
 _NONCURRENT_TRANSITION = _NONCURRENT | {"StorageClass"}
 
 
-def read(body: bytes, minimum: str | None, storage_classes: Collection[str], *, minima: bool = True) -> Lifecycle:
-    """S3Error MalformedXML, InvalidArgument, InvalidRequest. `minimum` is the header's value. `minima`: AWS's least times in
-    a class hold; they make no sense where a day is short."""
+def read(
+    body: bytes, minimum: str | None, storage_classes: Collection[str], new_id: Callable[[], str], *, minima: bool = True,
+) -> Lifecycle:
+    """S3Error MalformedXML, InvalidArgument, InvalidRequest. `minimum` is the header's value; `new_id` names rules that have no
+    id. `minima`: AWS's least times in a class hold; they make no sense where a day is short."""
     if minimum is not None and minimum not in MINIMUMS:
         raise S3Error("InvalidRequest", f"Invalid TransitionDefaultMinimumObjectSize found: {minimum}",
                       ArgumentName=MINIMUM_HEADER, ArgumentValue=minimum)
@@ -59,7 +58,7 @@ def read(body: bytes, minimum: str | None, storage_classes: Collection[str], *, 
         malformed()
     if len(root.children) > RULES_MAX:
         _request(f"The number of lifecycle rules must not exceed the allowed limit of {RULES_MAX} rules")
-    rules = tuple(_rule(element, frozenset(storage_classes)) for element in root.children)
+    rules = tuple(_rule(element, frozenset(storage_classes), new_id) for element in root.children)
     check(rules, minima=minima)
     return Lifecycle(rules=rules, minimum=minimum or ALL_128K)
 
@@ -72,7 +71,7 @@ def _argument(message: str) -> NoReturn:
     raise S3Error("InvalidArgument", message)
 
 
-def _rule(element: Element, storage_classes: frozenset[str]) -> Rule:
+def _rule(element: Element, storage_classes: frozenset[str], new_id: Callable[[], str]) -> Rule:
     if element.name != "Rule" or element.text.strip():
         malformed()
     lists: dict[str, list[Element]] = {name: [] for name in _LISTS}
@@ -86,7 +85,7 @@ def _rule(element: Element, storage_classes: frozenset[str]) -> Rule:
     if prefix is not None and "Filter" in fields:
         _request("Base level prefix cannot be used in Lifecycle V2, prefixes are only supported in the Filter.")
     return Rule(
-        id=_id(text_of(fields, "ID")), enabled=status == "Enabled", prefix=_prefix(prefix),
+        id=_checked(text_of(fields, "ID")) or new_id(), enabled=status == "Enabled", prefix=_prefix(prefix),
         filter=_filter(fields["Filter"]) if "Filter" in fields else None,
         expiration=_expiration(fields["Expiration"]) if "Expiration" in fields else None,
         transitions=tuple(_transition(each, storage_classes) for each in lists["Transition"]),
@@ -98,11 +97,8 @@ def _rule(element: Element, storage_classes: frozenset[str]) -> Rule:
     )
 
 
-def _id(given: str | None) -> str:
-    """One is given to a rule that has none, of the form that AWS's have."""
-    if not given:
-        return base64.b64encode(str(uuid.uuid4()).encode()).decode()
-    if len(given) > ID_CHARACTERS_MAX:
+def _checked(given: str | None) -> str | None:
+    if given is not None and len(given) > ID_CHARACTERS_MAX:
         _argument(f"ID length should not exceed allowed limit of {ID_CHARACTERS_MAX}")
     return given
 

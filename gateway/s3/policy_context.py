@@ -13,9 +13,7 @@ from gateway.s3.names import parse_copy_source
 from gateway.s3.policy import Caller
 from gateway.s3.request import S3Request
 from gateway.s3.tags import parse_header
-from gateway.s3.times import iso8601, parse_iso8601
-
-DAY_MS = 86_400_000
+from gateway.s3.times import DAY_MS, iso8601, parse_iso8601
 
 _LISTINGS = frozenset({"ListObjects", "ListObjectsV2", "ListObjectVersions", "ListMultipartUploads"})
 _LISTING_PARAMETERS = ("prefix", "delimiter", "max-keys")

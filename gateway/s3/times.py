@@ -8,7 +8,7 @@ import calendar
 import functools
 import re
 
-_MS_PER_DAY = 86_400_000
+DAY_MS = 86_400_000
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MINUTES = tuple(f"{hour:02}:{minute:02}:" for hour in range(24) for minute in range(60))
@@ -29,22 +29,22 @@ _ISO8601 = re.compile(rf"([0-9]{{4}})-([0-9]{{2}})-([0-9]{{2}})T{_CLOCK}(?:\.([0
 
 def iso8601(ms: int) -> str:
     """``2009-10-12T17:50:30.000Z``: times in XML."""
-    rest = ms % _MS_PER_DAY
-    day, clock = _iso_day(ms // _MS_PER_DAY), _MINUTES[rest // 60_000]
+    rest = ms % DAY_MS
+    day, clock = _iso_day(ms // DAY_MS), _MINUTES[rest // 60_000]
     return f"{day}{clock}{_SECONDS[rest // 1000 % 60]}{_MILLIS[rest % 1000]}"
 
 
 def iso8601_seconds(ms: int) -> str:
     """``2009-10-12T17:50:30.000Z``: when something was made, cut to whole seconds as in headers. Clients compare the two: to a
     framework that lists a folder and opens a file later, another time is another file."""
-    rest = ms % _MS_PER_DAY
-    return f"{_iso_day(ms // _MS_PER_DAY)}{_MINUTES[rest // 60_000]}{_SECONDS[rest // 1000 % 60]}.000Z"
+    rest = ms % DAY_MS
+    return f"{_iso_day(ms // DAY_MS)}{_MINUTES[rest // 60_000]}{_SECONDS[rest // 1000 % 60]}.000Z"
 
 
 def http_date(ms: int) -> str:
     """``Mon, 12 Oct 2009 17:50:30 GMT``: times in headers, cut to whole seconds."""
-    rest = ms % _MS_PER_DAY
-    return f"{_http_day(ms // _MS_PER_DAY)}{_MINUTES[rest // 60_000]}{_SECONDS[rest // 1000 % 60]} GMT"
+    rest = ms % DAY_MS
+    return f"{_http_day(ms // DAY_MS)}{_MINUTES[rest // 60_000]}{_SECONDS[rest // 1000 % 60]} GMT"
 
 
 @functools.lru_cache(maxsize=DAYS_REMEMBERED)

@@ -7,15 +7,16 @@ from consensus.lifecycles import Looked
 from gateway.lifecycle.judging import END, Judge, Part, parts, wants
 from gateway.s3.headers import STORAGE_CLASSES
 from gateway.s3.lifecycle import Lifecycle
-from gateway.s3.lifecycle_due import DAY_MS, Days
+from gateway.s3.lifecycle_due import Days
 from gateway.s3.lifecycle_read import read
+from gateway.s3.times import DAY_MS
 
 NOW = 1_000 * DAY_MS
 
 
 def of(*rules: str) -> Lifecycle:
     inner = "".join(f"<Rule><ID>{number}</ID><Status>Enabled</Status>{rule}</Rule>" for number, rule in enumerate(rules))
-    return read(f"<LifecycleConfiguration>{inner}</LifecycleConfiguration>".encode(), None, STORAGE_CLASSES)
+    return read(f"<LifecycleConfiguration>{inner}</LifecycleConfiguration>".encode(), None, STORAGE_CLASSES, lambda: "made")
 
 
 def everywhere(action: str) -> str:

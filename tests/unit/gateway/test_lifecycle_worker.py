@@ -21,7 +21,7 @@ from tests.unit.consensus.metadata import Cluster
 
 DAY_S = 86_400
 RULES = read(b"<LifecycleConfiguration><Rule><ID>r</ID><Status>Enabled</Status><Filter/><Expiration><Days>1</Days></Expiration>"
-             b"</Rule></LifecycleConfiguration>", None, STORAGE_CLASSES)
+             b"</Rule></LifecycleConfiguration>", None, STORAGE_CLASSES, lambda: "none is made")
 
 
 class World:

@@ -6,9 +6,9 @@ from gateway.s3 import lifecycle_due
 from gateway.s3.errors import S3Error
 from gateway.s3.headers import STORAGE_CLASSES
 from gateway.s3.lifecycle import ALL_128K, RULES_MAX, VARIES, Lifecycle, write
-from gateway.s3.lifecycle_due import DAY_MS, Days, Version
+from gateway.s3.lifecycle_due import Days, Version
 from gateway.s3.lifecycle_read import read
-from gateway.s3.times import http_date, parse_iso8601
+from gateway.s3.times import DAY_MS, http_date, parse_iso8601
 
 HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n<LifecycleConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
 TAIL = "</LifecycleConfiguration>"
@@ -19,7 +19,7 @@ ALL = "<Filter><Prefix></Prefix></Filter>"
 def of(*rules: str, minimum: str | None = None, minima: bool = True) -> Lifecycle:
     """Of the insides of Rule elements; each gets an ID unless it has one."""
     inner = "".join(f"<Rule>{'' if '<ID>' in rule else f'<ID>r{number}</ID>'}{rule}</Rule>" for number, rule in enumerate(rules))
-    return read(f"{HEAD}{inner}{TAIL}".encode(), minimum, STORAGE_CLASSES, minima=minima)
+    return read(f"{HEAD}{inner}{TAIL}".encode(), minimum, STORAGE_CLASSES, lambda: "made", minima=minima)
 
 
 def on(rule: str, about: str = ALL) -> str:
@@ -59,8 +59,8 @@ def test_what_is_put_is_given_back_to_the_letter(rule: str) -> None:
 
 def test_a_rule_without_an_id_is_given_one_and_a_date_may_lack_its_time() -> None:
     body = f"{HEAD}<Rule>{on('<Expiration><Date>2030-01-01</Date></Expiration>')}</Rule>" * 1 + TAIL
-    rule, = read(body.encode(), None, STORAGE_CLASSES).rules
-    assert len(rule.id) == 48
+    rule, = read(body.encode(), None, STORAGE_CLASSES, lambda: "made").rules
+    assert rule.id == "made"
     assert rule.expiration is not None
     assert rule.expiration.date_ms == at("2030-01-01T00:00")
 
@@ -169,7 +169,7 @@ def test_limits_of_the_whole() -> None:
         of(*rules, on(DAYS))
     for nothing in ("", "<LifecycleConfiguration/>", f"{HEAD}{TAIL}", f"{HEAD}x<Rule>{on(DAYS)}</Rule>{TAIL}"):
         with pytest.raises(S3Error, match="MalformedXML"):
-            read(nothing.encode(), None, STORAGE_CLASSES)
+            read(nothing.encode(), None, STORAGE_CLASSES, lambda: "made")
 
 
 # When
