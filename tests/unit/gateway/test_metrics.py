@@ -130,7 +130,8 @@ def test_no_label_can_be_chosen_by_a_client_and_no_secret_shows(server: StaddleP
         "code": set(CODES), "group": re.compile(r"[a-z]+"), "le": {*map(str, BOUNDS_S), "+Inf"},
         "node": re.compile(r"n[0-9a-f]{8}"), "process": re.compile(r"(meta|node|gateway)(-\d+)?"),
         "duty": {"lifecycle", "events", "logging"}, "result": {"done", "trouble"},
-        "what": {"lingering", "held", "staged", "uploads", *Counts.__struct_fields__}, "state": {"off", "idle", "running", "trouble"},
+        "what": {"lingering", "held", "staged", "uploads", *Counts.__struct_fields__},
+        "state": {"off", "idle", "running", "trouble"},
         "source": re.compile(r"metadata|gateway-\d|node n[0-9a-f]{8}"), "version": re.compile(r"[0-9.]+"),
     }
     for (name, labels), _ in values(text).items():
