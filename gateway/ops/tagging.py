@@ -56,10 +56,11 @@ async def get_bucket_tagging(ctx: Context, request: S3Request) -> Reply:
 
 
 async def put_bucket_tagging(ctx: Context, request: S3Request) -> Reply:
+    """A bucket with an empty set of tags is one without, which says so with an error."""
     bucket, body = await settings.sent(ctx, request, xml_read.SMALL_BYTES_MAX)
     wanted = xml_read.tagging(body)
     tags.check(wanted, tags.BUCKET_TAGS_MAX)
-    return await settings.put(ctx, request, bucket, settings.TAGS, wanted, 204)
+    return await settings.put(ctx, request, bucket, settings.TAGS, wanted or None, 204)
 
 
 async def delete_bucket_tagging(ctx: Context, request: S3Request) -> Reply:

@@ -45,6 +45,9 @@ def test_tags_of_a_bucket(s3: BaseClient, bucket: str) -> None:
 
 
 def test_settings_go_with_the_bucket(s3: BaseClient, bucket: str) -> None:
+    s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": []})
+    with refused("NoSuchTagSet", 404):
+        s3.get_bucket_tagging(Bucket=bucket)
     s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": [{"Key": "k", "Value": "v"}]})
     s3.delete_bucket(Bucket=bucket)
     s3.create_bucket(Bucket=bucket)
