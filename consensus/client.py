@@ -54,7 +54,8 @@ class MetadataClient(Questions):
         None to read over the wire. `others`: where members may be found on other machines (HOST:PORT), with `tls`; as soon
         as one has answered, those that it knows."""
         super().__init__(MemberLink(address, secret, on_up=self._up, tls=tls, others=others),
-                         None if meta_dir is None else Reader(meta_dir, queries.header, queries.ALONE), serving_wait_s)
+                         None if meta_dir is None else Reader(
+                             meta_dir, queries.header, queries.ALONE, queries.KnowingBuckets), serving_wait_s)
         self._commits = Commits(self._link, clock or SystemClock(), owner, deadline_s)
         self._deadline_s = deadline_s
         self._stopped = False

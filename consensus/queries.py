@@ -112,9 +112,41 @@ def header(db: Database) -> tuple[int, int]:
 
 # Buckets
 
+BUCKETS_KNOWN_MAX = 4096
+"""Kept with one connection; 2 MB."""
+
+
+class KnowingBuckets(sqlite3.Connection):
+    """A connection that keeps what rows of `bucket` stand for: each request needs one, and they hardly change. Number of
+    changes and bucket, by id."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.buckets: dict[BucketId, tuple[int, Bucket]] = {}
+
+
 def bucket(db: Database, name: str) -> Bucket | None:
-    row = db.execute(f"SELECT {BUCKET_COLUMNS} FROM bucket WHERE name = ?", (name,)).fetchone()
-    return None if row is None else _bucket(row)
+    """Its counters may be as old as its last other change: `bucket_counted` has them."""
+    if isinstance(db, KnowingBuckets):
+        row = db.execute("SELECT id, changed FROM bucket WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            return None
+        known = db.buckets.get(row[0])
+        if known is not None and known[0] == row[1]:
+            return known[1]
+    return bucket_counted(db, name)
+
+
+def bucket_counted(db: Database, name: str) -> Bucket | None:
+    row = db.execute(f"SELECT {BUCKET_COLUMNS}, changed FROM bucket WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        return None
+    found = _bucket(row)
+    if isinstance(db, KnowingBuckets):
+        if len(db.buckets) >= BUCKETS_KNOWN_MAX:
+            db.buckets.clear()
+        db.buckets[found.id] = row[-1], found
+    return found
 
 
 def bucket_setting(db: Database, bucket_id: BucketId, name: str) -> bytes | None:
@@ -162,23 +194,11 @@ def buckets(db: Database, account: str | None, prefix: str = "", after: str = ""
     return [_bucket(row) for row in rows.fetchall()]
 
 
-_BUCKETS_KNOWN_MAX = 4096
-_known: dict[int, tuple[tuple[Any, ...], Bucket]] = {}
-"""Rows of buckets as they were read last, and what they stand for: each small GET reads one, and most have not changed."""
-
-
 def _bucket(row: tuple[Any, ...]) -> Bucket:
-    known = _known.get(row[0])
-    if known is not None and known[0] == row:
-        return known[1]
-    bucket = Bucket(id=row[0], name=row[1], account=row[2], owner=row[3], created_ms=row[4], region=row[5],
-                    versioning=row[6], object_count=row[7], byte_count=row[8], copies=row[9], replication=row[10],
-                    access=row[11], lifecycle=row[12], upload_bytes=row[13],
-                    quota=None if row[14] is None and row[15] is None else Quota(row[14], row[15]), events=row[16] != 0)
-    if len(_known) >= _BUCKETS_KNOWN_MAX:
-        _known.clear()
-    _known[row[0]] = row, bucket
-    return bucket
+    return Bucket(id=row[0], name=row[1], account=row[2], owner=row[3], created_ms=row[4], region=row[5],
+                  versioning=row[6], object_count=row[7], byte_count=row[8], copies=row[9], replication=row[10],
+                  access=row[11], lifecycle=row[12], upload_bytes=row[13],
+                  quota=None if row[14] is None and row[15] is None else Quota(row[14], row[15]), events=row[16] != 0)
 
 
 # Versions
@@ -239,32 +259,38 @@ SELECT {", ".join(f"o.{name.strip()}" for name in VERSION_COLUMNS.split(","))},
        c.kind, c.size, c.etag, c.parts, c.slices, c.crc,
        k.digest, k.session, k.sequence, k.size, k.locations, k.crc,
        (SELECT v FROM meta WHERE k = 'nodes'),
-       {", ".join(f"b.{name.strip()}" for name in BUCKET_COLUMNS.split(","))}
+       b.id, b.changed
 FROM bucket b LEFT JOIN object o ON o.bucket = b.id AND o.key = ?2 LEFT JOIN content c ON c.id = o.content
      LEFT JOIN chunk k ON k.digest = substr(c.slices, 1, 32)
 WHERE b.name = ?1
 """
-"""A bucket, the current object of a key, its content and its first chunk: all that a small GET needs, at once."""
+"""A bucket's state, the current object of a key, its content and its first chunk: all that a small GET needs, at once."""
 
 
 def opened_at_once(
     db: Database, bucket_name: str, key: str
 ) -> tuple[Bucket | None, ObjectVersion | None, list[LocatedSlice]] | None:
-    """What `opened` answers, if one statement can tell it: for all small objects. None: ask `opened`."""
+    """What `opened` answers, if one statement can tell it: for small objects of buckets that this connection knows. None: ask
+    `opened`."""
     raw = key.encode()
     row = db.execute(_OPENED, (bucket_name, raw)).fetchone()
     if row is None:
         return None, None, []
-    bucket = _bucket(row[25:])
-    if row[0] is None:
-        return None if bucket.versioning else (bucket, None, [])
-    version = _version(key, raw, row[:12])
-    kind, size, etag, part_count, packed, crc = row[12:18]
-    if kind is None or crc != content_seal(version.content, kind, size, etag, part_count, packed):
-        raise damaged(f"content {version.content}")
-    if kind == INLINE and len(packed) == SLICE_BYTES:      # the usual small object
-        return bucket, version, [located_slices.locate(unpack_slice(packed), row[18:24], node_names(row[24]))]
-    return None if size else (bucket, version, [])
+    version: ObjectVersion | None = None
+    located: list[LocatedSlice] = []
+    if row[0] is not None:
+        version = _version(key, raw, row[:12])
+        kind, size, etag, part_count, packed, crc = row[12:18]
+        if kind is None or crc != content_seal(version.content, kind, size, etag, part_count, packed):
+            raise damaged(f"content {version.content}")
+        if kind == INLINE and len(packed) == SLICE_BYTES:      # the usual small object
+            located = [located_slices.locate(unpack_slice(packed), row[18:24], node_names(row[24]))]
+        elif size:
+            return None
+    known = db.buckets.get(row[25]) if isinstance(db, KnowingBuckets) else None
+    if known is None or known[0] != row[26] or (version is None and known[1].versioning):
+        return None
+    return known[1], version, located
 
 
 def opened(

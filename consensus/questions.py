@@ -23,7 +23,11 @@ class Questions(Reading):
     """Each raises Unavailable, Corrupt."""
 
     async def bucket(self, name: str) -> Bucket | None:
+        """Its counters may be old."""
         return await self.read(queries.bucket, name)
+
+    async def bucket_counted(self, name: str) -> Bucket | None:
+        return await self.read(queries.bucket_counted, name)
 
     async def bucket_setting(self, bucket_id: BucketId, name: str) -> bytes | None:
         return await self.read(queries.bucket_setting, bucket_id, name)

@@ -55,9 +55,10 @@ class Reader:
     """Reads of one file by one thread."""
 
     def __init__(self, folder: str, header: Callable[[sqlite3.Connection], tuple[int, int]],
-                 alone: Container[Callable[..., object]] = ()) -> None:
-        """`folder` is the member's (…/meta); `header` is queries.header, `alone` is queries.ALONE."""
-        self._folder, self._header, self._alone = folder, header, alone
+                 alone: Container[Callable[..., object]] = (), factory: type[sqlite3.Connection] = sqlite3.Connection) -> None:
+        """`folder` is the member's (…/meta); `header` is queries.header, `alone` is queries.ALONE, `factory` is
+        queries.KnowingBuckets."""
+        self._folder, self._header, self._alone, self._factory = folder, header, alone, factory
         self._db: sqlite3.Connection | None = None
         self._generation = -1
 
@@ -99,7 +100,8 @@ class Reader:
     def _open(self, generation: int) -> sqlite3.Connection:
         self.close()
         path = self.path_of(generation)
-        db = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, isolation_level=None, cached_statements=256)
+        db = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, isolation_level=None, cached_statements=256,
+                             factory=self._factory)
         try:
             for name, value in (("query_only", 1), ("mmap_size", MMAP_BYTES), ("cache_size", -CACHE_KIB)):
                 db.execute(f"PRAGMA {name}={value}")

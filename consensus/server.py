@@ -142,7 +142,7 @@ class MetaServer:
         self._recovered = True
         assert self._raft is not None
         membership = self._membership
-        self._reader = Reader(self._folder, queries.header, queries.ALONE)
+        self._reader = Reader(self._folder, queries.header, queries.ALONE, queries.KnowingBuckets)
         self.inquiries = Inquiries(self._folder, self._machine.generation, self._reader, self._clock, self._raft.fail)
         self._later = Later(self.inquiries.found_damaged, self._raft.fail)
         self.beside = Beside(self._folder, self._machine, disk=self._disk, clock=self._clock, secret=self._secret,

@@ -153,7 +153,7 @@ class _Standby:
     def __init__(self, folder: str, address: str, secret: bytes) -> None:
         self._folder = folder
         self._wire = WireServer(address, secret, lambda: _Connection(self))
-        self._reader = Reader(folder, queries.header, queries.ALONE)
+        self._reader = Reader(folder, queries.header, queries.ALONE, queries.KnowingBuckets)
         self._epoch = secrets.token_hex(8)
         self._generation = self._applied = 0
         self._lock = -1

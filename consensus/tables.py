@@ -56,6 +56,8 @@ class Meta(_Table):
 
 
 class Bucket(_Table):
+    """`changed` counts the changes of all but the counters `objects`, `bytes` and `uploading` (_COUNT_CHANGES)."""
+
     id = IntegerField(primary_key=True)
     name = TextField(unique=True)
     account = TextField()
@@ -73,6 +75,7 @@ class Bucket(_Table):
     uploading = IntegerField(constraints=[SQL("DEFAULT 0")])
     objects_max = IntegerField(null=True)
     bytes_max = IntegerField(null=True)
+    changed = IntegerField(constraints=[SQL("DEFAULT 0")])
 
     class Meta:
         indexes = ((("account", "name"), False),)
@@ -510,6 +513,12 @@ _PARTIAL = "CREATE INDEX IF NOT EXISTS chunk_unequal ON chunk (short, digest) WH
 """The durable queue of replication, repair and giving back: the rows that lack copies, fewest left first, and those that have
 more than are wanted; only those."""
 
+_COUNT_CHANGES = """
+CREATE TRIGGER IF NOT EXISTS bucket_changed AFTER UPDATE OF
+    name, account, owner, created, region, versioning, copies, replication, access, lifecycle, events, objects_max, bytes_max
+ON bucket BEGIN UPDATE bucket SET changed = changed + 1 WHERE id = NEW.id; END"""
+"""Readers keep what a row stands for as long as this number stays (consensus.queries): no statement can forget to say so."""
+
 _LIFECYCLES = "CREATE INDEX IF NOT EXISTS bucket_lifecycle ON bucket (id) WHERE lifecycle <> 0"
 """Whoever carries lifecycles out asks every few seconds which buckets have one."""
 
@@ -548,6 +557,7 @@ def _from_3(database: peewee.SqliteDatabase) -> None:
     execute("ALTER TABLE bucket ADD COLUMN uploading INTEGER NOT NULL DEFAULT 0")
     execute("ALTER TABLE bucket ADD COLUMN objects_max INTEGER")
     execute("ALTER TABLE bucket ADD COLUMN bytes_max INTEGER")
+    execute("ALTER TABLE bucket ADD COLUMN changed INTEGER NOT NULL DEFAULT 0")
     execute("ALTER TABLE upload ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0")
     execute("ALTER TABLE upload ADD COLUMN initiator TEXT NOT NULL DEFAULT ''")
     execute("UPDATE upload SET bytes = coalesce((SELECT sum(size) FROM part WHERE part.upload = upload.ord), 0)")
@@ -603,4 +613,5 @@ def _make_current(database: peewee.SqliteDatabase, path: str) -> None:
         version += 1
     execute(_LIFECYCLES)
     execute(_QUOTAS)
+    execute(_COUNT_CHANGES)
     execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (version,))

@@ -97,6 +97,8 @@ class Attributes(Value, frozen=True, kw_only=True):
 
 
 class Bucket(Value, frozen=True, kw_only=True):
+    """The counters are those of the moment only where somebody asked for them (queries.bucket_counted)."""
+
     id: BucketId
     name: str
     account: str                 # the owning account

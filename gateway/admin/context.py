@@ -67,7 +67,7 @@ class AdminContext(msgspec.Struct, frozen=True, kw_only=True):
 
     async def bucket(self, name: str) -> Bucket:
         """Of whatever account. Raises S3Error NoSuchBucket."""
-        bucket = await self.metadata.bucket(name)
+        bucket = await self.metadata.bucket_counted(name)
         if bucket is None:
             raise no_bucket(name)
         return bucket

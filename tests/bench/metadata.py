@@ -87,7 +87,7 @@ def main(keys: int) -> None:
             print(f"{keys:>9} keys: new put, {batch:>3} in an entry: {fill(keys, 2048 - 2048 % batch, batch):6.1f} us")
             keys += 2048
         print(f"{keys:>9} keys: overwrite, 64 in an entry: {fill(0, 2048, 64):6.1f} us")
-        reader = Reader(folder, queries.header, queries.ALONE)
+        reader = Reader(folder, queries.header, queries.ALONE, queries.KnowingBuckets)
 
         def read(query: Callable[..., Any], *arguments: Any) -> Any:
             return reader.run(1, query, *arguments)

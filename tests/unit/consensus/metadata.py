@@ -36,7 +36,7 @@ class Cluster:
         self.index, self.now = self.machine.applied, 1_000_000
         self.entries: list[bytes] = []
         self.next: dict[int, int] = {}
-        self.reader = Reader(str(folder), queries.header, queries.ALONE)
+        self.reader = Reader(str(folder), queries.header, queries.ALONE, queries.KnowingBuckets)
         self.nodes: dict[str, bytes] = {}
         self.node_sessions: dict[str, SessionId] = {}
         for number in range(1, nodes + 1):

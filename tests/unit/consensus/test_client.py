@@ -118,7 +118,7 @@ async def test_a_member_that_dies_between_submit_and_answer(place: Place, monkey
     outcomes = await asyncio.gather(*commits, *more)
     assert all(isinstance(outcome, Committed) for outcome in outcomes)
     assert len({outcome.order for outcome in outcomes if isinstance(outcome, Committed)}) == 60, "each applied once"
-    found = await client.bucket("b")
+    found = await client.bucket_counted("b")
     assert found is not None
     assert found.object_count == 60
 

@@ -703,9 +703,11 @@ class Histories(RuleBasedStateMachine):
                       for key, versions in sorted(bucket.keys.items()) for version in reversed(versions)]
             assert [(entry.key, entry.version_id, entry.delete_marker, entry.latest, entry.size)
                     for entry in page.objects] == wanted
+            counted = self.cluster.read(queries.bucket_counted, bucket.name)
+            assert counted.object_count == sum(not entry[2] for entry in wanted)
             for key in KEYS:
                 found, current, slices = self.cluster.read(queries.opened, bucket.name, key)
-                assert found.object_count == sum(not entry[2] for entry in wanted)
+                assert found.id == bucket.id
                 version = bucket.current(key)
                 if version is None:
                     assert current is None or current.delete_marker

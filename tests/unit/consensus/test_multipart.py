@@ -311,7 +311,7 @@ def test_complete_replaces_and_counts_like_a_put(cluster: Cluster) -> None:
     upload = Upload(cluster, bucket)
     upload.put(1, b"abc")
     upload.complete(3, upload.listed())
-    found = cluster.read(queries.bucket, "bucket")
+    found = cluster.read(queries.bucket_counted, "bucket")
     assert (found.object_count, found.byte_count) == (1, 3)
     assert cluster.chunk_row(b"before") is None
 

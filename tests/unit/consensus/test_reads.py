@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from consensus import queries
+from consensus.core.commands import SetBucketCopies, SetVersioning
 from consensus.core.errors import Unavailable
 from consensus.reads import Reader, query_named
 from tests.unit.consensus.metadata import Cluster
@@ -41,6 +42,33 @@ def test_a_query_alone_sees_the_latest_commit(cluster: Cluster) -> None:
         assert cluster.read(queries.opened_at_once, "bucket", key)[1] is None
         cluster.put(within, key, b"bytes")
         assert cluster.read(queries.opened_at_once, "bucket", key)[1].key == key
+
+
+def test_a_bucket_that_a_reader_knows_is_read_anew_when_it_has_changed(cluster: Cluster) -> None:
+    within = cluster.read(queries.bucket, "bucket")
+    assert cluster.read(queries.bucket, "bucket") is within, "not known"
+    cluster.run(SetVersioning(bucket=within.id, status="Enabled"))
+    assert cluster.read(queries.opened_at_once, "bucket", "small") is None, "the bucket is not that one any more"
+    assert cluster.read(queries.opened, "bucket", "small")[0].versioning == "Enabled"
+    assert cluster.read(queries.opened_at_once, "bucket", "small")[0].versioning == "Enabled"
+    cluster.run(SetBucketCopies(bucket=within.id, copies=2))
+    assert cluster.read(queries.bucket, "bucket").copies == 2
+
+
+def test_counters_are_those_of_the_moment_where_they_are_asked_for(cluster: Cluster) -> None:
+    known = cluster.read(queries.bucket, "bucket")
+    cluster.put(known.id, "one more", b"bytes")
+    assert cluster.read(queries.bucket, "bucket") is known
+    assert cluster.read(queries.bucket_counted, "bucket").object_count == known.object_count + 1
+
+
+def test_every_column_of_a_bucket_but_its_counters_counts_as_a_change(cluster: Cluster) -> None:
+    """Else a reader would not notice: a new column belongs into the trigger."""
+    database = cluster.machine.db
+    columns = {row[1] for row in database.execute("PRAGMA table_info(bucket)")}
+    ((trigger,),) = database.execute("SELECT sql FROM sqlite_master WHERE name = 'bucket_changed'").fetchall()
+    watched = set(trigger.partition("UPDATE OF")[2].partition("ON bucket")[0].replace(",", " ").split())
+    assert columns - watched == {"id", "objects", "bytes", "uploading", "changed"}
 
 
 def test_what_needs_more_than_one_statement_is_not_told_at_once(cluster: Cluster) -> None:

@@ -87,7 +87,7 @@ async def test_commands_of_many_clients_share_entries_and_each_gets_its_own_answ
     assert [outcome.etag for outcome in outcomes if isinstance(outcome, Committed)] == [
         f"{number}-{place}" for number in range(4) for place in range(50)]
     assert server.status().entries - entries <= 4
-    bucket = await clients[1].bucket("shared")
+    bucket = await clients[1].bucket_counted("shared")
     assert bucket is not None
     assert bucket.object_count == 200
 
@@ -106,7 +106,7 @@ async def test_everything_answered_is_there_after_kill_and_start(place: Place) -
             assert place.server is not None
             await place.server.stop()
         await place.serve()
-        bucket = await client.bucket("kept")
+        bucket = await client.bucket_counted("kept")
         assert bucket is not None
         assert bucket.object_count == 20 * (life + 1)
     assert place.failures == []
@@ -293,7 +293,7 @@ async def test_the_journal_is_trimmed_behind_the_older_of_two_snapshots(make_pla
     snapshot.install(older, str(place.meta), place.disk)
     server = await place.serve()
     client = await place.client()
-    bucket = await client.bucket("b")
+    bucket = await client.bucket_counted("b")
     assert bucket is not None
     assert bucket.object_count == 120
     assert server.serving.generation == 2
@@ -375,7 +375,7 @@ async def test_lost_sqlite_comes_back_from_a_snapshot_and_the_journal(
     server = await place.serve()
     assert server.serving.generation == 2
     client = await place.client()
-    bucket = await client.bucket("b")
+    bucket = await client.bucket_counted("b")
     assert bucket is not None
     assert bucket.object_count == 60
 

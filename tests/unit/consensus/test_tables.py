@@ -134,7 +134,8 @@ def without_what_came_with_4(cluster: Cluster) -> None:
         cluster.db.execute(f"DROP TABLE {table}")
     for index in ("bucket_lifecycle", "bucket_quota"):
         cluster.db.execute(f"DROP INDEX {index}")
-    for table, columns in {"bucket": ("lifecycle", "events", "uploading", "objects_max", "bytes_max"),
+    cluster.db.execute("DROP TRIGGER bucket_changed")
+    for table, columns in {"bucket": ("lifecycle", "events", "uploading", "objects_max", "bytes_max", "changed"),
                            "upload": ("bytes", "initiator")}.items():
         for column in columns:
             cluster.db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")

@@ -47,7 +47,7 @@ def suspend(cluster: Cluster, bucket: int, status: str = "Suspended") -> None:
 
 
 def counters(cluster: Cluster) -> tuple[int, int]:
-    found = cluster.read(queries.bucket, "bucket")
+    found = cluster.read(queries.bucket_counted, "bucket")
     return found.object_count, found.byte_count
 
 
