@@ -64,7 +64,7 @@ def load(
             _refuse_unknown_fields(types[key], value)
             converted[key] = msgspec.convert(value, types[key], strict=False, dec_hook=decode_setting)
         except (msgspec.ValidationError, ValueError) as error:
-            raise SettingsError(f"setting {key!r} ({where}): {_plain(error, types[key])}") from None
+            raise SettingsError(f"setting {key!r} ({where}): {_which(types[key], value)}{_plain(error, types[key])}") from None
     try:
         return kind(**converted)
     except ValueError as error:                      # the struct's own checks across settings
@@ -117,6 +117,17 @@ def _refuse_unknown_fields(kind: Any, value: Any) -> None:
         for name in table if isinstance(table, dict) else ():
             if name not in known:
                 raise ValueError(f"entry {number} has an unknown key {name!r}. {_nearest(name, known)}")
+
+
+def _which(kind: Any, value: Any) -> str:
+    """Of a table of named tables, which one is not as it should be: msgspec does not say."""
+    if get_origin(kind) is dict and isinstance(value, dict):
+        for name, table in value.items():
+            try:
+                msgspec.convert(table, get_args(kind)[1], strict=False, dec_hook=decode_setting)
+            except (msgspec.ValidationError, ValueError):
+                return f"entry {name!r}: "
+    return ""
 
 
 _KINDS = {"int": "a whole number", "str": "text", "float": "a number with a point", "bool": "true or false",

@@ -60,6 +60,7 @@ def test_settings_have_them_as_tables_and_show_no_secret(tmp_path: Path) -> None
     ('webhook_allow = ["10.0.0.1/8"]', "webhook_allow"),
     ('[webhooks."a:b"]\nurl = "http://example.com"', "'a:b' is not"),
     ('[webhooks.a]\nurl = "nowhere"', "http://HOST"),
+    ('[webhooks.a]\nurl = "http://example.com"\n[webhooks.b]\nurl = "nowhere"', "entry 'b': 'url' is not"),
     ('[webhooks.a]\nurl = "http://example.com"\nsecrets = "x"', "secrets"),
     ("[webhooks.a]\n", "url is missing"),
     ("event_retention_hours = 0", "event_retention_hours"),
