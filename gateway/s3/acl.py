@@ -12,9 +12,9 @@ from typing import NamedTuple, NoReturn
 
 from gateway.s3.errors import S3Error
 from gateway.s3.policy_actions import GRANTS
-from gateway.s3.xml_pieces import OwnerOf, document, owner_element
+from gateway.s3.xml_pieces import OwnerOf, document, owner_element, who
 from gateway.s3.xml_read import SMALL_BYTES_MAX, Element, parse
-from gateway.s3.xml_text import escape, escape_readable
+from gateway.s3.xml_text import escape
 
 Acl = tuple[tuple[str, str], ...]
 
@@ -210,9 +210,7 @@ def written_grants(grants: Acl, owner_of: OwnerOf) -> str:
 def _written(grantee: str, permission: str, owner_of: OwnerOf) -> str:
     kind, _, text = grantee.partition(":")
     if kind == "uri":
-        who = f'<Grantee xmlns:xsi="{_XSI}" xsi:type="Group"><URI>{escape(text)}</URI></Grantee>'
+        shown = f'<Grantee xmlns:xsi="{_XSI}" xsi:type="Group"><URI>{escape(text)}</URI></Grantee>'
     else:
-        known = owner_of(text)
-        who = (f'<Grantee xmlns:xsi="{_XSI}" xsi:type="CanonicalUser"><ID>{escape(known.id)}</ID>'
-               f"<DisplayName>{escape_readable(known.display_name)}</DisplayName></Grantee>")
-    return f"<Grant>{who}<Permission>{permission}</Permission></Grant>"
+        shown = f'<Grantee xmlns:xsi="{_XSI}" xsi:type="CanonicalUser">{who(owner_of(text))}</Grantee>'
+    return f"<Grant>{shown}<Permission>{permission}</Permission></Grant>"

@@ -54,7 +54,12 @@ def optional(name: str, value: str | int | None, spell: Callable[[str], str] = e
 
 
 def owner_element(owner: Owner, element: str = "Owner") -> str:
-    return f"<{element}><ID>{escape(owner.id)}</ID><DisplayName>{escape_readable(owner.display_name)}</DisplayName></{element}>"
+    return f"<{element}>{who(owner)}</{element}>"
+
+
+def who(owner: Owner) -> str:
+    """An id, and the name to show of those who have one."""
+    return f"<ID>{escape(owner.id)}</ID>{optional('DisplayName', owner.display_name or None, escape_readable)}"
 
 
 def checksum_element(checksum: Checksum | None, *, bare: bool = False) -> str:

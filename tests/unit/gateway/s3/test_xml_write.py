@@ -10,7 +10,7 @@ from botocore.parsers import create_parser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.s3 import xml_listings, xml_write
+from gateway.s3 import acl, xml_listings, xml_write
 from gateway.s3.xml_pieces import Owner
 from gateway.s3.xml_write import Deleted, NotDeleted, ObjectParts
 
@@ -265,3 +265,9 @@ def test_list_uploads() -> None:
     assert (answer["Prefix"], answer["KeyMarker"]) == ("p%20", "a%20b")
     assert answer["CommonPrefixes"] == [{"Prefix": "p%20q/"}]
     assert answer["EncodingType"] == "url"
+
+
+def test_whoever_has_no_name_is_told_by_the_id_alone() -> None:
+    body = acl.write((("id:nobody", "READ"),), "owner", lambda owner_id: Owner(owner_id, "" if owner_id == "nobody" else "O"))
+    assert b"<Owner><ID>owner</ID><DisplayName>O</DisplayName></Owner>" in body
+    assert b'xsi:type="CanonicalUser"><ID>nobody</ID></Grantee>' in body
