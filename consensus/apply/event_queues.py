@@ -7,7 +7,7 @@ tell a listener twice and count once.
 from consensus.apply import buckets, events
 from consensus.apply.state import State, count_fits, texts_fit
 from consensus.core.commands import EventsDone, PurgeEvents, ReportTarget, SetNotification
-from consensus.core.events import Event
+from consensus.core.events import ERROR_CHARACTERS_MAX, Event
 from consensus.core.results import AnyResult, Done, Drained, Malformed, NoBucket
 from consensus.rows import I63_MAX, encode
 
@@ -15,8 +15,6 @@ DONE_MAX = 400
 """Events in one EventsDone: a row each."""
 
 PURGED_AT_ONCE_MAX = 500
-
-ERROR_CHARACTERS_MAX = 300
 
 
 def set_notification(state: State, command: SetNotification) -> AnyResult:

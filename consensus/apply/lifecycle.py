@@ -31,7 +31,7 @@ SPARED_MAX = 100
 SPARED_AMONG_MAX = 1_000
 """So many rows are looked at for the versions that are spared, delete markers among them. Who has more keeps what is old."""
 
-EXPIRED, MARKED, MOVED = "LifecycleExpiration:Delete", "LifecycleExpiration:DeleteMarkerCreated", "LifecycleTransition"
+EXPIRED, MARKED = "LifecycleExpiration:Delete", "LifecycleExpiration:DeleteMarkerCreated"
 """AWS's names of these events."""
 
 
@@ -105,7 +105,8 @@ def _unmark(state: State, bucket: BucketState, step: LifecycleStep, owner: str) 
 
 
 def _move(state: State, bucket: BucketState, step: LifecycleStep, owner: str) -> bool:
-    found = _current_row(state, bucket, step) if step.current else _noncurrent_row(state, bucket, step)
+    found = (attributes.find_row(state, bucket.id, step.key.encode(), None) if step.current
+             else _noncurrent_row(state, bucket, step))
     if found is None or found.marker or found.columns[0] != step.order or found.attributes.storage_class == step.storage_class:
         return False
     attributes.set_storage_class(state, bucket, step.key.encode(), found, step.storage_class)
@@ -164,10 +165,6 @@ def _noncurrent(state: State, bucket: BucketState, step: LifecycleStep) -> Versi
         if newer < step.spared:
             return None
     return version_id
-
-
-def _current_row(state: State, bucket: BucketState, step: LifecycleStep) -> Row | None:
-    return attributes.find_row(state, bucket.id, step.key.encode(), None)
 
 
 def _noncurrent_row(state: State, bucket: BucketState, step: LifecycleStep) -> Row | None:

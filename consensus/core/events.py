@@ -14,6 +14,9 @@ from consensus.core.model import Pairs, Value
 EVENT_QUEUE_MAX = 100_000
 """Events that wait for one target where nobody has said otherwise: some 40 MB of metadata."""
 
+ERROR_CHARACTERS_MAX = 300
+"""Of why a delivery failed, as the log keeps it."""
+
 
 class EventRule(Value, frozen=True, kw_only=True):
     """One configuration of a notification. `target` "": nobody here delivers to that ARN, so nothing is queued for it."""

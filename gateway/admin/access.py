@@ -21,11 +21,10 @@ from gateway.s3.policy import Caller, Policy
 from gateway.s3.policy_actions import KIND_OF, SPELLING, known_key, spelt
 from gateway.s3.policy_read import of_identity, user_policy
 from gateway.s3.times import iso8601
+from gateway.s3.xml_pieces import BLOCK_FIELDS
 
 _NAME = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
 """As AWS names policies."""
-
-FLAGS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 
 
 async def list_policies(ctx: AdminContext, asked: values.OneUser) -> values.PolicyList:
@@ -105,7 +104,7 @@ async def _about_bucket(ctx: AdminContext, case: Case, asked: values.Explain) ->
     bucket = await ctx.bucket(asked.bucket)
     default = defaults(services.settings.object_ownership, services.settings.block_public_access)
     rules = await services.rules.of(ctx.metadata, bucket, default)
-    blocked = [name for name, on in zip(FLAGS, rules.blocked, strict=True) if on]
+    blocked = [name for name, on in zip(BLOCK_FIELDS, rules.blocked, strict=True) if on]
     public = "public" if rules.public else "not public"
     policy = "none" if rules.policy is None else f"{len(rules.policy.statements)} statements, {public}"
     facts = [

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from consensus import queries
 from consensus.core.commands import EventsDone, ReportTarget
 from consensus.core.errors import ClusterError
-from consensus.core.events import QueuedEvent
+from consensus.core.events import ERROR_CHARACTERS_MAX, QueuedEvent
 from gateway.events.record import document
 from gateway.events.sending import DeliveryFailed, Nowhere, Sender
 
@@ -55,8 +55,6 @@ STOP_S = 2.0
 
 SAY_S, SAY_S_MIN = 60.0, 5.0
 """Why a target fails is written into the log so often, and not much later when it changes."""
-
-ERROR_CHARACTERS_MAX = 300
 
 Value = TypeVar("Value")
 

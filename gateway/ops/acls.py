@@ -27,9 +27,6 @@ from gateway.s3.xml_read import SMALL_BYTES_MAX
 
 KIND: Kind[Pairs] = Kind(ACL, Pairs, "NoSuchKey")
 
-_SAYS_NOTHING = frozenset({"private", "bucket-owner-full-control"})
-"""Canned lists that many tools send blindly with their writes, and that ask for what is the case anyhow."""
-
 
 async def get_bucket_acl(ctx: Context, request: S3Request) -> Reply:
     bucket = await ctx.bucket(request)
@@ -122,7 +119,7 @@ async def of_new_object(ctx: Context, bucket: Bucket, key: str, given: Mapping[s
     _refuse_grants(rules, given)
     wanted = acl.from_headers(given, owner, ctx.people, bucket_owner=bucket.owner)
     if rules.acls_off:
-        if given.get("x-amz-acl") not in _SAYS_NOTHING:
+        if given.get("x-amz-acl") not in acl.SAYS_NOTHING:
             raise S3Error("AccessControlListNotSupported")
         return New(owner, None)
     _refuse_public(ctx, bucket, key, rules, wanted)

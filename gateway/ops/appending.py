@@ -29,11 +29,10 @@ from gateway.ops.upload import Stored, store
 from gateway.ops.versions import new_version_id
 from gateway.s3 import checksums
 from gateway.s3.errors import S3Error
+from gateway.s3.headers import WRITE_OFFSET
 from gateway.s3.hoisting import effective_headers
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
-
-OFFSET = "x-amz-write-offset-bytes"
 
 PARTS_MAX = 10_000
 """AWS's limit: of appends, and of the parts that the object was made of before."""
@@ -46,7 +45,7 @@ DIGITS_MAX = 18
 
 async def put_object(ctx: Context, request: S3Request) -> Reply:
     """PutObject: an append, if the request says where."""
-    if OFFSET in effective_headers(request):
+    if WRITE_OFFSET in effective_headers(request):
         return await append_object(ctx, request)
     return await objects.put_object(ctx, request)
 
@@ -55,8 +54,8 @@ async def append_object(ctx: Context, request: S3Request) -> Reply:
     """Store the body after the last byte of the object."""
     bucket = await ctx.bucket(request)
     given = effective_headers(request)
-    offset = _parsed(given[OFFSET])
-    objects.put_attributes({name: value for name, value in given.items() if name != OFFSET}, request.now_ms,
+    offset = _parsed(given[WRITE_OFFSET])
+    objects.put_attributes({name: value for name, value in given.items() if name != WRITE_OFFSET}, request.now_ms,
                            ctx.settings.storage_classes)       # what is wrong is refused, though nothing of it counts
     condition = objects.write_condition(request.headers)
     expected = checksums.Expected.from_headers(given)
@@ -101,14 +100,14 @@ async def _overtaken(
 ) -> S3Error | ClusterError:
     """Somebody else has written meanwhile. Raises S3Error where what is there now refuses the append by itself."""
     await _base(ctx, request, bucket, offset, condition)
-    return refusal(ConditionConflict(condition=OFFSET), request)
+    return refusal(ConditionConflict(condition=WRITE_OFFSET), request)
 
 
 async def _create(ctx: Context, request: S3Request, bucket: Bucket, condition: Condition) -> Reply:
     """Nothing is there: as any PutObject, as long as nothing is there."""
     plain = msgspec.structs.replace(
-        request, headers={**{name: value for name, value in request.headers.items() if name != OFFSET}, "if-none-match": "*"},
-        query={name: value for name, value in request.query.items() if name.lower() != OFFSET})
+        request, query={name: value for name, value in request.query.items() if name.lower() != WRITE_OFFSET},
+        headers={**{name: value for name, value in request.headers.items() if name != WRITE_OFFSET}, "if-none-match": "*"})
     try:
         return await objects.put_object(ctx, plain)
     except S3Error as error:
@@ -138,7 +137,7 @@ def _give_back(ctx: Context, stored: Stored) -> None:
 def _parsed(text: str) -> int:
     digits = text.strip()
     if not digits.isascii() or not digits.isdecimal() or len(digits) > DIGITS_MAX:
-        raise S3Error("InvalidArgument", "The write offset must be a non-negative integer.", ArgumentName=OFFSET,
+        raise S3Error("InvalidArgument", "The write offset must be a non-negative integer.", ArgumentName=WRITE_OFFSET,
                       ArgumentValue=text)
     return int(digits)
 

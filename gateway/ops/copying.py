@@ -192,14 +192,11 @@ def _source_version(source: Source) -> list[tuple[str, str]]:
     return [("x-amz-copy-source-version-id", source.version.version_id)]
 
 
-_REDIRECT = "x-amz-website-redirect-location"
-
-
 def _merged(source: Attributes, asked: Attributes, replace_metadata: bool, replace_tags: bool) -> Attributes:
     """COPY and REPLACE take all of one side, nothing is merged; storage class and redirect are always as asked."""
     base = asked if replace_metadata else source
-    kept = tuple(pair for pair in base.headers if pair[0] != _REDIRECT)
-    redirect = tuple(pair for pair in asked.headers if pair[0] == _REDIRECT)
+    kept = tuple(pair for pair in base.headers if pair[0] != headers.REDIRECT)
+    redirect = tuple(pair for pair in asked.headers if pair[0] == headers.REDIRECT)
     return Attributes(
         content_type=base.content_type, headers=kept + redirect, metadata=base.metadata,
         tags=asked.tags if replace_tags else source.tags, storage_class=asked.storage_class, lock=asked.lock, acl=asked.acl,

@@ -9,6 +9,7 @@ from consensus.core.model import Bucket
 from consensus.core.results import QuotaExceeded
 from gateway.ops.context import Context
 from gateway.ops.refusals import refusal
+from gateway.s3.headers import WRITE_OFFSET
 from gateway.s3.hoisting import effective_headers
 from gateway.s3.request import S3Request
 
@@ -30,7 +31,7 @@ async def _replaced(ctx: Context, request: S3Request, bucket: Bucket) -> int:
         number = int(request.query["partNumber"])
         parts = await ctx.metadata.parts(bucket.id, request.key, UploadId(request.query["uploadId"]), number - 1, 1)
         return parts[0].size if parts and parts[0].number == number else 0
-    if bucket.versioning == "Enabled" or "x-amz-write-offset-bytes" in effective_headers(request):
+    if bucket.versioning == "Enabled" or WRITE_OFFSET in effective_headers(request):
         return 0
     version = await ctx.metadata.current(bucket.id, request.key)
     return 0 if version is None else version.size

@@ -43,6 +43,9 @@ _CANNED_OBJECT = {**_CANNED, "bucket-owner-read": (("bucket-owner", "READ"),),
                   "bucket-owner-full-control": (("bucket-owner", FULL_CONTROL),)}
 CANNED = frozenset(_CANNED_BUCKET) | frozenset(_CANNED_OBJECT)
 
+SAYS_NOTHING = frozenset({"private", "bucket-owner-full-control"})
+"""Canned lists that many tools send blindly with their writes, and that ask for what is the case anyhow."""
+
 _HEADERS = frozenset({"x-amz-acl", *GRANTS})
 
 FOR_HEADER = {name: name.removeprefix("x-amz-grant-").upper().replace("-", "_") for name in GRANTS}

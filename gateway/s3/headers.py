@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple, NoReturn, Protocol
 
 from gateway.s3 import restore, tags
+from gateway.s3.acl import CANNED, SAYS_NOTHING
 from gateway.s3.errors import S3Error
 from gateway.s3.locks import BYPASS, HEADERS, Lock, as_headers, from_headers
 
@@ -40,17 +41,12 @@ _OVERRIDES = {
 }
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
-_CANNED = frozenset({
-    "public-read", "public-read-write", "authenticated-read", "aws-exec-read", "bucket-owner-read",
-    "log-delivery-write",
-})
-_HARMLESS_ACLS = frozenset({"private", "bucket-owner-full-control"})
-"""Many tools send these blindly, and they ask for what is the case anyhow."""
-
+REDIRECT = "x-amz-website-redirect-location"
+WRITE_OFFSET = "x-amz-write-offset-bytes"
 
 _UNKNOWN_HERE = (
     "x-amz-server-side-encryption", "x-amz-copy-source-server-side-encryption", "x-amz-object-lock-",
-    "x-amz-write-offset-bytes", "x-amz-object-annotation-directive",
+    WRITE_OFFSET, "x-amz-object-annotation-directive",
 )
 """Beginnings of headers that ask for what may not be done here."""
 
@@ -117,7 +113,7 @@ def stored(
         raise S3Error("MetadataTooLarge", Size=size, MaxSizeAllowed=METADATA_BYTES_MAX)
     redirect = redirect_location(headers)
     if redirect is not None:
-        system.append(("x-amz-website-redirect-location", redirect))
+        system.append((REDIRECT, redirect))
     return Stored(
         _checked("content-type", headers.get("content-type", "")) or DEFAULT_TYPE,
         tuple(system), tuple(metadata), tagging(headers), storage_class(headers, storage_classes),
@@ -141,14 +137,14 @@ def tagging(headers: Mapping[str, str]) -> Pairs:
 
 def redirect_location(headers: Mapping[str, str]) -> str | None:
     """S3Error InvalidRedirectLocation unless it leads to a path or to http(s)."""
-    value = headers.get("x-amz-website-redirect-location")
+    value = headers.get(REDIRECT)
     if value is None:
         return None
     if not value.startswith(("/", "http://", "https://")):
         raise S3Error("InvalidRedirectLocation")
     if len(value) > METADATA_BYTES_MAX:
         raise S3Error("InvalidRedirectLocation", "The length of website redirect location cannot exceed 2,048 characters.")
-    return _checked("x-amz-website-redirect-location", value)
+    return _checked(REDIRECT, value)
 
 
 def replaces(headers: Mapping[str, str], what: str) -> bool:
@@ -238,9 +234,9 @@ def _refuse(name: str, headers: Mapping[str, str]) -> None:
 
 
 def _refuse_acl(value: str) -> None:
-    if value in _HARMLESS_ACLS:
+    if value in SAYS_NOTHING:
         return
-    if value in _CANNED:
+    if value in CANNED:
         raise S3Error("AccessControlListNotSupported")
     raise S3Error("InvalidArgument", "", ArgumentName="x-amz-acl", ArgumentValue=value)     # AWS has no message for it
 

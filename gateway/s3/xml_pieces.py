@@ -11,6 +11,9 @@ from gateway.s3.xml_text import escape, escape_readable
 
 HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
+BLOCK_FIELDS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+"""The switches of a PublicAccessBlockConfiguration, in the order of its schema."""
+
 
 class Owner(NamedTuple):
     """Who owns something, or began an upload: the canonical id and the name shown."""

@@ -11,6 +11,7 @@ from typing import NamedTuple, NoReturn
 from xml.parsers import expat
 
 from gateway.s3.errors import S3Error
+from gateway.s3.xml_pieces import BLOCK_FIELDS
 
 DEPTH_MAX = 20
 """Levels of a document. S3's deepest has seven."""
@@ -292,16 +293,13 @@ def _tag(element: Element) -> tuple[str, str]:
     return key, value
 
 
-_BLOCK_FIELDS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
-
-
 def public_access_block(body: bytes) -> tuple[bool, ...]:
     """PublicAccessBlockConfiguration: its four switches in this order; one that is left out is off. S3Error InvalidRequest
     where all are."""
-    fields = fields_of(parse(body, "PublicAccessBlockConfiguration", SMALL_BYTES_MAX), frozenset(_BLOCK_FIELDS))
+    fields = fields_of(parse(body, "PublicAccessBlockConfiguration", SMALL_BYTES_MAX), frozenset(BLOCK_FIELDS))
     if not fields:
         raise S3Error("InvalidRequest", "Must specify at least one configuration.")
-    return tuple(_boolean(text_of(fields, name) or "false") for name in _BLOCK_FIELDS)
+    return tuple(_boolean(text_of(fields, name) or "false") for name in BLOCK_FIELDS)
 
 
 def ownership_controls(body: bytes, modes: Collection[str]) -> str:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from gateway.s3.times import iso8601_seconds
 from gateway.s3.xml_pieces import (
+    BLOCK_FIELDS,
     HEAD,
     Checksum,
     Part,
@@ -64,8 +65,7 @@ def policy_status(public: bool) -> bytes:
 
 def public_access_block(switches: Iterable[bool]) -> bytes:
     """PublicAccessBlockConfiguration, the four switches in the order of the schema."""
-    names = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
-    inner = "".join(f"<{name}>{word(on)}</{name}>" for name, on in zip(names, switches, strict=True))
+    inner = "".join(f"<{name}>{word(on)}</{name}>" for name, on in zip(BLOCK_FIELDS, switches, strict=True))
     return document("PublicAccessBlockConfiguration", inner)
 
 

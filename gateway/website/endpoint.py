@@ -16,6 +16,7 @@ from gateway.ops.reading import find, get_object, head_object
 from gateway.ops.website import KIND
 from gateway.s3 import website, website_pages
 from gateway.s3.errors import S3Error
+from gateway.s3.headers import REDIRECT
 from gateway.s3.operations import OPERATION
 from gateway.s3.payload import UNCHECKED
 from gateway.s3.reply import Reply
@@ -31,8 +32,6 @@ _ABOUT_THE_OBJECT = frozenset({"range", "if-match", "if-none-match", "if-modifie
 
 NOBODY = Authenticated(principal=ANONYMOUS, payload=UNCHECKED, headers={})
 """Whoever it is: signatures are not looked at here."""
-
-REDIRECT = "x-amz-website-redirect-location"
 
 
 class Sites:
