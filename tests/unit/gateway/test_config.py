@@ -23,6 +23,7 @@ def refused(folder: Path, toml: str = "", environ: dict[str, str] | None = None,
 
 
 @pytest.mark.parametrize(("toml", "says"), [
+    ("nope = 1", "unknown setting 'nope' (in {file}). docs/CONFIGURATION.md lists them all."),
     ('regoin = "x"', "unknown setting 'regoin' (in {file}). Did you mean 'region'?"),
     ("[server]\nlisten = 1", "unknown setting 'server' (in {file})"),
     ("listen = 9000", "setting 'listen' (in {file}): must be text, not a whole number"),
