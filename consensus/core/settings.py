@@ -157,5 +157,5 @@ def _plain(error: Exception, kind: Any) -> str:
 
 
 def _nearest(key: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.65)       # with less, any short word is like some setting
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.62)       # with less, any short word is like some setting
     return f"Did you mean {close[0]!r}?" if close else "docs/CONFIGURATION.md lists them all."
