@@ -2,7 +2,7 @@
 
 A disk is lost or damaged on one machine at a time and only after the one before has been repaired: more is more than
 three copies and three members promise to survive. Nor is the only copy of anything hurt: what was acknowledged while there
-was one storage node has no other yet.
+was one storage node has no other yet, nor has what two machines have given back that were to be emptied.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from consensus.core.commands import AnyCommand, AskNode, SetBucketCopies
 from consensus.core.errors import ClusterError
 from consensus.core.ids import NodeId
 from tests.sim.machines import Gateway, Machine
+from tests.sim.watching import listed
 from tests.sim.workload import PLAIN, Workload
 from tests.sim.world import World
 
@@ -220,7 +221,8 @@ class Faults:
         db = self._newest()
         if db is None or len(queries.nodes(db)) < 2:
             return True
-        return any(row.nodes == (NodeId(machine.name),) for row in queries.under_replicated(db))
+        elsewhere = set[tuple[bytes, bytes]]().union(*[listed(db, NodeId(name)) for name in self._names if name != machine.name])
+        return not listed(db, NodeId(machine.name)) <= elsewhere
 
     async def _rot(self) -> None:
         machine = self._one()
