@@ -3,6 +3,17 @@
 `HANDLERS` finds the function by the operation's name in the table (gateway/s3/operations.py); every name has one.
 An operation reads as its steps. What S3 calls an outcome is decided here: lower packages know no S3 errors, and
 gateway/s3 knows no outcomes.
+
+Where to look:
+
+the request and who asks   context; refusals and replies say what came of it; never: what is not there
+objects, written           objects, multipart, completing, posting, copying, appending, renaming, versions (their ids); on the
+                           way of every body: upload, cutting, bringing, and quotas
+objects, read              reading, attributes; archives and restoring for those that are read only after a restore
+listings                   listing, versioning, tokens
+what a bucket is set to    settings, of which each of these is one or a few: versioning, tagging, locking, lifecycle, sharing
+                           (CORS), website, bucket_logging, notification; stored: kept and given back, nothing more
+who may do what            policies, acls, ownership, public_access
 """
 
 from gateway.ops import (
