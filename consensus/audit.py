@@ -38,6 +38,9 @@ Database = sqlite3.Connection
 LOCAL_META = ("generation", "schema")
 """Meta rows that may differ between members."""
 
+LOCAL_COLUMNS = frozenset((("bucket", "changed"),))
+"""Columns that may: a member that was upgraded later has counted from a later time on. No command reads them."""
+
 
 def recount(db: Database, limit: int | None = None) -> list[str]:
     """What doesn't fit, at most `limit` sentences of it. Reads every row; counts are kept in temporary tables
@@ -93,7 +96,7 @@ def logical_hash(db: Database) -> str:
     total = hashlib.sha256()
     for table in TABLES:
         name = table._meta.table_name
-        columns = ", ".join(f'"{column}"' for column in table._meta.columns)
+        columns = ", ".join(f'"{column}"' for column in table._meta.columns if (name, column) not in LOCAL_COLUMNS)
         where = f"WHERE k NOT IN ({', '.join(repr(k) for k in LOCAL_META)})" if name == "meta" else ""
         total.update(name.encode())
         for row in db.execute(f"SELECT {columns} FROM {name} {where} ORDER BY {columns}"):

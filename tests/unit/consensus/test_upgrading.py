@@ -1,13 +1,14 @@
 """An upgrade machine by machine: what a member of an older release would leave out does not get into the log."""
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
-from consensus import upgrading
+from consensus import audit, upgrading
 from consensus.core.codec import ENTRY_NEWEST, SINCE_2, FutureEntry, decode_entry, encode_entry
 from consensus.core.commands import (
     AnyCommand,
@@ -24,6 +25,7 @@ from consensus.core.ids import BucketId, SessionId, UploadId, VersionId
 from consensus.core.model import Attributes, Member
 from consensus.rows import decode_attributes, encode_attributes
 from consensus.upgrading import Upgrading
+from tests.unit.consensus.metadata import Cluster as Machines
 
 BUCKET = BucketId(1)
 QUOTA = SetQuota(bucket=BUCKET, account="", quota=None)
@@ -138,3 +140,13 @@ def test_who_has_never_answered_is_waited_for_a_while(cluster: Cluster, monkeypa
         cluster.look(QUOTA)
     monkeypatch.setattr(upgrading, "PATIENCE_S", 0)
     assert cluster.look(QUOTA) == [QUOTA]
+
+
+def test_members_are_equal_whenever_each_of_them_was_upgraded(tmp_path: Path) -> None:
+    machine = Machines(tmp_path)
+    machine.bucket()
+    before = audit.logical_hash(machine.db)
+    machine.db.execute("UPDATE bucket SET changed = 7")
+    assert audit.logical_hash(machine.db) == before
+    machine.db.execute("UPDATE bucket SET objects_max = 7")
+    assert audit.logical_hash(machine.db) != before
