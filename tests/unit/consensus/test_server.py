@@ -15,14 +15,16 @@ from consensus import housekeeping, protocol, snapshot
 from consensus.client import MetadataClient
 from consensus.config import MetaConfig
 from consensus.core.codec import decode_results
-from consensus.core.commands import CreateBucket, DeleteVersion, Drain, Envelope, OpenSession
+from consensus.core.commands import CreateBucket, DeleteVersion, Drain, Envelope, OpenSession, SetQuota
 from consensus.core.errors import Corrupt, NoSpace, Refused, Unavailable
 from consensus.core.ids import POSITION_BITS, SessionId
+from consensus.core.model import Member
 from consensus.core.results import BucketCreated, BucketExists, Committed, Deleted
 from consensus.core.wire import OK, WireClient
 from consensus.journal import JournalFailed
 from consensus.room import BRINGING_BYTES, FREEING_BYTES
 from consensus.server import MetaServer
+from consensus.upgrading import Upgrading
 from tests.unit.consensus.crash import FaultyDisk
 from tests.unit.consensus.members import SECRET, Place, put
 
@@ -434,6 +436,24 @@ async def test_a_full_disk_takes_no_data_but_deletes(place: Place, monkeypatch: 
         await client.commit(DeleteVersion(bucket=created.bucket, key="old"))
     leave(BRINGING_BYTES)
     assert isinstance(await client.commit(put(created.bucket, "new")), Committed)
+
+
+async def test_a_command_that_waits_for_an_upgrade_takes_no_other_with_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = await place.serve()
+    client = await place.client()
+    created = await client.commit(CreateBucket(name="b", account="a", owner="o"))
+    assert isinstance(created, BucketCreated)
+    other = Member(name="older", address="nowhere:1", incarnation=b"1")
+    raft: Any = SimpleNamespace(members=(other,))
+    status: Any = SimpleNamespace(reads=1)
+    upgrading = Upgrading("meta-1", raft, lambda address: asyncio.sleep(0, status))
+    await upgrading.look()
+    monkeypatch.setattr(server.intake, "_said_for_all", upgrading.said_for_all)
+    refused, *taken = await asyncio.gather(
+        client.commit(SetQuota(bucket=created.bucket, account="", quota=None)),
+        *(client.commit(put(created.bucket, f"{number}")) for number in range(5)), return_exceptions=True)
+    assert isinstance(refused, Refused)
+    assert [type(outcome) for outcome in taken] == [Committed] * 5
 
 
 # Queries over the wire
