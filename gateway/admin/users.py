@@ -16,6 +16,7 @@ from gateway.admin import values
 from gateway.admin.context import AdminContext
 from gateway.admin.errors import AdminError
 from gateway.folders import new_access_key, new_secret_key
+from gateway.ops.context import ACCOUNT_DIGITS
 from gateway.s3.times import iso8601
 from gateway.sealing import seal
 
@@ -24,9 +25,6 @@ log = logging.getLogger("staddle.admin")
 SECRET_CHARACTERS_MIN = 8
 SECRET_CHARACTERS_MAX = 128
 """As AWS's own limits are around 40: below, a secret can be guessed from one signature."""
-
-ACCOUNT_DIGITS = 12
-"""AWS's form of an account id."""
 
 
 class Owner(NamedTuple):

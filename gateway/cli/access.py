@@ -11,10 +11,10 @@ from gateway.admin import values
 from gateway.cli import printing
 from gateway.cli.commands import Server, Yes, remote
 from gateway.cli.keys import CommandError
+from gateway.cli.users import Name
 
 policy_app = typer.Typer(no_args_is_help=True, help="Policies of users: with one, a user may do what they allow, and no more.")
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the user.")]
 PolicyName = Annotated[str, typer.Argument(metavar="POLICY", help="Name of the policy.")]
 
 

@@ -18,7 +18,7 @@ from gateway.cli import printing, without_admin
 from gateway.cli.commands import FOUND_SOMETHING, Server, Yes, remote
 from gateway.cli.files import written
 from gateway.cli.keys import CommandError
-from gateway.cli.s3 import Place, client, explained, is_place, place
+from gateway.cli.s3 import Place, client, explained, is_place, place, versioned
 
 object_app = typer.Typer(no_args_is_help=True, help="Objects: copy files in and out, list, look, verify, delete.")
 
@@ -207,7 +207,7 @@ def get(
     s3, size = client(server), 0
     try:
         with written(target, private=False) as sink, printing.progress(f"fetching {where}") as bar, explained(server, where):
-            answer = s3.get_object(Bucket=where.bucket, Key=where.key, **_versioned(version_id))
+            answer = s3.get_object(Bucket=where.bucket, Key=where.key, **versioned(version_id))
             bar.total(answer["ContentLength"])
             for piece in answer["Body"].iter_chunks(1 << 20):
                 sink.write(piece)
@@ -308,15 +308,11 @@ def _cat(server: Server, where: Place, version_id: str) -> None:
     s3 = client(server)
     try:
         with explained(server, where):
-            for piece in s3.get_object(Bucket=where.bucket, Key=where.key, **_versioned(version_id))["Body"].iter_chunks(1 << 20):
+            for piece in s3.get_object(Bucket=where.bucket, Key=where.key, **versioned(version_id))["Body"].iter_chunks(1 << 20):
                 sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())    # whoever read has enough: Python must not complain
-
-
-def _versioned(version_id: str) -> dict[str, str]:
-    return {"VersionId": version_id} if version_id else {}
 
 
 def _source(file: str) -> IO[bytes]:

@@ -37,6 +37,11 @@ def place(text: str, *, key: bool) -> Place:
     return Place(bucket, rest)
 
 
+def versioned(version_id: str) -> dict[str, str]:
+    """What a request says besides of the version that is meant: nothing for the current one."""
+    return {"VersionId": version_id} if version_id else {}
+
+
 def client(server: Connection) -> Any:
     """For the same server with the same keys, in the server's own region: an answer to anybody tells which it is."""
     from botocore.exceptions import ClientError

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from gateway.admin import values
 from gateway.cli.connection import Connection
 from gateway.cli.keys import CommandError
-from gateway.cli.s3 import Place, client, explained
+from gateway.cli.s3 import Place, client, explained, versioned
 
 Value = TypeVar("Value")
 
@@ -43,7 +43,7 @@ def objects(server: Connection, where: Place, delimiter: str) -> Iterator[values
 
 def stat(server: Connection, where: Place, version_id: str) -> values.ObjectStat:
     with explained(server, where):
-        head = client(server).head_object(Bucket=where.bucket, Key=where.key, **_versioned(version_id))
+        head = client(server).head_object(Bucket=where.bucket, Key=where.key, **versioned(version_id))
     return values.ObjectStat(
         bucket=where.bucket, key=where.key, version_id=head.get("VersionId", "null"), latest=not version_id, delete_marker=False,
         size=head["ContentLength"], etag=head["ETag"].strip('"'), modified=head["LastModified"].isoformat(), owner="",
@@ -54,9 +54,5 @@ def stat(server: Connection, where: Place, version_id: str) -> values.ObjectStat
 def delete(server: Connection, where: Place, version_id: str) -> values.Deleted:
     """S3 does not say whether there was anything."""
     with explained(server, where):
-        gone = client(server).delete_object(Bucket=where.bucket, Key=where.key, **_versioned(version_id))
+        gone = client(server).delete_object(Bucket=where.bucket, Key=where.key, **versioned(version_id))
     return values.Deleted(existed=True, delete_marker=gone.get("DeleteMarker", False), version_id=gone.get("VersionId", ""))
-
-
-def _versioned(version_id: str) -> dict[str, str]:
-    return {"VersionId": version_id} if version_id else {}
