@@ -49,12 +49,14 @@ def test_a_server_that_runs_checks_itself(store: StaddleProcess, staddle: Staddl
 
 @pytest.mark.slow
 def test_a_store_that_no_server_runs_is_checked_restored_and_mended(
-    store: StaddleProcess, staddle: Staddle, backup: Path,
+    store: StaddleProcess, staddle: Staddle, backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store.stop()
     data = ("--data", str(store.data[0]))
     assert "Clean." in staddle.done("fsck", *data).out, "offline by itself, since no server answers"
-    assert "no server answers" in staddle.refused("fsck")
+    with monkeypatch.context() as here:
+        here.chdir(tmp_path)                            # where the tests run there may be a ./data, as `make run` makes it
+        assert "no server answers" in staddle.refused("fsck")
 
     assert "--replace" in staddle.refused("restore", str(backup), *data)
     assert "is not a backup" in staddle.refused("restore", str(store.folder / "file"), *data, "--replace", "--yes")
