@@ -185,7 +185,9 @@ class StaddleProcess:
         return self
 
     def before_exec(self) -> None:
-        """In the child that becomes the server."""
+        """In the child that becomes the server. What the tests' shell ignores (nohup, a job in the background), it does not."""
+        for number in (signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
         end_with_parent()
 
     def ready(self) -> bool:
