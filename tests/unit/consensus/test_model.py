@@ -67,6 +67,7 @@ from consensus.core.results import (
     Done,
     Drained,
     KeyExists,
+    Malformed,
     Moved,
     NoAccessKey,
     NoBucket,
@@ -360,7 +361,9 @@ class Histories(RuleBasedStateMachine):
         result = self.run(AppendVersion(
             bucket=bucket.id, key=key, version_id=version, base=base + stale, offset=size + off,  # type: ignore[arg-type]
             content=content, appended=2, whole=whole, condition=condition))
-        if current is None:
+        if whole and content.size <= size + off:
+            assert isinstance(result, Malformed), "it would append nothing"
+        elif current is None:
             assert result == (unmet or WrongOffset(size=0))
         elif unmet or off or stale:
             assert result == (unmet or (WrongOffset(size=size) if off else Moved()))
