@@ -92,6 +92,11 @@ BUCKET_COLUMNS = (
 )
 
 
+def _of(table: str, columns: str) -> str:
+    """The columns as a join names them."""
+    return ", ".join(f"{table}.{column.strip()}" for column in columns.split(","))
+
+
 class Usage(NamedTuple):
     """`queued`: items that wait for Drain. `short`: chunks that lack copies, counted up to the limit asked for."""
 
@@ -175,9 +180,8 @@ def settings_page(
 
 def settings_named(db: Database, name: str, after: BucketId, limit: int) -> list[tuple[Bucket, bytes]]:
     """Buckets that have such a setting, of all accounts, in order of their ids; and the setting."""
-    columns = ", ".join(f"b.{column.strip()}" for column in BUCKET_COLUMNS.split(","))
     rows = db.execute(
-        f"SELECT {columns}, s.document FROM bucket_setting AS s JOIN bucket AS b ON b.id = s.bucket"
+        f"SELECT {_of('b', BUCKET_COLUMNS)}, s.document FROM bucket_setting AS s JOIN bucket AS b ON b.id = s.bucket"
         " WHERE s.name = ? AND s.bucket > ? ORDER BY s.bucket LIMIT ?", (name, after, limit)).fetchall()
     return [(_bucket(row[:-1]), row[-1]) for row in rows]
 
@@ -255,7 +259,7 @@ def _version(key: str, raw: bytes, row: tuple[Any, ...], latest: bool = True) ->
 
 
 _OPENED = f"""
-SELECT {", ".join(f"o.{name.strip()}" for name in VERSION_COLUMNS.split(","))},
+SELECT {_of("o", VERSION_COLUMNS)},
        c.kind, c.size, c.etag, c.parts, c.slices, c.crc,
        k.digest, k.session, k.sequence, k.size, k.locations, k.crc,
        (SELECT v FROM meta WHERE k = 'nodes'),

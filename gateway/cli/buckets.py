@@ -57,14 +57,7 @@ def lifecycle(server: Server) -> None:
 
     Example: staddle bucket lifecycle
     """
-    found: list[values.LifecycleInfo] = []
-    after = ""
-    while True:
-        page = server.get("lifecycle/status", values.LifecycleList, after=after)
-        found += page.buckets
-        after = page.next
-        if not after:
-            break
+    found = [each for page in server.pages("lifecycle/status", values.LifecycleList) for each in page.buckets]
     server.show(found, lambda: printing.print_table(
         ("bucket", "rules>", "state", "began", "looked at>", "expired>", "removed>", "markers>", "moved>", "aborted>", "left>",
          "trouble"),
@@ -83,14 +76,8 @@ def list_buckets(
 
     Example: staddle bucket list
     """
-    found: list[values.BucketInfo] = []
-    after = ""
-    while True:
-        page = server.get("bucket/list", values.BucketList, prefix=prefix, account=account, after=after)
-        found += page.buckets
-        after = page.next
-        if not after:
-            break
+    found = [each for page in server.pages("bucket/list", values.BucketList, prefix=prefix, account=account)
+             for each in page.buckets]
     server.show(found, lambda: printing.print_table(
         ("bucket", "account", "objects>", "size>", "versions", "created"),
         ((bucket.name, bucket.account, bucket.objects, printing.size(bucket.bytes), bucket.versioning or "no",

@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
@@ -26,6 +26,16 @@ PREFIX = "/-/admin/"
 REGION = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 
 Value = TypeVar("Value")
+
+
+class Paged(Protocol):
+    """An answer that is one page of a list. `next`: what the next one comes after, "" of the last."""
+
+    @property
+    def next(self) -> str: ...
+
+
+PageOf = TypeVar("PageOf", bound=Paged)
 
 
 class Connection:
@@ -53,6 +63,16 @@ class Connection:
     def get(self, path: str, kind: type[Value], **fields: object) -> Value:
         """Ask for something. Fields that are None or empty are left out. Raises CommandError."""
         return self._decode(self._ask("GET", path, fields).content, kind)
+
+    def pages(self, path: str, kind: type[PageOf], **fields: object) -> Iterator[PageOf]:
+        """Ask for a list, page by page. Raises CommandError."""
+        after = ""
+        while True:
+            page = self.get(path, kind, after=after, **fields)
+            yield page
+            after = page.next
+            if not after:
+                return
 
     def post(self, path: str, kind: type[Value], **fields: object) -> Value:
         """Change something. Fields that are None are left out; an empty one is a value. Raises CommandError."""

@@ -71,15 +71,7 @@ def list_quotas(server: Server) -> None:
 
     Example: staddle quota list
     """
-    found: list[values.Held] = []
-    for kind in KINDS:
-        after = ""
-        while True:
-            page = server.get("quota/list", values.QuotaList, of=kind, after=after)
-            found += page.quotas
-            after = page.next
-            if not after:
-                break
+    found = [each for kind in KINDS for page in server.pages("quota/list", values.QuotaList, of=kind) for each in page.quotas]
     server.show(found, lambda: printing.print_table(
         ("of", "name", "objects>", "at most>", "size>", "at most>"),
         ((held.kind, held.name, held.objects, _most(held.objects_max), printing.size(held.bytes + held.upload_bytes),

@@ -55,14 +55,7 @@ def list_users(server: Server) -> None:
 
     Example: staddle user list
     """
-    users: list[values.UserInfo] = []
-    after = ""
-    while True:
-        page = server.get("user/list", values.UserList, after=after)
-        users += page.users
-        after = page.next
-        if not after:
-            break
+    users = [each for page in server.pages("user/list", values.UserList) for each in page.users]
     server.show(users, lambda: printing.print_table(
         ("user", "account", "admin", "state", "from", "access keys"),
         ((user.name, user.account, printing.yes(user.admin), _state(user.disabled), user.source,
@@ -149,14 +142,7 @@ def list_keys(
 
     Example: staddle key list backup
     """
-    keys: list[values.KeyInfo] = []
-    after = ""
-    while True:
-        page = server.get("key/list", values.KeyList, user=name, after=after)
-        keys += page.keys
-        after = page.next
-        if not after:
-            break
+    keys = [each for page in server.pages("key/list", values.KeyList, user=name) for each in page.keys]
     server.show(keys, lambda: printing.print_table(
         ("access key", "user", "state", "created"),
         ((key.access_key, key.user, _state(key.disabled), printing.moment(key.created)) for key in keys),

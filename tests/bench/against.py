@@ -4,18 +4,15 @@ FOLDER is a checkout of another version (`git worktree add FOLDER COMMIT`). Both
 so a busy minute hits both. The buckets have no versions, policies or other features: what comes new must not cost them.
 """
 
-import random
 import sys
 from pathlib import Path
 
-from tests.bench import costs, puts, running
+from tests.bench import gets, puts, running
 from tests.bench.load import Load
 from tests.bench.report import Report, median, spread
 from tests.servers import StaddleProcess
 
-OBJECTS = 4000
 REQUESTS_A_ROUND = 8000
-CONCURRENCY = 32
 ROUNDS = 9
 MORE_WANTED = 1.05
 TREES = ("here", "there")
@@ -24,7 +21,7 @@ TREES = ("here", "there")
 def main() -> None:
     if len(sys.argv) != 2 or not (Path(sys.argv[1]) / "gateway").is_dir():
         sys.exit("give the folder of another checkout of Staddle")
-    report = Report("Small PUTs and GETs, here and there", f"4 KiB, {CONCURRENCY} at a time, there = {sys.argv[1]}")
+    report = Report("Small PUTs and GETs, here and there", f"4 KiB, {gets.CONCURRENCY} at a time, there = {sys.argv[1]}")
     trees = dict(zip(TREES, (str(Path(__file__).parents[2]), str(Path(sys.argv[1]).resolve())), strict=True))
     spent: dict[str, dict[str, list[float]]] = {what: {tree: [] for tree in TREES} for what in ("PUT", "GET")}
     with (running.folder() as where,
@@ -32,7 +29,7 @@ def main() -> None:
           running.server(where / "there", variables={"PYTHONPATH": trees["there"]}) as there):
         both = {"here": here, "there": there}
         for server in both.values():
-            put(server, "k", OBJECTS)
+            put(server, "k", gets.OBJECTS)
             get(server, 2000)
         for number in range(ROUNDS):
             for tree in TREES if number % 2 else TREES[::-1]:
@@ -47,18 +44,14 @@ def main() -> None:
 
 def put(server: StaddleProcess, name: str, count: int) -> float:
     """Microseconds of server CPU for each of so many PUTs of new objects."""
-    with Load(server.address, CONCURRENCY) as load:
+    with Load(server.address, gets.CONCURRENCY) as load:
         return puts.run(server, load, count, name)[1]["all"]
 
 
 def get(server: StaddleProcess, count: int) -> float:
     """The same for GETs of random objects."""
-    signer, choose = running.signer(server), random.Random(count)
-    requests = [signer.request("GET", f"/bench/k/{choose.randrange(OBJECTS):06}") for _ in range(count)]
-    before = costs.cpu_s(server)
-    with Load(server.address, CONCURRENCY) as load:
-        load.run(requests).all_succeeded()
-    return costs.each(before, costs.cpu_s(server), count)["all"]
+    with Load(server.address, gets.CONCURRENCY) as load:
+        return gets.get(server, load, count)[1]["all"]
 
 
 if __name__ == "__main__":
