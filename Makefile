@@ -40,7 +40,8 @@ clients: $(VENV)/.test      ## install every real client that can be had and let
 	$(BIN)/python tests/clients/install.py --all
 	$(BIN)/python -m pytest -n 2 --dist loadfile -rs tests/clients tests/clients/every
 
-test: quick-clients               ## all tests, under 10 minutes
+test: quick-clients               ## all tests, and forty seeds of the simulation
+	$(BIN)/python -m tests.sim --seeds 40
 	$(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile --no-loadscope-reorder tests
 
 three: quick-clients              ## the boto3 and real-client suites against three machines, requests spread over their gateways
