@@ -1,4 +1,4 @@
-"""`python -m tests.sim --seed 7`, `--seeds 40 [--first 1] [--jobs 2]`, `--controls`."""
+"""`python -m tests.sim --seed 7`, `--seeds 40 [--first 1] [--jobs 2]`, `--controls`, `--control NAME`."""
 
 import argparse
 import os
@@ -22,7 +22,10 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--events", type=int, default=80, help="how many events before the first violation are shown")
     parser.add_argument("--controls", action="store_true", help="broken products, each to be caught")
+    parser.add_argument("--control", choices=[control.name for control in CONTROLS], help="this one")
     options = parser.parse_args()
+    if options.control is not None:
+        return controls(options.control)
     if options.controls:
         return controls() + scripts()
     if options.seed is not None:
@@ -58,9 +61,11 @@ def scripts() -> int:
     return 1 if failed else 0
 
 
-def controls() -> int:
+def controls(name: str | None = None) -> int:
     missed = 0
     for control in CONTROLS:
+        if name not in (None, control.name):
+            continue
         found = caught(control)
         missed += found is None
         print(f"{control.name}: " + ("NOT CAUGHT" if found is None else f"seed {found[0]}: {found[1][:150]}"), flush=True)
