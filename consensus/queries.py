@@ -74,6 +74,7 @@ from consensus.rows import (
     damaged,
     decode_attributes,
     decode_checksum,
+    decode_pairs,
     part_seal,
     unpack_slice,
     version_seal,
@@ -411,12 +412,12 @@ def upload(db: Database, bucket_id: BucketId, key: str, upload_id: UploadId) -> 
     at = (bucket_id, key.encode(), upload_id)
     named = "WHERE bucket = ? AND key = ? AND upload_id = ?"
     row = db.execute(
-        f"SELECT initiated, ord, attributes, owner, algorithm, kind, NULL, '', NULL, initiator FROM upload {named}", at
+        f"SELECT initiated, ord, attributes, owner, algorithm, kind, NULL, '', NULL, initiator, said FROM upload {named}", at
     ).fetchone()
     done = row is None
     if done:
         row = db.execute(
-            "SELECT initiated, ord, attributes, owner, algorithm, kind, version_id, etag, checksum, ''"
+            "SELECT initiated, ord, attributes, owner, algorithm, kind, version_id, etag, checksum, '', said"
             f" FROM completed {named}",
             at,
         ).fetchone()
@@ -426,7 +427,7 @@ def upload(db: Database, bucket_id: BucketId, key: str, upload_id: UploadId) -> 
         bucket=bucket_id, key=key, upload_id=upload_id, initiated_ms=row[0], order=row[1],
         attributes=decode_attributes(row[2]), owner=row[3], checksum_algorithm=row[4], checksum_kind=row[5],
         completed_version=(row[6] or NULL_VERSION) if done else None, completed_etag=row[7],
-        completed_checksum=decode_checksum(row[8]), initiator=row[9],
+        completed_checksum=decode_checksum(row[8]), initiator=row[9], said=decode_pairs(row[10]),
     )
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from consensus.core.errors import Corrupt
 from consensus.core.ids import DIGEST_BYTES, Digest, NodeId
-from consensus.core.model import Attributes, Checksum, LockDefault, NodeInfo, Slice
+from consensus.core.model import Attributes, Checksum, LockDefault, NodeInfo, Pairs, Slice
 
 INLINE, PIECES, PARTS = 0, 1, 2
 """Kinds of content: slices in the content row; in pages of `piece`; by part, each a content of its own."""
@@ -34,6 +34,7 @@ COPY_BYTES = DIGEST_BYTES + 16
 
 encode = msgspec.msgpack.Encoder().encode
 decode_attributes = msgspec.msgpack.Decoder(Attributes).decode
+_decode_pairs = msgspec.msgpack.Decoder(Pairs).decode
 _decode_checksum = msgspec.msgpack.Decoder(Checksum).decode
 decode_lock_default = msgspec.msgpack.Decoder(LockDefault).decode
 decode_locations = msgspec.msgpack.Decoder(tuple[int, ...]).decode
@@ -53,6 +54,14 @@ def encode_checksum(checksum: Checksum | None) -> bytes | None:
 
 def decode_checksum(raw: bytes | None) -> Checksum | None:
     return None if raw is None else _decode_checksum(raw)
+
+
+def encode_pairs(pairs: Pairs) -> bytes | None:
+    return encode(pairs) if pairs else None
+
+
+def decode_pairs(raw: bytes | None) -> Pairs:
+    return () if raw is None else _decode_pairs(raw)
 
 
 def pack_slices(slices: tuple[Slice, ...]) -> bytes:

@@ -249,6 +249,7 @@ class Upload(_Table):
     revision = IntegerField()
     bytes = IntegerField(constraints=[SQL("DEFAULT 0")])
     initiator = TextField(constraints=[SQL("DEFAULT ''")])
+    said = BlobField(null=True)
 
     class Meta:
         without_rowid = True
@@ -273,6 +274,7 @@ class Completed(_Table):
     modified = IntegerField()
     etag = TextField()
     checksum = BlobField(null=True)
+    said = BlobField(null=True)
 
     class Meta:
         indexes = ((("bucket", "key", "upload_id"), True),)
@@ -560,6 +562,8 @@ def _from_3(database: peewee.SqliteDatabase) -> None:
     execute("ALTER TABLE bucket ADD COLUMN changed INTEGER NOT NULL DEFAULT 0")
     execute("ALTER TABLE upload ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0")
     execute("ALTER TABLE upload ADD COLUMN initiator TEXT NOT NULL DEFAULT ''")
+    for table in ("upload", "completed"):
+        execute(f"ALTER TABLE {table} ADD COLUMN said BLOB")
     execute("UPDATE upload SET bytes = coalesce((SELECT sum(size) FROM part WHERE part.upload = upload.ord), 0)")
     execute("UPDATE bucket SET uploading = coalesce((SELECT sum(bytes) FROM upload WHERE upload.bucket = bucket.id), 0)")
 

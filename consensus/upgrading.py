@@ -76,7 +76,7 @@ class Upgrading:
         if version_of(command) <= newest:
             return envelope
         if isinstance(command, CreateUpload):            # nobody is refused an upload; who began it is its owner then
-            return msgspec.structs.replace(envelope, command=msgspec.structs.replace(command, initiator=""))
+            return msgspec.structs.replace(envelope, command=msgspec.structs.replace(command, initiator="", said=()))
         raise Refused(f"{type(command).__name__} waits until all machines of the cluster run this release")
 
     async def _repeat(self) -> None:

@@ -55,6 +55,7 @@ from consensus.rows import (
     decode_checksum,
     encode_attributes,
     encode_checksum,
+    encode_pairs,
     part_seal,
 )
 
@@ -73,6 +74,7 @@ class UploadRow(NamedTuple):
     kind: str
     existing: int
     revision: int
+    said: bytes | None
     bytes: int
 
 
@@ -92,7 +94,7 @@ def find_upload(state: State, bucket: int, key: bytes, upload_id: str) -> Upload
     if not count_fits(bucket):
         return None
     row = state.execute(
-        "SELECT ord, initiated, attributes, owner, algorithm, kind, existing, revision, bytes FROM upload"
+        "SELECT ord, initiated, attributes, owner, algorithm, kind, existing, revision, said, bytes FROM upload"
         " WHERE bucket = ? AND key = ? AND upload_id = ?",
         (bucket, key, upload_id),
     ).fetchone()
@@ -103,8 +105,9 @@ def create_upload(state: State, command: CreateUpload) -> AnyResult:
     bucket = buckets.find(state, command.bucket)
     if bucket is None:
         return NoBucket()
-    key, attributes = command.key.encode(), encode_attributes(command.attributes)
-    wrong = bad_key(key) or bad_attributes(command.owner, attributes) or bad_lock(command.attributes, bucket)
+    key, attributes, said = command.key.encode(), encode_attributes(command.attributes), encode_pairs(command.said)
+    wrong = (bad_key(key) or bad_attributes(command.owner, attributes) or bad_attributes("", said or b"")
+             or bad_lock(command.attributes, bucket))
     if wrong:
         return wrong
     if not command.upload_id or not texts_fit(
@@ -116,9 +119,9 @@ def create_upload(state: State, command: CreateUpload) -> AnyResult:
     state.touch()
     state.execute(
         "INSERT INTO upload (bucket, key, upload_id, ord, initiated, attributes, owner, algorithm, kind, existing,"
-        " revision, bytes, initiator) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?)",
+        " revision, bytes, initiator, said) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?)",
         (bucket.id, key, command.upload_id, state.position, state.now, attributes, command.owner,
-         command.checksum_algorithm, command.checksum_kind, current.order if current else 0, command.initiator),
+         command.checksum_algorithm, command.checksum_kind, current.order if current else 0, command.initiator, said),
     )
     return Done()
 
@@ -357,10 +360,10 @@ def _complete(state: State, command: CompleteUpload) -> AnyResult:
     state.touch()
     state.execute(
         "INSERT INTO completed (ord, bucket, key, upload_id, initiated, attributes, owner, algorithm, kind,"
-        " version_id, version_ord, modified, etag, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " version_id, version_ord, modified, etag, checksum, said) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (state.position, bucket.id, key, command.upload_id, upload.initiated, encode_attributes(upload.attributes), upload.owner,
          upload.algorithm, upload.kind, result.version_id, result.order, result.modified_ms, result.etag,
-         encode_checksum(checksum)),
+         encode_checksum(checksum), upload.said),
     )
     return result
 

@@ -68,7 +68,7 @@ def version_of(command: AnyCommand) -> int:
         return 2 if command.name == LIFECYCLE or FAMILY in command.name else 1
     if kind is CreateUpload:
         assert isinstance(command, CreateUpload)
-        return 2 if command.initiator else 1
+        return 2 if command.initiator or command.said else 1
     return 1
 
 

@@ -386,6 +386,7 @@ class CreateUpload(Command, frozen=True, kw_only=True):
     checksum_algorithm: str = ""
     checksum_kind: str = ""
     initiator: str = ""
+    said: Pairs = ()             # as in model.Upload
 
 
 class PutPart(Command, frozen=True, kw_only=True):

@@ -149,6 +149,8 @@ class Upload(Value, frozen=True, kw_only=True):
     completed_etag: str = ""
     completed_checksum: Checksum | None = None
     initiator: str = ""          # canonical id of who began it; "": the owner
+    said: Pairs = ()             # headers it was begun with that policies may ask for: parts are judged by them too.
+    #                              Not in listings.
 
 
 class Part(Value, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ import msgspec
 from consensus.core.clock import Clock
 from consensus.core.events import EVENT_QUEUE_MAX
 from consensus.core.ids import UploadId, VersionId
-from consensus.core.model import Bucket, ObjectVersion
+from consensus.core.model import Bucket, ObjectVersion, Upload
 from gateway import authorization
 from gateway.authorization import Case
 from gateway.bucket_access import PREFERRED, REQUESTER, RuleBook, Rules, defaults
@@ -227,12 +227,22 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         case = await self.case(bucket, request)
         if self.operation.name in _OF_UPLOADS:
             case = case._replace(initiator=await self._initiator(bucket, request))
+        elif self.operation.name in policy_context.CONTINUES:
+            case = case._replace(context={**case.context, **await self._said_of_upload(bucket, request)})
         await self._judge(case, request, actions, version, looked)
 
     async def _initiator(self, bucket: Bucket, request: S3Request) -> str:
         """Of the upload that the request names. Of one that isn't there it is the caller, who then hears just that."""
-        upload = await self.metadata.upload(bucket.id, request.key, UploadId(request.query.get("uploadId", "")))
+        upload = await self._upload(bucket, request)
         return (self.principal.user_id or "") if upload is None else upload.initiator or upload.owner
+
+    async def _said_of_upload(self, bucket: Bucket, request: S3Request) -> Keys:
+        """By the request that began it. Of an upload that isn't there nothing is known to have been said."""
+        upload = await self._upload(bucket, request)
+        return {} if upload is None else policy_context.of_upload(upload.said, upload.initiated_ms)
+
+    async def _upload(self, bucket: Bucket, request: S3Request) -> Upload | None:
+        return await self.metadata.upload(bucket.id, request.key, UploadId(request.query.get("uploadId", "")))
 
     async def _judge(
         self, case: Case, request: S3Request, actions: tuple[str, ...], version: ObjectVersion | None, looked: bool,

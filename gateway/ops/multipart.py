@@ -26,6 +26,7 @@ from gateway.ops.versions import random_name
 from gateway.s3 import checksums, conditions, headers, ranges, xml_listings, xml_write
 from gateway.s3.errors import S3Error
 from gateway.s3.hoisting import effective_headers
+from gateway.s3.policy_context import said_of_upload
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
 
@@ -52,13 +53,14 @@ async def create_multipart_upload(ctx: Context, request: S3Request) -> Reply:
     outcome = await ctx.metadata.commit(CreateUpload(
         bucket=bucket.id, key=request.key, upload_id=upload_id, attributes=attributes, owner=new.owner,
         checksum_algorithm=algorithm, checksum_kind=kind, initiator="" if initiator == new.owner else initiator,
+        said=said_of_upload(given),
     ))
     if not isinstance(outcome, Done):
         raise refusal(outcome, request)
-    said = [("x-amz-checksum-algorithm", algorithm), ("x-amz-checksum-type", kind)] if algorithm else []
+    shown = [("x-amz-checksum-algorithm", algorithm), ("x-amz-checksum-type", kind)] if algorithm else []
     if bucket.lifecycle:
-        said += await lifecycle.upload_abort(ctx, bucket, request.key, request.now_ms)
-    return xml(xml_write.initiate_multipart_upload(bucket=bucket.name, key=request.key, upload_id=upload_id), said)
+        shown += await lifecycle.upload_abort(ctx, bucket, request.key, request.now_ms)
+    return xml(xml_write.initiate_multipart_upload(bucket=bucket.name, key=request.key, upload_id=upload_id), shown)
 
 
 async def upload_part(ctx: Context, request: S3Request) -> Reply:

@@ -22,16 +22,23 @@ _ACL = (
     "x-amz-grant-full-control",
 )
 _OF_NEW_OBJECTS = ("x-amz-metadata-directive", "x-amz-storage-class", "x-amz-website-redirect-location")
-_HEADERS = (
-    "x-amz-content-sha256", "x-amz-server-side-encryption", "x-amz-server-side-encryption-aws-kms-key-id",
-    "x-amz-server-side-encryption-customer-algorithm", "if-match", "if-none-match",
+_ENCRYPTION = (
+    "x-amz-server-side-encryption", "x-amz-server-side-encryption-aws-kms-key-id",
+    "x-amz-server-side-encryption-customer-algorithm",
 )
+_HEADERS = ("x-amz-content-sha256", "if-match", "if-none-match")
+_TAGS = "x-amz-tagging"
 _CREATES = frozenset({"PutObject", "CopyObject", "CompleteMultipartUpload", "PostObject"})
 _WRITES = frozenset({"PutObject", "CopyObject", "CreateMultipartUpload", "PostObject"})
 _LISTS = _WRITES | {"PutObjectAcl", "PutBucketAcl", "CreateBucket"}
 """Operations that do what headers say of a new object, and of access lists. With others, policies don't hear these headers: who
 sends one must not get what is meant for those who mean it."""
 _BEGINS = frozenset({"CreateMultipartUpload", "UploadPart", "UploadPartCopy"})
+CONTINUES = frozenset({"UploadPart", "UploadPartCopy", "CompleteMultipartUpload"})
+"""Operations on an object of which CreateMultipartUpload has said everything: what a policy asks for is found there
+(`of_upload`), for these requests have no place for it. AWS has one action for all of them, s3:PutObject, so a policy can't
+except them."""
+_SAID = frozenset({*_OF_NEW_OBJECTS, *_ACL, *_ENCRYPTION, MODE, UNTIL, HOLD, _TAGS})
 
 TLS_VERSION = "1.2"
 """The least that is spoken here: what a connection counts as that doesn't say which one it speaks."""
@@ -61,7 +68,8 @@ def of_request(
         **of_caller(caller),
     }
     makes = operation in _WRITES
-    for name in (*_HEADERS, *(_OF_NEW_OBJECTS if makes else ()), *(_ACL if operation in _LISTS else ())):
+    for name in (*_HEADERS, *(() if operation in CONTINUES else _ENCRYPTION), *(_OF_NEW_OBJECTS if makes else ()),
+                 *(_ACL if operation in _LISTS else ())):
         found[f"s3:{name}"] = headers.get(name)
     if operation == "CreateBucket":
         found["s3:x-amz-object-ownership"] = headers.get("x-amz-object-ownership")
@@ -75,11 +83,28 @@ def of_request(
         found["s3:objectcreationoperation"] = "true" if operation in _CREATES else "false"
     context: dict[str, tuple[str, ...]] = {key: (value,) for key, value in found.items() if value is not None}
     if makes:
-        context |= of_lock(headers.get(MODE), parse_iso8601(headers.get(UNTIL, "")), headers.get(HOLD), request.now_ms)
-    if makes and headers.get("x-amz-tagging") and (
-            operation != "CopyObject" or headers.get("x-amz-tagging-directive") == "REPLACE"):
-        context |= of_new_tags(parse_header(headers["x-amz-tagging"]))
+        tags = operation != "CopyObject" or headers.get("x-amz-tagging-directive") == "REPLACE"
+        context |= _of_lock_and_tags(headers, request.now_ms, tags=tags)
     return context
+
+
+def said_of_upload(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Of the headers that begin an upload, those that policies may ask for: they are kept with it for `of_upload`."""
+    return tuple((name, value) for name, value in headers.items() if name in _SAID)
+
+
+def of_upload(said: Iterable[tuple[str, str]], initiated_ms: int) -> dict[str, tuple[str, ...]]:
+    """What CreateMultipartUpload has said, as it was then: a retention that was long enough stays so while parts arrive."""
+    headers = dict(said)
+    found = {f"s3:{name}": (headers[name],) for name in (*_OF_NEW_OBJECTS, *_ACL, *_ENCRYPTION) if name in headers}
+    return found | _of_lock_and_tags(headers, initiated_ms, tags=True)
+
+
+def _of_lock_and_tags(headers: Mapping[str, str], now_ms: int, *, tags: bool) -> dict[str, tuple[str, ...]]:
+    found = of_lock(headers.get(MODE), parse_iso8601(headers.get(UNTIL, "")), headers.get(HOLD), now_ms)
+    if tags and headers.get(_TAGS):
+        found |= of_new_tags(parse_header(headers[_TAGS]))
+    return found
 
 
 def _source(text: str) -> str:

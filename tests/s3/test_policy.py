@@ -226,6 +226,45 @@ def test_conditions_on_tags(s3: BaseClient, anonymous: BaseClient, open_bucket: 
                                      Tagging={"TagSet": [*wanted, {"Key": "public", "Value": "yes"}]})
 
 
+@pytest.mark.parametrize(("key", "value", "said"), [
+    ("x-amz-acl", "bucket-owner-full-control", {"ACL": "bucket-owner-full-control"}),
+    ("x-amz-storage-class", "STANDARD_IA", {"StorageClass": "STANDARD_IA"}),
+    ("RequestObjectTag/kind", "upload", {"Tagging": "kind=upload"}),
+])
+def test_parts_and_their_completion_are_judged_by_what_began_the_upload(
+    s3: BaseClient, other_s3: BaseClient, open_bucket: str, key: str, value: str, said: dict[str, str],
+) -> None:
+    """Nothing but CreateMultipartUpload can say such things, and AWS has one action for all of them."""
+    put(s3, open_bucket, allow(open_bucket, "PutObject", "PutObjectAcl", "PutObjectTagging", who=OTHERS),
+        deny(open_bucket, "PutObject", Condition={"StringNotEquals": {f"s3:{key}": value}}))
+    at = {"Bucket": open_bucket, "Key": "key"}
+    with refused("AccessDenied", 403):
+        other_s3.create_multipart_upload(**at)
+    for client in (s3, other_s3):
+        upload = {**at, "UploadId": client.create_multipart_upload(**at, **said)["UploadId"]}
+        part = client.upload_part(**upload, PartNumber=1, Body=b"new")
+        if client is s3:
+            client.upload_part_copy(**upload, PartNumber=2, CopySource={**at})
+        with refused("AccessDenied", 403):
+            client.upload_part(**{**upload, "UploadId": "another"}, PartNumber=1, Body=b"new")
+        for _ in range(2):          # and again, as by a client that has lost the answer
+            done = client.complete_multipart_upload(**upload, MultipartUpload={"Parts": [
+                {"PartNumber": 1, "ETag": part["ETag"]}]})
+        assert s3.head_object(**at)["ETag"] == done["ETag"]
+    s3.delete_bucket_policy(Bucket=open_bucket)
+    upload = {**at, "UploadId": s3.create_multipart_upload(**at)["UploadId"]}
+    put(s3, open_bucket, deny(open_bucket, "PutObject", Condition={"StringNotEquals": {f"s3:{key}": value}}))
+
+    def add(request: Any, **_: Any) -> None:
+        for name, text in (("acl", "bucket-owner-full-control"), ("storage-class", "STANDARD_IA"), ("tagging", "kind=upload")):
+            request.headers[f"x-amz-{name}"] = text
+
+    s3.meta.events.register_first("before-sign.s3.UploadPart", add)
+    with refused("AccessDenied", 403):      # a part cannot say afterwards what the upload was not begun with
+        s3.upload_part(**upload, PartNumber=1, Body=b"new")
+    s3.meta.events.unregister("before-sign.s3.UploadPart", add)
+
+
 def test_conditions_on_listings_and_addresses(s3: BaseClient, anonymous: BaseClient, open_bucket: str) -> None:
     put(s3, open_bucket, allow(open_bucket, "ListBucket", key=None, Condition={
         "StringLike": {"s3:prefix": "home/*"}, "NumericLessThanEquals": {"s3:max-keys": 10},

@@ -110,6 +110,19 @@ def test_a_range_touches_its_own_parts(cluster: Cluster) -> None:
     assert read(cluster, content, 7, 1) == []
 
 
+def test_what_an_upload_was_begun_with_is_known_until_its_completion_is_forgotten(cluster: Cluster) -> None:
+    said = (("x-amz-acl", "private"), ("x-amz-tagging", "a=b"))
+    upload = Upload(cluster, cluster.bucket(), said=said)
+    at = tuple(upload.at.values())
+    assert cluster.read(queries.upload, *at).said == said
+    upload.put(1, b"abc")
+    upload.complete(3, upload.listed())
+    assert cluster.read(queries.upload, *at).said == said
+    much = (("x-amz-tagging", "x" * (64 << 10)),)
+    assert isinstance(cluster.run(CreateUpload(**{**upload.at, "upload_id": "v"}, attributes=PLAIN, owner="o", said=much)),
+                      Malformed)
+
+
 def test_a_part_put_again_replaces_the_first(cluster: Cluster) -> None:
     upload = Upload(cluster, cluster.bucket())
     upload.put(1, b"old")

@@ -136,7 +136,7 @@ def without_what_came_with_4(cluster: Cluster) -> None:
         cluster.db.execute(f"DROP INDEX {index}")
     cluster.db.execute("DROP TRIGGER bucket_changed")
     for table, columns in {"bucket": ("lifecycle", "events", "uploading", "objects_max", "bytes_max", "changed"),
-                           "upload": ("bytes", "initiator")}.items():
+                           "upload": ("bytes", "initiator", "said"), "completed": ("said",)}.items():
         for column in columns:
             cluster.db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
 

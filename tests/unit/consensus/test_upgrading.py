@@ -30,7 +30,9 @@ from tests.unit.consensus.metadata import Cluster as Machines
 BUCKET = BucketId(1)
 QUOTA = SetQuota(bucket=BUCKET, account="", quota=None)
 PUT = PutVersion(bucket=BUCKET, key="k", version_id=VersionId(""), attributes=Attributes(), owner="o", content=None)
-UPLOAD = CreateUpload(bucket=BUCKET, key="k", upload_id=UploadId("u"), attributes=Attributes(), owner="o", initiator="other")
+UPLOAD = CreateUpload(bucket=BUCKET, key="k", upload_id=UploadId("u"), attributes=Attributes(), owner="o", initiator="other",
+                      said=(("x-amz-acl", "private"),))
+PLAIN_UPLOAD = msgspec.structs.replace(UPLOAD, initiator="", said=())
 
 FIRST_RELEASE = {
     "OpenSession", "EndSession", "RegisterNode", "Announce", "Withdraw", "CreateBucket", "DeleteBucket", "SetVersioning",
@@ -48,7 +50,8 @@ def said(*given: AnyCommand) -> list[Envelope]:
 
 
 @pytest.mark.parametrize("command", [
-    QUOTA, UPLOAD, SetBucketSetting(bucket=BUCKET, name="lifecycle", document=b""),
+    QUOTA, UPLOAD, msgspec.structs.replace(UPLOAD, initiator=""), msgspec.structs.replace(UPLOAD, said=()),
+    SetBucketSetting(bucket=BUCKET, name="lifecycle", document=b""),
     SetBucketSetting(bucket=BUCKET, name="inventory/weekly", document=b""),
     AppendVersion(bucket=BUCKET, key="k", version_id=VersionId(""), base=1, offset=0, appended=1,
                   content=NewContent(size=0, etag="", slices=(), chunks=())),
@@ -59,7 +62,7 @@ def test_what_only_this_release_carries_out_needs_an_entry_that_older_ones_stop_
 
 
 @pytest.mark.parametrize("command", [
-    PUT, SetBucketSetting(bucket=BUCKET, name="cors", document=b""), msgspec.structs.replace(UPLOAD, initiator=""),
+    PUT, SetBucketSetting(bucket=BUCKET, name="cors", document=b""), PLAIN_UPLOAD,
 ])
 def test_everything_else_is_said_as_before(command: AnyCommand) -> None:
     assert encode_entry(said(command))[0] == 1
@@ -125,7 +128,7 @@ def test_what_an_older_member_does_not_know_is_refused_until_it_is_upgraded(clus
     cluster.reads["c:1"] = 1
     with pytest.raises(Refused, match="SetQuota waits"):
         cluster.look(PUT, QUOTA)
-    assert cluster.look(PUT, UPLOAD) == [PUT, msgspec.structs.replace(UPLOAD, initiator="")]
+    assert cluster.look(PUT, UPLOAD) == [PUT, PLAIN_UPLOAD]
     cluster.reads["c:1"] = None
     with pytest.raises(Refused):
         cluster.look(QUOTA)                              # down, to be upgraded

@@ -12,7 +12,7 @@ from gateway.s3.errors import S3Error
 from gateway.s3.operations import OPERATION
 from gateway.s3.policy import Ask, Caller, Verdict, evaluate
 from gateway.s3.policy_actions import needed
-from gateway.s3.policy_context import How, of_request
+from gateway.s3.policy_context import CONTINUES, How, of_request, of_upload, said_of_upload
 from gateway.s3.policy_patterns import pattern
 from gateway.s3.policy_public import is_public
 from gateway.s3.policy_read import MANAGED, bucket_policy, of_identity, user_policy
@@ -389,6 +389,18 @@ def test_headers_that_do_nothing_are_not_heard(operation: str, directive: str, h
                       "s3:object-lock-legal-hold"}}
     for what, keys in known.items():
         assert found.keys() & keys == (keys if what in heard.split() else set()), what
+
+
+def test_an_upload_is_judged_by_what_it_was_begun_with() -> None:
+    headers = {**OF_OBJECTS, "x-amz-server-side-encryption": "AES256", "content-type": "text/plain", "x-amz-meta-a": "b"}
+    said = said_of_upload(headers)
+    assert not {"content-type", "x-amz-meta-a", "x-amz-object-ownership"} & dict(said).keys(), "nobody asks for those"
+    begun = keys_of("CreateMultipartUpload", headers)
+    found = of_upload(said, 0)
+    assert found == {key: value for key, value in begun.items() if key in found}, "word for word"
+    assert not {key for key in begun if key.startswith(("s3:x-amz-", "s3:object-lock", "s3:requestobjecttag"))} - found.keys()
+    for operation in CONTINUES:
+        assert not keys_of(operation, headers).keys() & found.keys(), "their own headers say nothing"
 
 
 # Patterns
