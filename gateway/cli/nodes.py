@@ -6,7 +6,8 @@ import typer
 
 from gateway.admin import values
 from gateway.cli import printing
-from gateway.cli.commands import FOUND_SOMETHING, Server, remote
+from gateway.cli.commands import FOUND_SOMETHING, Server, Yes, remote
+from gateway.cli.draining import concerns
 
 node_app = typer.Typer(no_args_is_help=True, help="Storage nodes, one for each data folder, and the metadata.")
 
@@ -60,11 +61,15 @@ def stat(
 
 
 @remote(node_app, "drain")
-def drain(server: Server, node: Node) -> None:
+def drain(server: Server, node: Node, yes: Yes = False) -> None:
     """Take a storage node out: others make its copies, it gives its own back. Reads and writes go on.
+
+    Asks first if the nodes that are left keep fewer copies or all in one zone, or lack the space.
 
     Example: staddle node drain disk2-3f9a
     """
+    if not yes and (less := concerns(server.get("node/list", values.NodeList), node)):
+        server.confirm(" ".join([*less, f"Drain {node} all the same?"]), yes)
     server.show(server.post("node/drain", values.Done, node=node), lambda: printing.say(
         f"{node} is draining. When `staddle node list` shows nothing left on it: staddle node remove {node}"))
 

@@ -117,8 +117,12 @@ def test_copies_of_a_bucket_and_nodes_that_leave(staddle: Staddle) -> None:
     assert (node["state"], node["counts"], node["to_fetch"]) == ("up", True, 0)
     assert "not draining" in staddle.refused("node", "remove", name)
     assert "is down" in staddle.refused("node", "remove", name, "--force")
+    alone = staddle("node", "drain", name)
+    assert (alone.status, staddle.json("node", "list")["nodes"][0]["state"]) == (2, "up")
+    assert "No other storage node is there" in alone.err
+    assert "give --yes" in alone.err
     for command, state in (("drain", "draining"), ("undrain", "up"), ("read-only", "read-only"), ("undrain", "up")):
-        staddle.done("node", command, name)
+        staddle.done("node", command, name, *(("--yes",) if command == "drain" else ()))
         assert staddle.json("node", "list")["nodes"][0]["state"] == state
     assert "no storage node 'none'" in staddle.refused("node", "drain", "none")
     assert "no storage node 'none'" in staddle.refused("node", "remove", "none")
