@@ -236,6 +236,7 @@ class MetadataClient(Questions):
             result = await self._commits.commit(command, ticket)
         finally:
             self._moments.passed()
+            self._seen.clear()                           # what a request looks up after its own commit shows it
         if type(result) is NotDurable:
             self.not_durable += 1
         return result

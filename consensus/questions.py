@@ -1,6 +1,8 @@
 """The questions of consensus.queries as methods, for whoever holds a client: what they mean is said there."""
 
 import asyncio
+import math
+from time import perf_counter
 
 from consensus import accounts, garbage, holdings, queries
 from consensus.core.ids import BucketId, ContentId, Digest, Generation, NodeId, UploadId, VersionId
@@ -18,13 +20,30 @@ from consensus.core.model import (
 )
 from consensus.reading import Reading
 
+BUCKETS_SEEN_MAX = 64
+"""Names whose last look is kept for others: those of the requests of a moment."""
+
 
 class Questions(Reading):
     """Each raises Unavailable, Corrupt."""
 
-    async def bucket(self, name: str) -> Bucket | None:
-        """Its counters may be old."""
-        return await self.read(queries.bucket, name)
+    async def bucket(self, name: str, since: float = math.inf) -> Bucket | None:
+        """Its counters may be old.
+
+        `since`: when the request came that wants to know (time.perf_counter()). What another has read after that moment
+        shows all that was answered before it, so it will do (promise 4). Many requests come at once, and their one look
+        costs what each one's would. Not in a cluster, where a read may be at an index that was asked for before it.
+        """
+        seen = self._seen.get(name)
+        if seen is not None and seen[0] >= since:
+            return seen[1]
+        serving, now = self._link.serving, perf_counter()
+        found = await self.read(queries.bucket, name)
+        if serving is not None and serving.alone and serving is self._link.serving:
+            if len(self._seen) >= BUCKETS_SEEN_MAX:
+                self._seen.clear()
+            self._seen[name] = now, found
+        return found
 
     async def bucket_counted(self, name: str) -> Bucket | None:
         return await self.read(queries.bucket_counted, name)

@@ -19,6 +19,7 @@ from consensus import protocol
 from consensus.commits import RETRY_S
 from consensus.config import BUSY_WAIT_S
 from consensus.core.errors import Corrupt, Unavailable
+from consensus.core.model import Bucket
 from consensus.link import RECONNECT_S_MIN, MemberLink
 from consensus.moments import Moments
 from consensus.reads import Reader, failure, passes
@@ -44,6 +45,8 @@ class Reading:
         self._moments = Moments(link)
         self._may_tell_at = 0.0
         self._telling: set[asyncio.Task[bytes]] = set()
+        self._seen: dict[str, tuple[float, Bucket | None]] = {}
+        """By name, what the last look at a bucket showed, and when it began. Forgotten with each commit of ours."""
 
     def one_moment(self) -> AbstractContextManager[None]:
         """`with` this, all reads of one request share one read index: they are at least as new as its first one, and as its

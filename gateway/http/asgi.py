@@ -176,6 +176,7 @@ class AsgiExchange:
         self.started = False
         self.complete = False
         self.sent = 0
+        self.arrived = time.perf_counter()
         self.answered_at = 0.0
         self.http_10 = scope.get("http_version") == "1.0"
         self.cipher = ("", "")

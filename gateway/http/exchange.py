@@ -36,8 +36,8 @@ class Exchange:
     """`headers` have lower-case names; repeated ones are joined by ",". `complete`: answered, or given up."""
 
     __slots__ = (
-        "_connection", "_left", "answered_at", "body", "complete", "expects", "headers", "http_10", "keep_alive", "method",
-        "query", "request_body", "sent", "started", "target",
+        "_connection", "_left", "answered_at", "arrived", "body", "complete", "expects", "headers", "http_10", "keep_alive",
+        "method", "query", "request_body", "sent", "started", "target",
     )
 
     def __init__(
@@ -60,6 +60,8 @@ class Exchange:
         self.complete = False
         self.sent = 0
         """Bytes of the answer's body that were given to the transport."""
+        self.arrived = time.perf_counter()
+        """When its head had come."""
         self.answered_at = 0.0
         """time.perf_counter() when the answer began; 0 before."""
         self._left: int | None = 0

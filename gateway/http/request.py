@@ -27,4 +27,5 @@ def s3_request(
         id=request_id, method=exchange.method, raw_path=exchange.target, raw_query=exchange.query, headers=headers,
         query=query, bucket=bucket, key=key, host_style=host_style, secure=exchange.secure, remote=exchange.remote,
         now_ms=now_ms, body=exchange.body, tls=exchange.cipher[1] if exchange.secure else "",
+        arrived=exchange.arrived,
     )

@@ -162,7 +162,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
     async def bucket(self, request: S3Request) -> Bucket:
         """The bucket of the request. Raises S3Error NoSuchBucket, AccessDenied."""
-        return await self.admit(await self.metadata.bucket(request.bucket), request)
+        return await self.admit(await self.metadata.bucket(request.bucket, request.arrived), request)
 
     async def admit(
         self, bucket: Bucket | None, request: S3Request, version: ObjectVersion | None = None, *, looked: bool = False,

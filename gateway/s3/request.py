@@ -1,5 +1,6 @@
 """A request as S3 sees it: raw bytes of path and query kept for signatures, names and values decoded once. Frozen."""
 
+import math
 from collections.abc import AsyncIterator
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
@@ -37,6 +38,7 @@ class S3Request(msgspec.Struct, frozen=True, kw_only=True):
     now_ms: int                   # arrival, wall clock
     body: Body
     tls: str = ""                 # its version, as "TLSv1.3"; "" without TLS
+    arrived: float = math.inf     # its head, by time.perf_counter(); what is read after that shows all it may know of
 
     def header(self, name: str) -> str | None:
         return self.headers.get(name)

@@ -4,8 +4,10 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
+import msgspec
 import pytest
 
 from consensus import client as client_module
@@ -398,6 +400,33 @@ async def test_reads_wait_for_a_member_that_comes_back_and_no_longer(place: Plac
     await asyncio.sleep(0)
     await place.serve()
     assert await waiting is not None
+
+
+async def test_a_look_at_a_bucket_will_do_for_requests_that_came_before_it_and_for_no_others(place: Place) -> None:
+    await place.serve()
+    client, other = await place.client(), await place.client()
+    came = perf_counter()
+    assert await client.bucket("b", came) is None
+    await bucket_of(other)
+    assert await client.bucket("b", came) is None, "no look of its own was needed"
+    assert await client.bucket("b", perf_counter()) is not None
+    assert await client.bucket("c") is None
+    await bucket_of(other, "c")
+    assert await client.bucket("c") is not None, "who says nothing of when it came gets what is true now"
+    assert await client.bucket("d", came) is None
+    await bucket_of(client, "d")
+    assert await client.bucket("d", came) is not None, "a request sees what it has itself committed"
+
+
+async def test_looks_at_buckets_are_not_shared_in_a_cluster(place: Place) -> None:
+    await place.serve()
+    client, other = await place.client(), await place.client()
+    assert client._link.serving is not None
+    client._link.serving = msgspec.structs.replace(client._link.serving, alone=False)
+    came = perf_counter()
+    assert await client.bucket("b", came) is None
+    await bucket_of(other)
+    assert await client.bucket("b", came) is not None
 
 
 async def test_a_local_read_does_not_suspend(place: Place) -> None:
