@@ -268,7 +268,7 @@ class Commits:
                 self._may_say_at = self._loop.time() + SAY_S
                 log.info("the metadata member did not carry out commands: %s", payload.decode(errors="replace"))
             self._loop.call_later(RETRY_S, self._again, batch, code == protocol.UNKNOWN)
-        elif code in (protocol.NO_SPACE, protocol.REFUSED) and len(batch) > 1 and (wire := self._link.wire) is not None:
+        elif code in _OF_ONE and len(batch) > 1 and (wire := self._link.wire) is not None:
             for pending in batch:                        # the others may be such as give space back, or as it understands
                 self._send(wire, [pending])
         else:
@@ -469,6 +469,9 @@ class Commits:
         task.add_done_callback(self._tasks.discard)
         return task
 
+
+_OF_ONE = frozenset({protocol.NO_SPACE, protocol.REFUSED, protocol.NOT_YET})
+"""What one command brings upon all that were sent with it."""
 
 _TAKING_OVER = (PutVersion, PutPart, AppendVersion, CompleteUpload)
 

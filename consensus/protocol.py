@@ -30,7 +30,7 @@ import msgspec
 
 from consensus.backup import Descriptor, Taking
 from consensus.core.commands import EndSession, Envelope, OpenSession, RegisterNode
-from consensus.core.errors import ClusterError, Corrupt, NoSpace, ReadOnly, Refused, Unavailable, UnknownOutcome
+from consensus.core.errors import ClusterError, Corrupt, NoSpace, NotYet, ReadOnly, Refused, Unavailable, UnknownOutcome
 from consensus.core.model import Member
 from consensus.core.wire import OK
 
@@ -45,10 +45,11 @@ LEADERS = frozenset({SUBMIT, PING, HOUSEKEEP, JOIN, LEAVE, BACKUP_TAKE})
 
 RAFT_FIRST, RAFT_LAST = 32, 47
 
-UNAVAILABLE, UNKNOWN, REFUSED, CORRUPT, NO_SPACE, READ_ONLY = 1, 2, 3, 4, 5, 6
+UNAVAILABLE, UNKNOWN, REFUSED, CORRUPT, NO_SPACE, READ_ONLY, NOT_YET = 1, 2, 3, 4, 5, 6, 7
 
 _ERRORS: dict[int, type[ClusterError]] = {
-    READ_ONLY: ReadOnly, UNAVAILABLE: Unavailable, UNKNOWN: UnknownOutcome, REFUSED: Refused, CORRUPT: Corrupt, NO_SPACE: NoSpace,
+    READ_ONLY: ReadOnly, NOT_YET: NotYet, UNAVAILABLE: Unavailable, UNKNOWN: UnknownOutcome, REFUSED: Refused, CORRUPT: Corrupt,
+    NO_SPACE: NoSpace,
 }
 
 SUBMIT_COMMANDS_MAX = 512

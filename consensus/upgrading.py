@@ -1,9 +1,9 @@
 """What the other members of a cluster understand while it is upgraded machine by machine.
 
 A member that has been upgraded knows commands that the others do not. It asks each of them which entries it reads, and until all
-read the newest ones it takes nothing into the log that one of them would stop at: what needs such an entry is refused, or said
-without what is new. One that has not answered for a while is down, and nobody waits for it: were it to come back as it was, it
-would stop at the first entry that it does not know, and say so.
+read the newest ones it takes nothing into the log that one of them would stop at: what needs such an entry is refused (NotYet, 503
+for clients), or said without what is new. One that has not answered for a while is down, and nobody waits for it: were it to come
+back as it was, it would stop at the first entry that it does not know, and say so.
 
 Everybody asks, whoever leads, so that a new leader knows it already.
 """
@@ -19,7 +19,7 @@ from consensus import protocol
 from consensus.core import tasks
 from consensus.core.codec import ENTRY_NEWEST, ENTRY_OLDEST, version_of
 from consensus.core.commands import CreateUpload, Envelope
-from consensus.core.errors import ClusterError, Refused, Unavailable
+from consensus.core.errors import ClusterError, NotYet, Unavailable
 from consensus.core.model import Member
 
 log = logging.getLogger("staddle.meta")
@@ -62,7 +62,7 @@ class Upgrading:
         self._changed.set()
 
     def said_for_all(self, envelopes: Sequence[Envelope]) -> Sequence[Envelope]:
-        """These commands as every member understands them. Raises Refused for one that some member does not know, Unavailable
+        """These commands as every member understands them. Raises NotYet for one that some member does not know, Unavailable
         before it is known what all of them do."""
         if self._newest == ENTRY_NEWEST or all(version_of(envelope.command) == ENTRY_OLDEST for envelope in envelopes):
             return envelopes
@@ -77,7 +77,7 @@ class Upgrading:
             return envelope
         if isinstance(command, CreateUpload):            # nobody is refused an upload; who began it is its owner then
             return msgspec.structs.replace(envelope, command=msgspec.structs.replace(command, initiator="", said=()))
-        raise Refused(f"{type(command).__name__} waits until all machines of the cluster run this release")
+        raise NotYet(f"{type(command).__name__} waits until all machines of the cluster run this release")
 
     async def _repeat(self) -> None:
         while True:

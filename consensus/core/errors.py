@@ -17,6 +17,10 @@ class ReadOnly(Unavailable):
     """Not done, because a disk takes no writes: it may be a while until it does."""
 
 
+class NotYet(Unavailable):
+    """Not done, because some machine of the cluster runs an older release that could not follow: try again after the upgrade."""
+
+
 class UnknownOutcome(ClusterError):
     """It may have happened or may still happen. Never to be reported as done nor as not done (promise 6)."""
 

@@ -1,6 +1,6 @@
 """What an endpoint refuses, beyond S3's own errors: a code for programs, a sentence that says what to do for people."""
 
-from consensus.core.errors import ClusterError, Corrupt, NoSpace, Refused, Unavailable, UnknownOutcome
+from consensus.core.errors import ClusterError, Corrupt, NoSpace, NotYet, Refused, Unavailable, UnknownOutcome
 from gateway.s3.errors import S3Error
 
 STATUS = {
@@ -40,6 +40,8 @@ def of_fault(fault: ClusterError) -> AdminError:
             return AdminError("Damaged", f"Stored data is damaged: {fault}")
         case Refused():
             return AdminError("Misconfigured", f"The server's parts do not accept each other: {fault}")
+        case NotYet():
+            return AdminError("Unavailable", f"Not done yet: {fault}")
         case Unavailable():
             return AdminError("Unavailable", f"Not done, try again: {fault}")
         case _:

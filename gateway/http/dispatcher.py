@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from consensus.core.errors import Busy, ClusterError, Corrupt, NoSpace, Refused, Unavailable, UnknownOutcome
+from consensus.core.errors import Busy, ClusterError, Corrupt, NoSpace, NotYet, Refused, Unavailable, UnknownOutcome
 from gateway.auth import Authenticated, Principal, authenticate
 from gateway.auth import Settings as AuthSettings
 from gateway.bucket_log.recorder import BucketLogs
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from gateway.http.exchange import Exchange
 
 log = logging.getLogger("staddle.http")
+
+UPGRADE_S = 60
+"""When to come back with what waits for an upgrade of the cluster's other machines."""
 
 
 class Dispatcher:
@@ -194,6 +197,9 @@ def _as_s3(fault: ClusterError) -> S3Error:
     match fault:
         case Busy():
             return S3Error("SlowDown")
+        case NotYet():
+            return S3Error("ServiceUnavailable", "This waits until all machines of the cluster run the same release.",
+                           headers=(("retry-after", str(UPGRADE_S)),))
         case Unavailable():
             return S3Error("ServiceUnavailable")
         case NoSpace():

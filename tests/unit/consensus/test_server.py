@@ -16,7 +16,7 @@ from consensus.client import MetadataClient
 from consensus.config import MetaConfig
 from consensus.core.codec import decode_results
 from consensus.core.commands import CreateBucket, DeleteVersion, Drain, Envelope, OpenSession, SetQuota
-from consensus.core.errors import Corrupt, NoSpace, Refused, Unavailable
+from consensus.core.errors import Corrupt, NoSpace, NotYet, Refused, Unavailable
 from consensus.core.ids import POSITION_BITS, SessionId
 from consensus.core.model import Member
 from consensus.core.results import BucketCreated, BucketExists, Committed, Deleted
@@ -452,7 +452,7 @@ async def test_a_command_that_waits_for_an_upgrade_takes_no_other_with_it(place:
     refused, *taken = await asyncio.gather(
         client.commit(SetQuota(bucket=created.bucket, account="", quota=None)),
         *(client.commit(put(created.bucket, f"{number}")) for number in range(5)), return_exceptions=True)
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, NotYet), "and at once: it is not tried again until the deadline"
     assert [type(outcome) for outcome in taken] == [Committed] * 5
 
 

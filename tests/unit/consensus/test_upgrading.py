@@ -20,7 +20,7 @@ from consensus.core.commands import (
     SetBucketSetting,
     SetQuota,
 )
-from consensus.core.errors import ClusterError, Refused, Unavailable
+from consensus.core.errors import ClusterError, NotYet, Unavailable
 from consensus.core.ids import BucketId, SessionId, UploadId, VersionId
 from consensus.core.model import Attributes, Member
 from consensus.rows import decode_attributes, encode_attributes
@@ -126,11 +126,11 @@ def test_where_all_are_of_this_release_everything_is_taken_and_nobody_asked_agai
 
 def test_what_an_older_member_does_not_know_is_refused_until_it_is_upgraded(cluster: Cluster) -> None:
     cluster.reads["c:1"] = 1
-    with pytest.raises(Refused, match="SetQuota waits"):
+    with pytest.raises(NotYet, match="SetQuota waits"):
         cluster.look(PUT, QUOTA)
     assert cluster.look(PUT, UPLOAD) == [PUT, PLAIN_UPLOAD]
     cluster.reads["c:1"] = None
-    with pytest.raises(Refused):
+    with pytest.raises(NotYet):
         cluster.look(QUOTA)                              # down, to be upgraded
     cluster.reads["c:1"] = ENTRY_NEWEST
     assert cluster.look(QUOTA) == [QUOTA]

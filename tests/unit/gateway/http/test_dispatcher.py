@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from consensus.core.clock import SystemClock
-from consensus.core.errors import Corrupt, NoSpace, Refused, Unavailable, UnknownOutcome
+from consensus.core.errors import Corrupt, NoSpace, NotYet, Refused, Unavailable, UnknownOutcome
 from gateway.auth import Settings as AuthSettings
 from gateway.http.app import build
 from gateway.http.exchange import ClientGone
@@ -209,6 +209,7 @@ def test_errors_repeat_the_ids_of_their_headers(way: tuple[str, bool], folder: P
 
 FAULTS = [
     (Unavailable("no leader"), 503, "ServiceUnavailable"), (NoSpace("full"), 503, "ServiceUnavailable"),
+    (NotYet("older members"), 503, "ServiceUnavailable"),
     (UnknownOutcome("lost"), 500, "InternalError"), (Corrupt("rot"), 500, "InternalError"),
     (Refused("old"), 500, "InternalError"), (ZeroDivisionError("secret detail"), 500, "InternalError"),
     (TimeoutError(), 500, "InternalError"), (S3Error("SlowDown"), 503, "SlowDown"),
@@ -231,6 +232,7 @@ def test_faults_have_their_answers_and_no_details(
                 answer = await ask(client, "GET", "/b/k")
             assert (answer.status, error_of(answer)["Code"]) == (status, code)
             assert b"secret" not in answer.body
+            assert ("retry-after" in answer.headers, b"same release" in answer.body) == ((type(fault) is NotYet,) * 2)
             if not isinstance(fault, S3Error):
                 logged = [record for record in caplog.records if record.name == "staddle.http"]
                 assert [record.__dict__["request_id"] for record in logged] == [answer.headers["x-amz-request-id"]]
