@@ -20,7 +20,7 @@ INLINE, PIECES, PARTS = 0, 1, 2
 
 INLINE_SLICES_MAX = 64
 
-_WITHOUT_TWO = bytes((0x90 | len(Attributes.__struct_fields__) - 2,))
+_WITHOUT_THREE = bytes((0x90 | len(Attributes.__struct_fields__) - 3,))
 """The head of an array of that many values."""
 
 U32_MAX = (1 << 32) - 1
@@ -42,10 +42,11 @@ decode_nodes = msgspec.msgpack.Decoder(tuple[tuple[int, NodeId], ...]).decode
 
 
 def encode_attributes(attributes: Attributes) -> bytes:
-    """Without the two last fields where they say nothing. They came later, and seals are made of these bytes: a member of an
+    """Without the three last fields where they say nothing. They came later, and seals are made of these bytes: a member of an
     older release, as there is one in an upgrade machine by machine, writes the same ones."""
     raw = encode(attributes)
-    return raw if attributes.appended or attributes.restored_ms else _WITHOUT_TWO + raw[1:-2]
+    return (raw if attributes.appended or attributes.restored_ms or attributes.hold_off
+            else _WITHOUT_THREE + raw[1:-3])
 
 
 def encode_checksum(checksum: Checksum | None) -> bytes | None:

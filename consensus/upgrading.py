@@ -1,9 +1,9 @@
 """What the other members of a cluster understand while it is upgraded machine by machine.
 
 A member that has been upgraded knows commands that the others do not. It asks each of them which entries it reads, and until all
-read the newest ones it takes nothing into the log that one of them would stop at: what needs such an entry is refused (NotYet, 503
-for clients), or said without what is new. One that has not answered for a while is down, and nobody waits for it: were it to come
-back as it was, it would stop at the first entry that it does not know, and say so.
+read the newest ones it takes nothing into the log that one of them would stop at: what needs such an entry is refused (NotYet,
+503 for clients), or said without what is new. One that has not answered for a while is down, and nobody waits for it: were it to
+come back as it was, it would stop at the first entry that it does not know, and say so.
 
 Everybody asks, whoever leads, so that a new leader knows it already.
 """
@@ -18,7 +18,7 @@ import msgspec
 from consensus import protocol
 from consensus.core import tasks
 from consensus.core.codec import ENTRY_NEWEST, ENTRY_OLDEST, version_of
-from consensus.core.commands import CreateUpload, Envelope
+from consensus.core.commands import CreateUpload, Envelope, SetLegalHold
 from consensus.core.errors import ClusterError, NotYet, Unavailable
 from consensus.core.model import Member
 
@@ -77,6 +77,8 @@ class Upgrading:
             return envelope
         if isinstance(command, CreateUpload):            # nobody is refused an upload; who began it is its owner then
             return msgspec.structs.replace(envelope, command=msgspec.structs.replace(command, initiator="", said=()))
+        if isinstance(command, SetLegalHold):
+            return msgspec.structs.replace(envelope, command=msgspec.structs.replace(command, remembered=False))
         raise NotYet(f"{type(command).__name__} waits until all machines of the cluster run this release")
 
     async def _repeat(self) -> None:

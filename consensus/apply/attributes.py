@@ -105,7 +105,8 @@ def set_legal_hold(state: State, command: SetLegalHold) -> AnyResult:
     def change(bucket: BucketState, known: Attributes) -> Attributes | AnyResult:
         if bucket.lock is None:
             return NoObjectLock()
-        return msgspec.structs.replace(known, lock=(known.lock or Lock())._replace(legal_hold=command.on))
+        return msgspec.structs.replace(known, lock=(known.lock or Lock())._replace(legal_hold=command.on),
+                                       hold_off=command.remembered and not command.on)
 
     return _change(state, command, change)
 

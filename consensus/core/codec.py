@@ -28,6 +28,7 @@ from consensus.core.commands import (
     RenameVersion,
     ReportTarget,
     SetBucketSetting,
+    SetLegalHold,
     SetNotification,
     SetQuota,
     SetRestored,
@@ -69,6 +70,9 @@ def version_of(command: AnyCommand) -> int:
     if kind is CreateUpload:
         assert isinstance(command, CreateUpload)
         return 2 if command.initiator or command.said else 1
+    if kind is SetLegalHold:
+        assert isinstance(command, SetLegalHold)
+        return 2 if command.remembered else 1
     return 1
 
 

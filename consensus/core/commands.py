@@ -355,12 +355,13 @@ class SetRetention(Command, frozen=True, kw_only=True):
 
 
 class SetLegalHold(Command, frozen=True, kw_only=True):
-    """Answer: Changed, NoObjectLock, NoKey, NoVersion, IsMarker."""
+    """`remembered`: that it was said, also where it is off. Answer: Changed, NoObjectLock, NoKey, NoVersion, IsMarker."""
 
     bucket: BucketId
     key: str
     on: bool
     version_id: VersionId | None = None
+    remembered: bool = False
 
 
 class SetRestored(Command, frozen=True, kw_only=True):

@@ -94,6 +94,7 @@ class Attributes(Value, frozen=True, kw_only=True):
     acl: Pairs | None = None     # who may do what besides the owner's default: (grantee, permission); None: nobody else
     appended: int = 0            # of an object that was appended to: how many times, the parts it was made of counted in
     restored_ms: int = 0         # of an archived one: until when it may be read; 0: it was not restored
+    hold_off: bool = False       # its legal hold was said to be off: another thing than never having been said to be on
 
 
 class Bucket(Value, frozen=True, kw_only=True):

@@ -64,8 +64,8 @@ async def get_object_legal_hold(ctx: Context, request: S3Request) -> Reply:
     bucket, version, _ = await find(ctx, request)
     await _locked_bucket(ctx, bucket)
     lock = version.attributes.lock
-    if lock is None:
-        raise S3Error("NoSuchObjectLockConfiguration")
+    if lock is None or (lock.mode and not lock.legal_hold and not version.attributes.hold_off):
+        raise S3Error("NoSuchObjectLockConfiguration")      # what has a retention was never said to be held
     return xml(locks.write_legal_hold(lock.legal_hold), read_version(bucket, version.version_id))
 
 
@@ -75,7 +75,7 @@ async def put_object_legal_hold(ctx: Context, request: S3Request) -> Reply:
     keys = of_lock(None, None, "ON" if on else "OFF", request.now_ms)
     await ctx.require(bucket, request, needed(ctx.operation, request.query, {}), keys=keys)
     return changed(request, await ctx.metadata.commit(SetLegalHold(
-        bucket=bucket.id, key=request.key, on=on, version_id=named_version(request.query.get("versionId")))))
+        bucket=bucket.id, key=request.key, on=on, version_id=named_version(request.query.get("versionId")), remembered=True)))
 
 
 async def _locked_bucket(ctx: Context, bucket: Bucket) -> None:

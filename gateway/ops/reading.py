@@ -167,6 +167,7 @@ async def _shown(ctx: Context, request: S3Request, bucket: Bucket, version: Obje
             lock = lock._replace(mode="", until_ms=0)
         if not decide(case, "s3:GetObjectLegalHold").allowed:
             lock = lock._replace(legal_hold=False)
+            attributes = msgspec.structs.replace(attributes, hold_off=False)
         attributes = msgspec.structs.replace(attributes, lock=lock)
     return attributes
 

@@ -63,7 +63,8 @@ class Stored(NamedTuple):
     tags: Pairs
     storage_class: str
     lock: Lock | None = None
-    restored_ms: int = 0      # no client says it
+    restored_ms: int = 0      # no client says this one, nor the next
+    hold_off: bool = False
 
 
 class Attributes(Protocol):
@@ -81,6 +82,8 @@ class Attributes(Protocol):
     def restored_ms(self) -> int: ...
     @property
     def lock(self) -> tuple[str, int, bool] | None: ...
+    @property
+    def hold_off(self) -> bool: ...
 
 
 # In
@@ -263,7 +266,7 @@ def given_back(
         if attributes.restored_ms > now_ms:
             given.append(restore.header(attributes.restored_ms))
     if attributes.lock is not None:
-        given += as_headers(Lock(*attributes.lock))
+        given += as_headers(Lock(*attributes.lock), hold_off=attributes.hold_off)
     if attributes.tags:
         given.append(("x-amz-tagging-count", str(len(attributes.tags))))
     if query:

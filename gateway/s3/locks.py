@@ -66,12 +66,13 @@ def _future(text: str, now_ms: int, name: str) -> int:
     return ms
 
 
-def as_headers(lock: Lock | None) -> list[tuple[str, str]]:
-    """Of a GET or HEAD."""
+def as_headers(lock: Lock | None, *, hold_off: bool = False) -> list[tuple[str, str]]:
+    """Of a GET or HEAD. A hold that is off is told where there was one (AWS: "not returned if the specified version of this
+    object has never had a legal hold applied")."""
     if lock is None:
         return []
     said = [(MODE, lock[0]), (UNTIL, iso8601(lock[1]))] if lock[0] else []
-    return [*said, (HOLD, "ON")] if lock[2] else said
+    return [*said, (HOLD, "ON" if lock[2] else "OFF")] if lock[2] or hold_off else said
 
 
 def bypass(headers: Mapping[str, str]) -> bool:

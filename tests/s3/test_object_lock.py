@@ -107,6 +107,21 @@ def test_a_legal_hold_has_no_end_of_its_own(s3: BaseClient, locked: str) -> None
     s3.delete_object(Bucket=locked, Key="key", VersionId=version)
 
 
+def test_a_hold_that_was_never_set_is_not_one_that_is_off(s3: BaseClient, locked: str) -> None:
+    key = {"Bucket": locked, "Key": "key"}
+    s3.put_object(**key, Body=b"x", ObjectLockMode="GOVERNANCE", ObjectLockRetainUntilDate=after(hours=1))
+    with refused("NoSuchObjectLockConfiguration", 404):
+        s3.get_object_legal_hold(**key)
+    assert "ObjectLockLegalHoldStatus" not in s3.head_object(**key)
+    for status in ("OFF", "ON", "OFF"):
+        s3.put_object_legal_hold(**key, LegalHold={"Status": status})
+        assert s3.get_object_legal_hold(**key)["LegalHold"]["Status"] == status
+        head = s3.head_object(**key)
+        assert (head["ObjectLockLegalHoldStatus"], head["ObjectLockMode"]) == (status, "GOVERNANCE")
+    s3.put_object_retention(**key, Retention={"Mode": "GOVERNANCE", "RetainUntilDate": after(hours=2)})
+    assert s3.get_object_legal_hold(**key)["LegalHold"]["Status"] == "OFF", "a retention says nothing of it"
+
+
 def test_new_versions_get_the_default(s3: BaseClient, locked: str) -> None:
     s3.put_object_lock_configuration(Bucket=locked, ObjectLockConfiguration={
         "ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 2}}})

@@ -18,6 +18,7 @@ from consensus.core.commands import (
     NewContent,
     PutVersion,
     SetBucketSetting,
+    SetLegalHold,
     SetQuota,
 )
 from consensus.core.errors import ClusterError, NotYet, Unavailable
@@ -32,6 +33,8 @@ QUOTA = SetQuota(bucket=BUCKET, account="", quota=None)
 PUT = PutVersion(bucket=BUCKET, key="k", version_id=VersionId(""), attributes=Attributes(), owner="o", content=None)
 UPLOAD = CreateUpload(bucket=BUCKET, key="k", upload_id=UploadId("u"), attributes=Attributes(), owner="o", initiator="other",
                       said=(("x-amz-acl", "private"),))
+HOLD = SetLegalHold(bucket=BUCKET, key="k", on=False, remembered=True)
+OLD_HOLD = msgspec.structs.replace(HOLD, remembered=False)
 PLAIN_UPLOAD = msgspec.structs.replace(UPLOAD, initiator="", said=())
 
 FIRST_RELEASE = {
@@ -51,7 +54,7 @@ def said(*given: AnyCommand) -> list[Envelope]:
 
 @pytest.mark.parametrize("command", [
     QUOTA, UPLOAD, msgspec.structs.replace(UPLOAD, initiator=""), msgspec.structs.replace(UPLOAD, said=()),
-    SetBucketSetting(bucket=BUCKET, name="lifecycle", document=b""),
+    HOLD, SetBucketSetting(bucket=BUCKET, name="lifecycle", document=b""),
     SetBucketSetting(bucket=BUCKET, name="inventory/weekly", document=b""),
     AppendVersion(bucket=BUCKET, key="k", version_id=VersionId(""), base=1, offset=0, appended=1,
                   content=NewContent(size=0, etag="", slices=(), chunks=())),
@@ -62,7 +65,7 @@ def test_what_only_this_release_carries_out_needs_an_entry_that_older_ones_stop_
 
 
 @pytest.mark.parametrize("command", [
-    PUT, SetBucketSetting(bucket=BUCKET, name="cors", document=b""), PLAIN_UPLOAD,
+    PUT, SetBucketSetting(bucket=BUCKET, name="cors", document=b""), PLAIN_UPLOAD, OLD_HOLD,
 ])
 def test_everything_else_is_said_as_before(command: AnyCommand) -> None:
     assert encode_entry(said(command))[0] == 1
@@ -80,7 +83,8 @@ def test_an_entry_of_a_version_that_is_not_known_stops_a_member() -> None:
 
 def test_attributes_are_the_bytes_that_the_first_release_wrote() -> None:
     assert encode_attributes(Attributes(content_type="")).hex() == "97a0909090a85354414e44415244c0c0"
-    for given in (Attributes(), Attributes(appended=3), Attributes(restored_ms=7), Attributes(content_type="x", acl=())):
+    for given in (Attributes(), Attributes(appended=3), Attributes(restored_ms=7), Attributes(hold_off=True),
+                  Attributes(content_type="x", acl=())):
         assert decode_attributes(encode_attributes(given)) == given
 
 
@@ -128,7 +132,7 @@ def test_what_an_older_member_does_not_know_is_refused_until_it_is_upgraded(clus
     cluster.reads["c:1"] = 1
     with pytest.raises(NotYet, match="SetQuota waits"):
         cluster.look(PUT, QUOTA)
-    assert cluster.look(PUT, UPLOAD) == [PUT, PLAIN_UPLOAD]
+    assert cluster.look(PUT, UPLOAD, HOLD) == [PUT, PLAIN_UPLOAD, OLD_HOLD]
     cluster.reads["c:1"] = None
     with pytest.raises(NotYet):
         cluster.look(QUOTA)                              # down, to be upgraded

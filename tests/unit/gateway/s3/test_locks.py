@@ -24,6 +24,7 @@ def test_headers(headers: dict[str, str], lock: Lock | None) -> None:
 def test_given_back() -> None:
     assert locks.as_headers(Lock("COMPLIANCE", LATER_MS, True)) == [(MODE, "COMPLIANCE"), (UNTIL, LATER), (HOLD, "ON")]
     assert locks.as_headers(Lock()) == locks.as_headers(None) == []
+    assert locks.as_headers(Lock(), hold_off=True) == [(HOLD, "OFF")]
 
 
 @pytest.mark.parametrize("headers", [
