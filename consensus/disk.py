@@ -30,11 +30,18 @@ UPDATE = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
 IOV_MAX = 1024
 """The kernel takes no more buffers in one writev (sysconf SC_IOV_MAX on Linux)."""
 
+AHEAD_BYTES = 1 << 20
+"""Zeros written ahead at once: a few milliseconds of work, each time that so many bytes have been appended."""
+
+_ZEROS = bytes(AHEAD_BYTES)
+
 
 class Disk:
     """The real disk. All methods raise OSError; `step` names what the caller is doing, for tests and traces."""
 
     __slots__ = ()
+
+    ahead_bytes = AHEAD_BYTES
 
     def step(self, step: str, path: str) -> None:
         """A durable step is about to happen, or has happened, outside this class."""
@@ -70,6 +77,24 @@ class Disk:
             if done == 0:
                 raise OSError(errno.ENOSPC, "nothing was written")
             view, offset = view[done:], offset + done
+
+    def write_ahead(self, fd: int, start: int, most: int, step: str) -> int:
+        """Write zeros from `start`, behind what was just written there, and return where they end: up to `ahead_bytes`
+        further, but not beyond `most`.
+
+        A sync of bytes that lie over such zeros writes them and nothing else. One that makes the file longer, or uses
+        blocks that never had content (those of posix_fallocate neither), makes the file system commit its own journal
+        too: twice the flushes. The zeros become durable with the next sync. A mere help, so a disk that has no room for
+        them is not an error.
+        """
+        end = min(start + self.ahead_bytes, most)
+        if end <= start:
+            return start
+        try:
+            self.pwrite(fd, memoryview(_ZEROS)[:end - start], start, step)
+        except OSError:
+            return start
+        return end
 
     def truncate(self, fd: int, length: int, step: str) -> None:
         os.ftruncate(fd, length)

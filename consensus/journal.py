@@ -17,6 +17,7 @@ Rules:
 It knows nothing of commands, results or SQLite.
 """
 
+import contextlib
 import os
 import time
 from typing import overload
@@ -26,7 +27,7 @@ from pysyncobj.journal import Journal as PysyncobjJournal
 
 from consensus.config import MetaConfig
 from consensus.core.errors import Corrupt
-from consensus.disk import APPEND, Disk, make_folder
+from consensus.disk import CREATE, Disk, make_folder
 from consensus.segment import (
     BASE,
     ENTRY,
@@ -89,6 +90,7 @@ class Journal(PysyncobjJournal):  # type: ignore[misc]  # the library has no typ
         self._heads: list[Head] = []
         self._sizes: list[int] = []                                 # bytes of each segment, the last one's is growing
         self._fd = -1
+        self._zeros_end = 0                                         # of the newest segment: zeros lie behind its records
         self.failed = False
         self.syncs = 0
         self.bytes_written = 0
@@ -175,8 +177,8 @@ class Journal(PysyncobjJournal):  # type: ignore[misc]  # the library has no typ
 
     @property
     def size_bytes(self) -> int:
-        """Bytes on disk, all segments."""
-        return sum(self._sizes)
+        """Bytes on disk, all segments, with the zeros behind the newest one's records."""
+        return sum(self._sizes) + max(self._zeros_end - self._sizes[-1], 0)
 
     @property
     def segment_count(self) -> int:
@@ -216,8 +218,11 @@ class Journal(PysyncobjJournal):  # type: ignore[misc]  # the library has no typ
         seed, crc, pack = head.seed, crc32c, pack_record
         data = b"".join([pack(crc, seed, size, *record) for record in self._pending])
         began = time.perf_counter()
+        end = size + len(data)
         try:
-            self._disk.write(self._fd, data, "journal.write")
+            self._disk.pwrite(self._fd, data, size, "journal.write")
+            if end > self._zeros_end:
+                self._zeros_end = self._disk.write_ahead(self._fd, end, self._config.segment_bytes, "journal.ahead")
             self._disk.fdatasync(self._fd, "journal.fdatasync")
         except OSError as error:
             self._fail(f"segment {head.number}", error)
@@ -226,8 +231,8 @@ class Journal(PysyncobjJournal):  # type: ignore[misc]  # the library has no typ
         self.syncs += 1
         self.bytes_written += len(data)
         self._pending.clear()
-        self._sizes[-1] = size + len(data)
-        if self._sizes[-1] >= self._config.segment_bytes and self._hidden_at >= len(self._hidden):
+        self._sizes[-1] = end
+        if end >= self._config.segment_bytes and self._hidden_at >= len(self._hidden):
             self._begin_segment(head.number + 1)
         return True
 
@@ -283,6 +288,9 @@ class Journal(PysyncobjJournal):  # type: ignore[misc]  # the library has no typ
         if self._fd >= 0:
             if not self.failed:
                 self.sync()
+                if self._zeros_end > self._sizes[-1]:
+                    with contextlib.suppress(OSError):              # zeros at the newest segment's end do no harm
+                        self._disk.truncate(self._fd, self._sizes[-1], "journal.close.truncate")
             self._disk.close(self._fd)
             self._fd = -1
 
@@ -317,12 +325,13 @@ class Journal(PysyncobjJournal):  # type: ignore[misc]  # the library has no typ
         assert not self._pending
         last = self._log[-1] if self._log else (b"", 0, 0)
         head = Head(number, os.urandom(8), self._term, self._vote, base_index=last[1], base_term=last[2])
-        old, self._fd = self._fd, -1
+        assert not self._sizes or self._zeros_end <= self._sizes[-1], "only the newest segment may end with zeros"
+        old, self._fd, self._zeros_end = self._fd, -1, 0
         try:
             if old >= 0:
                 self._disk.close(old)
             path = self._path(number)
-            fd = self._disk.open(path, APPEND | os.O_EXCL)
+            fd = self._disk.open(path, CREATE)
             self._fd = fd
             self._disk.write(fd, head.pack(), "journal.segment.write")
             self._disk.fdatasync(fd, "journal.segment.fdatasync")
@@ -358,7 +367,7 @@ class Journal(PysyncobjJournal):  # type: ignore[misc]  # the library has no typ
             tail = data[:end]
         if heads:
             self._vouch(heads[-1].number, tail)
-            self._fd = self._disk.open(self._path(heads[-1].number), APPEND)
+            self._fd = self._disk.open(self._path(heads[-1].number), os.O_WRONLY | os.O_CLOEXEC)
             if self._sizes[-1] >= self._config.segment_bytes:
                 self._begin_segment(heads[-1].number + 1)
         else:

@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 from consensus.disk import Buffer
 from tests.crash.faults import NO_FAULT, Fault
-from tests.unit.consensus.crash import PAGE, FaultyDisk, Inode
+from tests.unit.consensus.crash import PAGE, FaultyDisk, Inode, torn
 
 CRASH, LOST, TORN, CHECKPOINT = "crash", "lost", "torn", "checkpoint"
 SECTOR = 512
@@ -329,24 +329,3 @@ def mixed_pages(old: bytes, new: bytes, chance: random.Random) -> bytes:
         cut = chance.choice((0, PAGE, SECTOR * chance.randrange(PAGE // SECTOR)))
         pages.append(after[:cut] + before[cut:len(after)])
     return b"".join(pages)
-
-
-def torn(inode: Inode, chance: random.Random) -> bytes:
-    """A file's bytes: each page that differs from the durable one is new, old or zeros. Bytes of such a page that are the
-    same before and after stay: a sector is written whole, and writing its own bytes again can't lose them."""
-    old, new = inode.durable, bytes(inode.written)
-    if old == new:
-        return old
-    low, high = sorted((len(old), len(new)))
-    length = chance.choice((len(old), len(new), chance.randint(low, high)))
-    pages = []
-    for at in range(0, length, PAGE):
-        before, after = old[at:at + PAGE].ljust(PAGE, b"\0"), new[at:at + PAGE].ljust(PAGE, b"\0")
-        kind = chance.randrange(3)
-        if kind == 0 or before == after:
-            pages.append(before)
-        elif kind == 1:
-            pages.append(after)
-        else:
-            pages.append(bytes(b if b == a else 0 for b, a in zip(before, after, strict=True)))
-    return b"".join(pages)[:length]

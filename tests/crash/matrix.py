@@ -17,11 +17,11 @@ SECOND_LIVES = (0.35, 0.6, 0.85)
 """Where in the first life the power goes, after which a second one is recorded."""
 
 NEEDED = frozenset({
-    "journal.write", "journal.fdatasync", "journal.segment.write", "journal.segment.fdatasync",
+    "journal.write", "journal.ahead", "journal.fdatasync", "journal.segment.write", "journal.segment.fdatasync",
     "journal.segment.fsync_dir", "journal.trim.unlink", "journal.trim.fsync_dir", "metadata.commit",
     "metadata.checkpoint", "metadata.current.rename", "snapshot.vacuum", "snapshot.fsync", "snapshot.rename",
     "snapshot.descriptor.rename", "snapshot.trim", "snapshot.unlink", "store.incarnation.rename", "segment.header",
-    "segment.header_fdatasync", "segment.fsync_dir", "segment.allocate", "segment.write", "segment.fdatasync",
+    "segment.header_fdatasync", "segment.fsync_dir", "segment.allocate", "segment.write", "segment.ahead", "segment.fdatasync",
     "segment.truncate", "segment.unlink", "open", "file.write", "file.table", "file.header", "file.fdatasync",
     "file.rename", "file.fsync_dir", "file.discard", "store.unlink", "index.commit", "index.synced", "index.checkpoint",
 })

@@ -64,6 +64,9 @@ class FaultyDisk(Disk):
     __slots__ = ("_durable", "_fds", "_live", "_pending", "broken_sync", "fail_at", "fail_step", "on_step", "root",
                  "steps", "stop_at")
 
+    ahead_bytes = 8192
+    """Zeros ahead of a file's end: so few that they are used up, and that reading files again and again takes no time."""
+
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
         self.steps: list[str] = []
@@ -235,7 +238,7 @@ class FaultyDisk(Disk):
                     os.mkdir(place)
             elif os.path.isdir(os.path.dirname(place)):
                 with open(place, "wb") as file:
-                    file.write(_torn(inode, chance))
+                    file.write(torn(inode, chance))
         for path in _files(self.root):
             place = os.path.join(target, os.path.relpath(path, self.root))
             if path not in self._live and also(path) and os.path.isdir(os.path.dirname(place)):
@@ -294,19 +297,24 @@ def every_step(run: Callable[[FaultyDisk], None], root: Callable[[int], str]) ->
             return
 
 
-def _torn(inode: Inode, chance: random.Random) -> bytes:
-    """What may be there of a file: durable pages, and of pages written since, each new, old or zeros."""
+def torn(inode: Inode, chance: random.Random) -> bytes:
+    """What may be there of a file: each page that differs from the durable one is new, old or zeros. Bytes of such a page that
+    are the same before and after stay: a sector is written whole, and writing its own bytes again can't lose them."""
     old, new = inode.durable, bytes(inode.written)
     if old == new:
         return old
     length = chance.choice((len(old), len(new), chance.randint(min(len(old), len(new)), max(len(old), len(new)))))
     pages = []
     for at in range(0, length, PAGE):
-        before, after = old[at:at + PAGE], new[at:at + PAGE]
-        # Bytes that were durable stay in a page that was only appended to.
-        zeros = before + bytes(PAGE - len(before)) if after.startswith(before) else bytes(PAGE)
-        pages.append(before if before == after else chance.choice((before, after, zeros)).ljust(PAGE, b"\0"))
-    return b"".join(page.ljust(PAGE, b"\0") for page in pages)[:length]
+        before, after = old[at:at + PAGE].ljust(PAGE, b"\0"), new[at:at + PAGE].ljust(PAGE, b"\0")
+        kind = chance.randrange(3)
+        if kind == 0 or before == after:
+            pages.append(before)
+        elif kind == 1:
+            pages.append(after)
+        else:
+            pages.append(bytes(b if b == a else 0 for b, a in zip(before, after, strict=True)))
+    return b"".join(pages)[:length]
 
 
 def _files(root: str) -> "list[str]":

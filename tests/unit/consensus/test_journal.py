@@ -1,6 +1,7 @@
 """The journal keeps what it synced through every crash, power cut and failure, and says so when it cannot."""
 
 import contextlib
+import errno
 import os
 import random
 import shutil
@@ -10,7 +11,7 @@ import pytest
 
 from consensus.config import MetaConfig
 from consensus.core.errors import Corrupt
-from consensus.disk import Disk
+from consensus.disk import Buffer, Disk
 from consensus.journal import CONFIGURATION, Journal, JournalFailed
 from consensus.segment import HEAD_BYTES
 from tests.unit.consensus.crash import FaultyDisk, Unsynced, every_step
@@ -205,6 +206,59 @@ def test_sqlite_of_another_history_is_refused(tmp_path: Path) -> None:
         Journal(str(tmp_path / "journal"), Unsynced(), SMALL, applied=4, applied_term=3, keep_bytes=1 << 20)
 
 
+# Zeros ahead of the end
+
+class Measuring(Disk):
+    """Remembers how long the newest segment was at each sync."""
+
+    ahead_bytes = 40_000
+
+    def __init__(self) -> None:
+        self.lengths: list[int] = []
+
+    def fdatasync(self, fd: int, step: str) -> None:
+        if step == "journal.fdatasync":
+            self.lengths.append(os.fstat(fd).st_size)
+        super().fdatasync(fd, step)
+
+
+class NoRoomAhead(Unsynced):
+    def pwrite(self, fd: int, data: Buffer, offset: int, step: str) -> None:
+        if step == "journal.ahead":
+            raise OSError(errno.ENOSPC, "no room")
+        super().pwrite(fd, data, offset, step)
+
+
+def test_records_are_written_over_zeros_that_lie_there_already(tmp_path: Path) -> None:
+    """So that a sync need not make the file system write down a new length or new blocks."""
+    disk = Measuring()
+    journal = Journal(str(tmp_path / "journal"), disk, MetaConfig(segment_bytes=100_000), keep_bytes=1 << 20)
+    fill(journal, 2000)
+    grown = [length for before, length in zip(disk.lengths, disk.lengths[1:], strict=False) if length > before]
+    assert len(disk.lengths) == 2000
+    assert len(grown) <= 5, "each 40,000 bytes, and a short rest at the end of a segment"
+    assert [path.stat().st_size for path in segments(tmp_path)][:-1] == journal._sizes[:-1]
+    journal.close()
+    assert [path.stat().st_size for path in segments(tmp_path)] == journal._sizes
+    assert held(open_journal(tmp_path)) == {index: payload(index) for index in range(1, 2001)}
+
+
+def test_a_crash_leaves_zeros_and_they_are_no_damage(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path)
+    fill(journal, 3)
+    newest = segments(tmp_path)[-1]
+    assert newest.read_bytes().endswith(bytes(100))
+    left = shutil.copytree(tmp_path, tmp_path / "left", ignore=shutil.ignore_patterns("left"))
+    assert held(open_journal(left)) == {index: payload(index) for index in range(1, 4)}
+
+
+def test_a_disk_without_room_for_zeros_still_takes_records(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path, NoRoomAhead())
+    fill(journal, 40)
+    journal.close()
+    assert held(open_journal(tmp_path)) == {index: payload(index) for index in range(1, 41)}
+
+
 # Cutting the tail
 
 def test_a_cut_that_nothing_contradicts_comes_back(tmp_path: Path) -> None:
@@ -250,7 +304,7 @@ def damaged_journal(tmp_path: Path, entries: int = 7) -> tuple[bytes, list[int],
     journal = Journal(str(tmp_path / "journal"), Unsynced(), MetaConfig(), keep_bytes=1 << 20)
     offsets = []
     for index in range(1, entries + 1, 2):           # groups of two entries
-        offsets.append(journal.size_bytes)
+        offsets.append(HEAD_BYTES + journal.bytes_written)
         journal.add(payload(index), index, 1)
         journal.add(payload(index + 1), index + 1, 1)
         journal.sync()
@@ -464,6 +518,9 @@ def test_after_a_failure_a_restart_and_a_power_cut_nothing_acknowledged_is_missi
         except (JournalFailed, OSError):
             failures += 1
         else:
+            if number < len(disk.steps):
+                assert disk.steps[number] in ("journal.ahead", "journal.close.truncate"), "only zeros may fail, or stay"
+                continue
             break
         try:
             journal = open_journal(root, disk, applied=work.applied)      # the process starts again, not the machine

@@ -57,7 +57,6 @@ class StoppingDisk(FaultyDisk):
         chunks = target / self._folder.name
         if not chunks.is_dir():
             return
-        self._keep_durable_bytes(target)
         for name in INDEX_FILES:
             (chunks / name).unlink(missing_ok=True)
         kind = seed % 3
@@ -65,17 +64,6 @@ class StoppingDisk(FaultyDisk):
             data = _read(self._folder / name) if kind == 0 else self.durable_index.get(name) if kind == 1 else None
             if data is not None:
                 (chunks / name).write_bytes(data)
-
-
-    def _keep_durable_bytes(self, target: Path) -> None:
-        """A segment grows into space that was allocated ahead, so the page at its end is written again, with the same
-        durable bytes at its front. The model takes such a page for an overwritten one, which may be lost as a whole;
-        disks don't lose the unchanged part of a sector."""
-        for path, inode in self._durable.items():
-            place = target / os.path.relpath(path, self.root)
-            if path.endswith(".seg") and place.exists():
-                kept = inode.durable.rstrip(b"\0")
-                place.write_bytes(kept + place.read_bytes()[len(kept):])
 
 
 def _read(path: Path) -> bytes | None:

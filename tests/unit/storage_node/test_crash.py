@@ -147,8 +147,8 @@ def prepared(fast: Path) -> Path:
 
 EXPECTED = {
     "segment.header", "segment.header_fdatasync", "segment.fsync_dir", "segment.allocate", "segment.write",
-    "segment.fdatasync", "segment.truncate", "segment.unlink", "index.commit", "index.synced", "open", "file.write",
-    "file.table", "file.header", "file.fdatasync", "file.rename", "file.fsync_dir", "store.unlink",
+    "segment.ahead", "segment.fdatasync", "segment.truncate", "segment.unlink", "index.commit", "index.synced", "open",
+    "file.write", "file.table", "file.header", "file.fdatasync", "file.rename", "file.fsync_dir", "store.unlink",
 }
 
 
