@@ -2,6 +2,8 @@
 
 Rules:
 * a row is added only after its bytes are on the disk, and before anybody is told (segments.py, files.py);
+* rows of small chunks begin in a table of their own (young.py). All methods but those that say `young` see one table: they
+  bring its rows into `chunk` first;
 * nothing here is the only truth: rows lost in a power cut are found again from the files (recovery.py), so commits
   need no sync of their own (WAL, synchronous=NORMAL);
 * readers in other processes see a row as soon as its put is acknowledged, so a put's commit comes before its answer.
@@ -15,7 +17,8 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -23,6 +26,8 @@ from consensus.core.errors import Corrupt, NoSpace, Unavailable
 from consensus.core.ids import Digest
 from consensus.disk import Disk
 from storage_node.chunk import SEGMENT_HEADER_BYTES, record_bytes
+from storage_node.young import Name, Young
+from storage_node.young import Row as Row
 
 log = logging.getLogger("staddle.node")
 
@@ -53,18 +58,8 @@ CREATE TABLE state(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 
 FIND = "SELECT size, segment, place, state FROM chunk WHERE digest=? AND generation=?"
 _MOVE = "UPDATE chunk SET segment=?, place=? WHERE digest=? AND generation=? AND segment=? AND place=?"
-_ADD = "INSERT OR IGNORE INTO chunk VALUES(?,?,?,?,?,0,?)"
-
-
-class Row(NamedTuple):
-    """A copy that has just become durable."""
-
-    digest: Digest
-    generation: bytes
-    size: int
-    segment: int
-    place: int
-    due: int
+_GROW = "UPDATE segment SET used=?, live=live+? WHERE number=?"
+_ADD = "INSERT OR IGNORE INTO chunk VALUES(?,?,?,?,?,?,?)"
 
 
 class Copy(NamedTuple):
@@ -133,11 +128,14 @@ class Index:
             raise Corrupt(f"{self.path}: {error}") from error
         if version is None or version[0] != INDEX_VERSION:
             raise Corrupt(f"{self.path}: tables of version {version and version[0]}, not {INDEX_VERSION}")
+        self._young = Young()
+        with self._transaction(young=True) as db:
+            self._young.load(db)
         self._keeper = threading.Thread(target=self._keep_short, name="index-checkpoint", daemon=True)
         self._keeper.start()
 
     @contextmanager
-    def _transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, *, durable: bool = False, young: bool = False) -> Iterator[sqlite3.Connection]:
         """Raises NoSpace or Unavailable when SQLite can't write; then nothing of it happened. With `durable`, it and all
         before it survive a power cut."""
         with self._lock:
@@ -146,10 +144,12 @@ class Index:
                 if durable:
                     self._db.execute("PRAGMA synchronous=FULL")
                 self._db.execute("BEGIN IMMEDIATE")
+                if not young and self._young:
+                    self._bring_in(self._db, self._young.first(len(self._young)), {})
                 yield self._db
                 self._disk.step("index.commit", self.path)
                 self._db.execute("COMMIT")
-                self._pages += self._db.total_changes - before + 3
+                self._pages += self._db.total_changes - before - self._young.committed() + 3
                 if self._pages > CHECKPOINT_PAGES:
                     self._long.set()
             except sqlite3.Error as error:
@@ -164,9 +164,32 @@ class Index:
                 if durable:
                     self._db.execute("PRAGMA synchronous=NORMAL")
 
+    def _bring_in(self, db: sqlite3.Connection, rows: list[Row], marks: Mapping[Name, tuple[int, int]]) -> bool:
+        """The first rows that are young, with the (state, due) that they have got meanwhile. Whether none was in `chunk`."""
+        if not rows:
+            return True
+        # In their order, or each would look for its page from the root.
+        added = db.executemany(_ADD, sorted([(*row[:5], *marks.get(row[:2], (NEW, row.due))) for row in rows])).rowcount
+        lives = Counter([row.segment for row in rows])
+        for number, end in {row.segment: row.place + record_bytes(row.size) for row in rows}.items():
+            db.execute(_GROW, (end, lives[number], number))
+        if added != len(rows):
+            for row in rows:
+                self._again(db, row)
+        self._young.drop(db, rows)
+        return added == len(rows)
+
+    def _settle_young(self) -> None:
+        """Raises NoSpace, Unavailable."""
+        if self._young:
+            with self._transaction():
+                pass
+
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """Raises Unavailable when SQLite can't read."""
+    def _reading(self, *, young: bool = False) -> Iterator[sqlite3.Connection]:
+        """Raises Unavailable when SQLite can't read, NoSpace."""
+        if not young:
+            self._settle_young()
         with self._lock:
             try:
                 yield self._db
@@ -175,7 +198,8 @@ class Index:
 
     @contextmanager
     def _beside(self) -> Iterator[sqlite3.Connection]:
-        """A connection for a long read. Raises Unavailable."""
+        """A connection for a long read. Raises Unavailable, NoSpace."""
+        self._settle_young()
         try:
             db = sqlite3.connect(self.path, isolation_level=None)
             try:
@@ -186,6 +210,7 @@ class Index:
             raise Unavailable(f"{self.path}: {error}") from error
 
     def _rollback(self) -> None:
+        self._young.undone()
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
@@ -195,11 +220,14 @@ class Index:
         """Record copies that are durable; `used` is the new durable end of `segment`. A name that is there already
         keeps its first place, unless that one is damaged; the other place counts as dead. Of `moves`, those take effect
         whose copy is still where it was."""
+        if segment and rows and not moves and self._young.takes(rows) and not self.damage(1):       # which it would heal
+            with self._transaction(young=True) as db:
+                self._young.add(db, rows)
+            return
         with self._transaction() as db:
-            added = db.executemany(_ADD, rows).rowcount if rows else 0
+            added = db.executemany(_ADD, [(*row[:5], NEW, row.due) for row in rows]).rowcount if rows else 0
             if segment:
-                db.execute("UPDATE segment SET used=?, live=live+? WHERE number=?",
-                           (used, len(rows) + len(moves), segment))
+                db.execute(_GROW, (used, len(rows) + len(moves), segment))
             for row, old_segment, old_place in moves:
                 moved = db.execute(_MOVE, (row.segment, row.place, *row[:2], old_segment, old_place)).rowcount
                 self._died(db, old_segment if moved else row.segment, row.size)
@@ -223,14 +251,14 @@ class Index:
             db.execute("UPDATE segment SET dead=dead+?, live=live-1 WHERE number=?", (record_bytes(size), number))
 
     def find(self, digest: Digest, generation: bytes) -> Copy | None:
-        with self._reading() as db:
+        with self._reading(young=(digest, generation) not in self._young) as db:
             row = db.execute("SELECT * FROM chunk WHERE digest=? AND generation=?",
                                    (digest, generation)).fetchone()
         return Copy(*row) if row else None
 
     def find_all(self, names: list[tuple[Digest, bytes]]) -> list[Copy]:
         """Those that are here."""
-        with self._reading() as db:
+        with self._reading(young=not any(name in self._young for name in names)) as db:
             rows = (db.execute("SELECT * FROM chunk WHERE digest=? AND generation=?", name).fetchone() for name in names)
             return [Copy(*row) for row in rows if row is not None]
 
@@ -248,9 +276,11 @@ class Index:
 
     def due(self, now_ms: int, limit: int) -> list[Copy]:
         """Copies that aren't settled and whose time to be asked about has come, longest waiting first."""
-        with self._reading() as db:
-            return [Copy(*row) for row in db.execute(
+        with self._reading(young=True) as db:
+            copies = [Copy(*row) for row in db.execute(
                 "SELECT * FROM chunk WHERE state <> 1 AND due <= ? ORDER BY due LIMIT ?", (now_ms, limit))]
+            return copies + [Copy(*row[:5], NEW, row.due) for row in self._young.first(limit - len(copies))
+                             if row.due <= now_ms]
 
     def unsettled(self, after: tuple[bytes, bytes] | None, limit: int) -> list[Copy]:
         """Copies that aren't settled, in the order of (digest, generation), on a connection of its own."""
@@ -274,8 +304,14 @@ class Index:
 
     def mark(self, copies: Iterable[tuple[int, int, bytes, bytes]]) -> None:
         """Set (state, due) of (digest, generation)."""
-        with self._transaction() as db:
-            db.executemany("UPDATE chunk SET state=?, due=? WHERE digest=? AND generation=?", copies)
+        marks = {(digest, generation): (state, due) for state, due, digest, generation in copies}
+        with self._transaction(young=True) as db:
+            rows = self._young.until(marks)
+            if self._bring_in(db, rows, marks):       # then they are marked
+                for row in rows:
+                    marks.pop(row[:2], None)
+            db.executemany("UPDATE chunk SET state=?, due=? WHERE digest=? AND generation=?",
+                           [(*mark, *name) for name, mark in marks.items()])
 
     def remove(self, copies: list[Copy]) -> list[int]:
         """Forget copies; files are unlinked before. Returns the segments in which nothing seems to live any more."""
@@ -311,14 +347,14 @@ class Index:
             db.execute("INSERT OR IGNORE INTO damage VALUES(?,?,?,?)", (digest, generation, reason, now_ms))
 
     def damage_of(self, names: list[tuple[Digest, bytes]]) -> set[tuple[Digest, bytes]]:
-        with self._reading() as db:
+        with self._reading(young=True) as db:
             if db.execute("SELECT 1 FROM damage LIMIT 1").fetchone() is None:
                 return set()
             return {name for name in names
                     if db.execute("SELECT 1 FROM damage WHERE digest=? AND generation=?", name).fetchone()}
 
     def damage(self, limit: int, after: tuple[bytes, bytes] | None = None) -> list[tuple[Digest, bytes, str]]:
-        with self._reading() as db:
+        with self._reading(young=True) as db:
             return db.execute(
                 "SELECT digest, generation, reason FROM damage WHERE (digest, generation) > (?,?)"
                 " ORDER BY digest, generation LIMIT ?", (*(after or (b"", b"")), limit)).fetchall()

@@ -82,7 +82,8 @@ def places(data: Path) -> list[Place]:
     found = []
     with closing(sqlite3.connect(f"file:{chunks / 'index.sqlite'}?mode=ro", uri=True)) as db:
         for digest, generation, size, segment, place in db.execute(
-                "SELECT digest, generation, size, segment, place FROM chunk ORDER BY digest, generation"):
+                "SELECT digest, generation, size, segment, place FROM chunk UNION "
+                "SELECT digest, generation, size, segment, place FROM young ORDER BY digest, generation"):
             if segment:
                 path, at, start = Path(segment_path(str(chunks), segment)), place, place + HEADER_BYTES
             else:

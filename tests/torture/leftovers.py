@@ -73,7 +73,8 @@ def _held(data: Path) -> list[tuple[Name, int]]:
     node = (data / "node-id").read_text().strip()
     with closing(_open(data / "chunks" / "index.sqlite")) as db:
         return [((node, digest, generation), segment)
-                for digest, generation, segment in db.execute("SELECT digest, generation, segment FROM chunk")]
+                for digest, generation, segment in db.execute("SELECT digest, generation, segment FROM chunk UNION "
+                                                              "SELECT digest, generation, segment FROM young")]
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -105,6 +105,7 @@ async def a_copy_is_noted_damaged(machine: Machine, bodies: dict[str, bytes]) ->
 async def a_settled_copy_that_nobody_knows(machine: Machine, bodies: dict[str, bytes]) -> None:
     data = os.urandom(4000)
     ticket, _ = await machine.upload(data)
+    await copy_of(machine, data)                      # its row is in `chunk` then
     change_index(machine, "n1", "UPDATE chunk SET state = ? WHERE digest = ?", SETTLED, digest(data))
     machine.metadata.release(ticket)
 

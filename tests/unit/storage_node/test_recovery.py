@@ -33,12 +33,13 @@ LARGE = os.urandom(SMALL_BYTES_MAX + 1000)
 
 
 def crashed(folder: Path, target: Path, bodies: list[bytes], segment_bytes: int = 1 << 20) -> Path:
-    """The folder of a store that has stored these chunks, one after the other, and was killed."""
+    """The folder of a store that has stored these chunks, one after the other, and was killed when none was young."""
     async def main() -> None:
         store = open_store(folder, Unsynced(), segment_bytes)
         await store.start()
         for data in bodies:
             await put(store, data, GENERATION)
+        await store.inventory(None, 1)
         image(folder, target)
         await store.stop()
 

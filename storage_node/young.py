@@ -1,0 +1,113 @@
+"""Small copies that have just been written, before the index's table `chunk` has them.
+
+A row of `chunk` lies where its digest sorts: each one dirties a page, and once more when its state changes. So what a
+batch brings goes to the end of a table of its own first, a page for all of them, and comes into `chunk` with many others
+at once: as a rule when the settler says what the metadata thinks of it, and then it is written there only once.
+
+Rules:
+* a copy is in `young` before its put is answered, and leaves it in the transaction that brings it into `chunk`: who finds
+  it in neither looks into `chunk` once more (index_reader.py);
+* they come into `chunk` in the order in which they were written, and only then a segment's `used` covers them. So a Staddle
+  that doesn't know this table finds them in the segment's tail, as after a power cut;
+* a place is never used twice, so who reads beside the writer asks for places beyond those that he has seen.
+"""
+
+import sqlite3
+from collections.abc import Collection
+from itertools import islice
+from typing import NamedTuple
+
+from consensus.core.ids import Digest
+
+YOUNG_MAX = 4096
+"""More are brought into `chunk` whether or not anybody has asked about them: bounds memory, and how much of a segment an
+older Staddle reads again."""
+
+SCHEMA = """CREATE TABLE IF NOT EXISTS young(
+    segment INTEGER NOT NULL, place INTEGER NOT NULL, digest BLOB NOT NULL, generation BLOB NOT NULL,
+    size INTEGER NOT NULL, due INTEGER NOT NULL, PRIMARY KEY(segment, place)) WITHOUT ROWID"""
+
+BEYOND = """SELECT segment, place, digest, generation, size FROM young
+    WHERE (segment, place) > (?,?) ORDER BY segment, place"""
+
+_ALL = "SELECT digest, generation, size, segment, place, due FROM young ORDER BY segment, place"
+_ADD = "INSERT INTO young(digest, generation, size, segment, place, due) VALUES(?,?,?,?,?,?)"
+_STALE = """DELETE FROM young WHERE NOT EXISTS
+    (SELECT 1 FROM segment WHERE number=young.segment AND NOT sealed AND used<=young.place)"""
+_DROP = "DELETE FROM young WHERE (segment, place) <= (?,?)"
+
+Name = tuple[bytes, bytes]
+
+
+class Row(NamedTuple):
+    """A copy that has just become durable."""
+
+    digest: Digest
+    generation: bytes
+    size: int
+    segment: int
+    place: int
+    due: int
+
+
+class Young:
+    """The table as its writer knows it, in memory. index.py calls this within its lock and its transactions, and says how
+    they have ended."""
+
+    def __init__(self) -> None:
+        self._rows: dict[Name, Row] = {}
+        self._added: list[Row] = []
+        self._gone: list[Row] = []
+
+    def load(self, db: sqlite3.Connection) -> None:
+        """What a life that was killed has left; but not what a Staddle that doesn't know this table has found since."""
+        db.execute(SCHEMA)
+        db.execute(_STALE)
+        self._rows = {row[:2]: row for row in map(Row._make, db.execute(_ALL))}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, name: Name) -> bool:
+        return name in self._rows
+
+    def takes(self, rows: list[Row]) -> bool:
+        """Whether these may be added: there are not too many, and no name comes twice."""
+        known = self._rows
+        return len(known) + len(rows) <= YOUNG_MAX and not any(row[:2] in known for row in rows)
+
+    def add(self, db: sqlite3.Connection, rows: list[Row]) -> None:
+        self._added = rows
+        db.executemany(_ADD, rows)
+
+    def first(self, limit: int) -> list[Row]:
+        return list(islice(self._rows.values(), limit))
+
+    def until(self, names: Collection[Name]) -> list[Row]:
+        """All up to the last of these names; none if none is young."""
+        left = sum(name in self._rows for name in names)
+        rows: list[Row] = []
+        for row in self._rows.values():
+            if not left:
+                break
+            rows.append(row)
+            left -= row[:2] in names
+        return rows
+
+    def drop(self, db: sqlite3.Connection, rows: list[Row]) -> None:
+        """These, the first ones, have come into `chunk`."""
+        self._gone = rows
+        db.execute(_DROP, rows[-1][3:5])
+
+    def committed(self) -> int:
+        """How many rows have come or gone."""
+        changes = len(self._added) + len(self._gone)
+        for row in self._gone:
+            del self._rows[row[:2]]
+        for row in self._added:
+            self._rows[row[:2]] = row
+        self._added, self._gone = [], []
+        return changes
+
+    def undone(self) -> None:
+        self._added, self._gone = [], []
