@@ -8,6 +8,7 @@ from gateway.ops.context import Context
 from gateway.ops.listing import KEYS_MAX, url_encoded, whole_number
 from gateway.ops.refusals import refusal
 from gateway.ops.replies import xml
+from gateway.ops.settings import Kind
 from gateway.ops.versions import parse_version_id
 from gateway.s3 import restore, xml_listings, xml_read, xml_write
 from gateway.s3.errors import S3Error
@@ -18,10 +19,16 @@ from gateway.s3.request import S3Request
 _EMPTY = Page((), (), None)
 
 
+MFA_DELETE: Kind[str] = Kind("mfa-delete", str, "NoSuchKey")
+"""That somebody has said that deleting asks for no device: AWS shows this element only then, and tools compare what they have
+set with what is shown."""
+
+
 async def get_bucket_versioning(ctx: Context, request: S3Request) -> Reply:
     """An empty document where it was never set."""
     bucket = await ctx.bucket(request)
-    return xml(xml_write.versioning_configuration(bucket.versioning))
+    mfa_delete = await settings.find(ctx, bucket, MFA_DELETE) if bucket.versioning else None
+    return xml(xml_write.versioning_configuration(bucket.versioning, mfa_delete))
 
 
 async def put_bucket_versioning(ctx: Context, request: S3Request) -> Reply:
@@ -36,6 +43,8 @@ async def put_bucket_versioning(ctx: Context, request: S3Request) -> Reply:
                       "cannot be changed.")
     if not isinstance(outcome, Done):
         raise refusal(outcome, request)
+    if wanted.mfa_delete is not None and await settings.find(ctx, bucket, MFA_DELETE) is None:
+        return await settings.put(ctx, request, bucket, MFA_DELETE, wanted.mfa_delete)
     return Reply()
 
 

@@ -47,9 +47,9 @@ def location(region: str) -> bytes:
     return document("LocationConstraint", escape(region))
 
 
-def versioning_configuration(status: str) -> bytes:
+def versioning_configuration(status: str, mfa_delete: str | None = None) -> bytes:
     """`status` Enabled, Suspended, or "" when never set."""
-    return document("VersioningConfiguration", optional("Status", status or None))
+    return document("VersioningConfiguration", optional("Status", status or None) + optional("MfaDelete", mfa_delete))
 
 
 def tagging(tags: Iterable[tuple[str, str]]) -> bytes:

@@ -200,7 +200,6 @@ NEVER = {
     "of directory buckets": ("x-amz-bucket-location-type", "x-amz-bucket-location-name"),
     "of tiers that objects move to by themselves": ("x-amz-archive-status",),
     "restores to other places are refused": ("x-amz-restore-output-path",),
-    "nothing asks for a device": ("MfaDelete",),
     "there are no metadata tables": ("GetBucketMetadataConfigurationResult", "GetBucketMetadataTableConfigurationResult"),
 }
 """Members of answers, by their names on the wire, that are never sent, and why."""

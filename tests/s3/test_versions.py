@@ -39,6 +39,14 @@ def test_wrong_versioning_is_refused(
     assert "Status" not in s3.get_bucket_versioning(Bucket=bucket)
 
 
+def test_that_deleting_asks_for_no_device_is_shown_to_who_has_said_it(s3: BaseClient, bucket: str) -> None:
+    for status, given, shown in (("Enabled", {}, None), ("Enabled", {"MFADelete": "Disabled"}, "Disabled"),
+                                 ("Suspended", {}, "Disabled"), ("Suspended", {"MFADelete": "Disabled"}, "Disabled")):
+        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": status, **given})
+        found = s3.get_bucket_versioning(Bucket=bucket)
+        assert (found["Status"], found.get("MFADelete")) == (status, shown)
+
+
 def test_versions_are_listed_newest_first_page_by_page(s3: BaseClient, bucket: str, switch: Switch) -> None:
     s3.put_object(Bucket=bucket, Key="b", Body=b"before")
     switch("Enabled")
