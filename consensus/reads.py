@@ -21,6 +21,7 @@ from types import FunctionType, ModuleType
 from typing import Concatenate, ParamSpec, TypeVar, get_type_hints
 from urllib.parse import quote
 
+from consensus.core.binding import bind_quickly
 from consensus.core.errors import ClusterError, Corrupt, Unavailable
 
 Asked = ParamSpec("Asked")
@@ -100,6 +101,7 @@ class Reader:
     def _open(self, generation: int) -> sqlite3.Connection:
         self.close()
         path = self.path_of(generation)
+        bind_quickly()
         db = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, isolation_level=None, cached_statements=256,
                              factory=self._factory)
         try:

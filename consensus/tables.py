@@ -20,6 +20,7 @@ import peewee
 from peewee import SQL, BlobField, IntegerField, TextField
 
 from consensus.apply import queue
+from consensus.core.binding import bind_quickly
 from consensus.core.errors import Refused
 from consensus.core.events import EVENT_QUEUE_MAX
 
@@ -578,6 +579,7 @@ def open_database(path: str) -> peewee.SqliteDatabase:
 
     Raises peewee.DatabaseError, whose context is SQLite's own error, or Refused for a newer schema.
     """
+    bind_quickly()
     database = peewee.SqliteDatabase(path, pragmas=PRAGMAS, cached_statements=256, check_same_thread=False)
     database.connect()
     try:

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from consensus.core.binding import bind_quickly
 from consensus.core.errors import Corrupt, NoSpace, Unavailable
 from consensus.core.ids import Digest
 from consensus.disk import Disk
@@ -112,6 +113,7 @@ class Index:
         self._pages = 0
         self._long = threading.Event()
         self._closed = False
+        bind_quickly()
         try:
             self._db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None, cached_statements=64)
             self._db.execute("PRAGMA journal_mode=WAL")

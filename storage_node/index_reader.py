@@ -10,6 +10,7 @@ remembered by name. They may be believed afterwards: what `chunk` says of a copy
 import os
 import sqlite3
 
+from consensus.core.binding import bind_quickly
 from consensus.core.ids import DIGEST_BYTES
 from storage_node.index import FIND, INDEX_NAME, NEW
 from storage_node.young import BEYOND, YOUNG_MAX
@@ -27,6 +28,7 @@ class IndexReader:
 
     def __init__(self, folder: str) -> None:
         path = os.path.join(folder, INDEX_NAME)
+        bind_quickly()
         self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA query_only=1")
         self._db.execute(f"PRAGMA cache_size=-{READER_CACHE_KIB}")
