@@ -149,7 +149,7 @@ class Machine:
         if len(envelopes) >= 1 << POSITION_BITS:
             return [Malformed(reason="too many commands in one entry")]
         apply_one = self._apply_one
-        return [apply_one(envelope, position(index, place)) for place, envelope in enumerate(envelopes)]
+        return [apply_one(envelope, place) for place, envelope in enumerate(envelopes, position(index, 0))]
 
     def configure(self, configured: tuple[Member, ...], index: int) -> None:
         """A configuration of the group of metadata members is committed, as entry `index`."""

@@ -79,8 +79,8 @@ def _body(state: State, bucket: BucketState, current: Current, command: AppendVe
                 return Moved()
             if not new.slices:
                 return Malformed(reason="a page of a content that grows has slices")
-            contents.extend(state, current.content, current.size, new)
-            return Body(current.content, current.size + new.size, new.etag, new.checksum, 0)
+            refusal = contents.extend(state, current.content, current.size, new)
+            return refusal or Body(current.content, current.size + new.size, new.etag, new.checksum, 0)
         before = contents.slices_in_pages(state, current.content, CHUNKS_PER_COMMAND_MAX - len(given.slices))
         if before is None or given.staged is not None:
             return Moved()
@@ -88,4 +88,7 @@ def _body(state: State, bucket: BucketState, current: Current, command: AppendVe
     new = contents.prepare(state, given, terms)
     if not isinstance(new, Prepared):
         return new
-    return Body(contents.store(state, new, in_pages=True), new.size, new.etag, new.checksum, 0)
+    content = contents.store(state, new, in_pages=True)
+    if isinstance(content, Malformed):
+        return content
+    return Body(content, new.size, new.etag, new.checksum, 0)

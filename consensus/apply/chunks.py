@@ -7,7 +7,6 @@ gone and nobody know yet): then the row switches. What was just acknowledged mus
 last reference goes is removed at once. Only the node that holds a copy announces or withdraws it afterwards.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from consensus.apply.state import State, Terms
@@ -35,16 +34,16 @@ class ChunkRow(NamedTuple):
     mark: int
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """References to add, already checked. `rows`: the live row of each digest, `new`: what the command brings, `terms`: those
-    of the bucket."""
+    of the bucket. `looked`: false if the only digest has not been looked up, since the command brings it (`plan`)."""
 
     counts: dict[Digest, int]
     rows: dict[Digest, ChunkRow]
     new: dict[Digest, tuple[int, tuple[int, ...]]]     # size, valid locations
     bytes: int
     terms: Terms
+    looked: bool
 
 
 def load(state: State, digest: Digest) -> ChunkRow | None:
@@ -61,7 +60,11 @@ def load(state: State, digest: Digest) -> ChunkRow | None:
 
 
 def plan(state: State, slices: tuple[Slice, ...], chunks: tuple[NewChunk, ...], terms: Terms) -> Plan | Refusal:
-    """Check that these slices may become references. Changes nothing."""
+    """Check that these slices may become references. Changes nothing.
+
+    A small object has one chunk, which is new as a rule: that is seen when its row is inserted, which costs nothing more, and
+    nothing has been changed by then. Longer ones are looked up here.
+    """
     if len(slices) > CHUNKS_PER_COMMAND_MAX or len(chunks) > len(slices):
         return Malformed(reason=f"at most {CHUNKS_PER_COMMAND_MAX} slices, and no chunk without a slice")
     if chunks and not state.session:
@@ -78,6 +81,7 @@ def plan(state: State, slices: tuple[Slice, ...], chunks: tuple[NewChunk, ...], 
     counts: dict[Digest, int] = {}
     rows: dict[Digest, ChunkRow] = {}
     total = 0
+    looked = not (len(slices) == 1 and new)
     for digest, start, length in slices:
         brought = new.get(digest)
         if digest in counts:
@@ -85,10 +89,10 @@ def plan(state: State, slices: tuple[Slice, ...], chunks: tuple[NewChunk, ...], 
         else:
             if brought is None and len(digest) != DIGEST_BYTES:
                 return Malformed(reason="a digest has 32 bytes")
-            row = load(state, digest)
+            row = load(state, digest) if looked or brought is None else None
             if row is not None:
                 if brought is not None and brought[0] != row.size:
-                    return Malformed(reason=f"chunk {digest.hex()} has {row.size} bytes, not {brought[0]}")
+                    return _other_size(row, brought[0])
                 rows[digest] = row
                 if brought is None and is_too_few(state, row, terms):
                     return TooFewCopies(wanted=terms.quorum)
@@ -101,7 +105,7 @@ def plan(state: State, slices: tuple[Slice, ...], chunks: tuple[NewChunk, ...], 
         total += length
     if not new.keys() <= counts.keys():
         return Malformed(reason="a new chunk is referred to by a slice")
-    return Plan(counts, rows, new, total, terms)
+    return Plan(counts, rows, new, total, terms, looked)
 
 
 def is_too_few(state: State, row: ChunkRow, terms: Terms) -> bool:
@@ -130,17 +134,28 @@ def _present(state: State, chunk: NewChunk) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def link(state: State, plan: Plan) -> None:
-    """Add the planned references."""
+def _other_size(row: ChunkRow, size: int) -> Malformed:
+    return Malformed(reason=f"chunk {row.digest.hex()} has {row.size} bytes, not {size}")
+
+
+def link(state: State, plan: Plan) -> Malformed | None:
+    """Add the planned references. Refused, and nothing changed, if what `plan` did not look up has another size."""
     generation = Generation(SessionId(state.session), state.sequence)
     copies, mark = plan.terms.copies, mark_of(state, plan.terms.copies)
     for digest, count in plan.counts.items():
-        state.touch()
         row, brought = plan.rows.get(digest), plan.new.get(digest)
         if row is None:
             assert brought is not None
-            _insert(state, digest, generation, brought[0], count, plan.terms, mark, brought[1])
-        elif brought is not None and _is_better(state, brought[1], row):
+            if _insert(state, digest, generation, brought[0], count, plan.terms, mark, brought[1]):
+                state.touch()
+                continue
+            row = load(state, digest)
+            assert row is not None, "inserted unless it is there"
+            assert not plan.looked, "nothing else has been changed yet"
+            if brought[0] != row.size:
+                return _other_size(row, brought[0])
+        state.touch()
+        if brought is not None and _is_better(state, brought[1], row):
             for number in row.locations:
                 state.hint(number, digest, row.generation)
             _update(state, raised(state, row._replace(generation=generation, refs=row.refs + count, locations=brought[1]),
@@ -149,6 +164,7 @@ def link(state: State, plan: Plan) -> None:
             _update(state, raised(state, row._replace(refs=row.refs + count), copies, mark))
         else:
             state.execute("UPDATE chunk SET refs = refs + ? WHERE digest = ?", (count, digest))
+    return None
 
 
 def _is_better(state: State, brought: tuple[int, ...], row: ChunkRow) -> bool:
@@ -179,16 +195,17 @@ def wish(state: State, digest: Digest, copies: int, mark: int) -> None:
 def _insert(
     state: State, digest: Digest, generation: Generation, size: int, refs: int, terms: Terms, mark: int,
     numbers: tuple[int, ...],
-) -> None:
+) -> bool:
+    """False, and nothing changed, if the digest has a row."""
     locations = encode(numbers)
     session, sequence = generation
-    state.execute(
+    return state.execute(
         "INSERT INTO chunk (digest, session, sequence, size, refs, wanted, short, locations, crc, copies, mark)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         (digest, session, sequence, size, refs, terms.wanted,
          shortness(numbers, state.names, state.uncounted, terms.wanted), locations,
          chunk_seal(digest, session, sequence, size, locations), terms.copies, mark),
-    )
+    ).rowcount > 0
 
 
 def _update(state: State, row: ChunkRow) -> None:

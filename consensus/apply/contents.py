@@ -6,7 +6,7 @@ while it has references, and *dead* in the queue after that. Versions, parts and
 only contents refer to chunks.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from consensus.apply import backups, buckets, chunks, copies, queue
 from consensus.apply.chunks import Plan, Refusal
@@ -41,8 +41,7 @@ SLICES_AT_A_LOOK = 256
 for the rest of a longer one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A new content, checked and ready to be stored."""
 
     size: int
@@ -72,9 +71,12 @@ def prepare(state: State, content: NewContent, terms: Terms) -> Prepared | Refus
     return Prepared(content.size, content.etag, content.checksum, content.slices, plan, content.staged, staged_size)
 
 
-def store(state: State, new: Prepared, *, in_pages: bool = False) -> ContentId:
-    """Write a prepared content, with one reference: its caller's. `in_pages`: however short it is, since it will grow."""
-    chunks.link(state, new.plan)
+def store(state: State, new: Prepared, *, in_pages: bool = False) -> ContentId | Malformed:
+    """Write a prepared content, with one reference: its caller's. `in_pages`: however short it is, since it will grow. Changes
+    nothing if it is refused after all (`chunks.link`)."""
+    refusal = chunks.link(state, new.plan)
+    if refusal is not None:
+        return refusal
     checksum = encode_checksum(new.checksum)
     if new.staged is not None:
         if new.slices:
@@ -151,10 +153,12 @@ def slices_in_pages(state: State, content: ContentId, most: int) -> list[Slice] 
     return [piece for page in pages for piece in unpack_slices(page or b"")]
 
 
-def extend(state: State, content: ContentId, size: int, new: Prepared) -> None:
+def extend(state: State, content: ContentId, size: int, new: Prepared) -> Malformed | None:
     """A content in pages, `size` bytes long, gets another page, and a second reference: its caller's, who gives the first one
-    back. Readers that have begun know where it ended when they did."""
-    chunks.link(state, new.plan)
+    back. Readers that have begun know where it ended when they did. As `store`, it may be refused."""
+    refusal = chunks.link(state, new.plan)
+    if refusal is not None:
+        return refusal
     add_piece(state, content, size, new.slices)
     told = new.plan.terms.copies
     state.touch()
@@ -164,6 +168,7 @@ def extend(state: State, content: ContentId, size: int, new: Prepared) -> None:
         (size + new.size, new.etag, encode_checksum(new.checksum),
          content_seal(content, PIECES, size + new.size, new.etag, 0, None), told, chunks.mark_of(state, told), content))
     copies.refer(state, content, new.plan.terms)
+    return None
 
 
 def abandon(state: State, content: ContentId | None) -> None:
@@ -196,7 +201,9 @@ def stage_content(state: State, command: StageContent) -> AnyResult:
         return plan
     if not count_fits(start + plan.bytes):
         return Malformed(reason="a content is at most 2**61 bytes")
-    chunks.link(state, plan)
+    refusal = chunks.link(state, plan)
+    if refusal is not None:
+        return refusal
     content = command.into
     if content is None:
         content = ContentId(state.position)

@@ -154,6 +154,8 @@ def _put_part(state: State, command: PutPart) -> AnyResult:
     if over:
         return over
     content = contents.store(state, new)
+    if isinstance(content, Malformed):
+        return content
     checksum = encode_checksum(new.checksum)
     state.touch()
     state.execute(

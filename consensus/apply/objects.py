@@ -34,6 +34,10 @@ from consensus.tables import VERSION_COLUMNS
 
 EMPTY_ATTRIBUTES = encode_attributes(Attributes())
 
+_COLUMNS_AND_VALUES = f"(bucket, key, {VERSION_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_REPLACE = f"INSERT OR REPLACE INTO object {_COLUMNS_AND_VALUES}"
+_INSERT_IF_NEW = f"INSERT INTO object {_COLUMNS_AND_VALUES} ON CONFLICT DO NOTHING"
+
 
 class Current(NamedTuple):
     """The object row of a key, as far as a write needs it."""
@@ -53,6 +57,11 @@ class Body(NamedTuple):
     etag: str
     checksum: Checksum | None
     parts: int
+
+
+UNSEEN = Current(0, NULL_VERSION, ContentId(0), 0, "")
+"""Stands for the object row of a key that has not been looked for: most new versions are the first of their key, and to find
+that out when the row is inserted costs nothing more."""
 
 
 def find_current(state: State, bucket: int, key: bytes) -> Current | None:
@@ -91,8 +100,11 @@ def _put(state: State, command: PutVersion) -> AnyResult:
         return wrong
     if (command.content is None) == (command.content_of is None):
         return Malformed(reason="a version has either a content of its own or another's")
-    current = find_current(state, bucket.id, key)
-    refusal = unmet(command.condition, current) or bad_lock(command.attributes, bucket)
+    current: Current | None = UNSEEN
+    refusal: AnyResult | None = bad_lock(command.attributes, bucket)
+    if command.condition or bucket.versioning or bucket.quota is not None or bucket.account.quota is not None:
+        current = find_current(state, bucket.id, key)
+        refusal = unmet(command.condition, current) or refusal
     if refusal:
         return refusal
     stored = command.version_id if bucket.versioning == "Enabled" else NULL_VERSION
@@ -103,7 +115,10 @@ def _put(state: State, command: PutVersion) -> AnyResult:
         over = too_much(state, bucket, key, current, stored, new.size)
         if over:
             return over
-        body = Body(contents.store(state, new), new.size, new.etag, new.checksum, 0)
+        content = contents.store(state, new)
+        if isinstance(content, Malformed):
+            return content
+        body = Body(content, new.size, new.etag, new.checksum, 0)
     else:
         shared = _shareable(state, command)
         if shared is None:
@@ -117,7 +132,8 @@ def _put(state: State, command: PutVersion) -> AnyResult:
         if not taken:
             return ContentMissing()
         body = shared
-    result = make_current(state, bucket, key, current, body, command.version_id, command.attributes, command.owner)
+    result = make_current(state, bucket, key, current, body, command.version_id, command.attributes, command.owner,
+                          encoded=attributes)
     if bucket.events is not None:
         copied = command.content is None
         events.created(state, bucket, "ObjectCreated:Copy" if copied else "ObjectCreated:Put", key, body.size, result,
@@ -184,23 +200,27 @@ def bad_lock(attributes: Attributes, bucket: BucketState) -> Malformed | NoObjec
 
 def make_current(
     state: State, bucket: BucketState, key: bytes, current: Current | None, body: Body, version_id: VersionId,
-    attributes: Attributes, owner: str, modified: int | None = None,
+    attributes: Attributes, owner: str, modified: int | None = None, encoded: bytes | None = None,
 ) -> Committed:
-    """The new version takes its place; what it replaces is released or becomes history. It is made now, or was at `modified`."""
+    """The new version takes its place; what it replaces is released or becomes history. It is made now, or was at `modified`.
+    `encoded`: the attributes, if they have been encoded before."""
     stored = version_id if bucket.versioning == "Enabled" else NULL_VERSION
-    clear_the_way(state, bucket, key, current, stored)
+    if current is not UNSEEN:
+        clear_the_way(state, bucket, key, current, stored)
     if bucket.lock is not None:
         attributes = msgspec.structs.replace(attributes, lock=locks.with_default(attributes, bucket.lock, state.now))
-    raw, checksum = encode_attributes(attributes), encode_checksum(body.checksum)
+        encoded = None
+    raw, checksum = encoded or encode_attributes(attributes), encode_checksum(body.checksum)
     order, now = state.position, state.now if modified is None else modified
+    row = (bucket.id, key, order, stored, now, body.content, body.size, body.etag, checksum, body.parts,
+           attributes.storage_class, owner, raw,
+           version_seal(key, order, stored, now, body.content, body.size, body.etag, checksum, body.parts, owner, raw))
     state.touch()
-    state.execute(
-        f"INSERT OR REPLACE INTO object (bucket, key, {VERSION_COLUMNS})"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (bucket.id, key, order, stored, now, body.content, body.size, body.etag, checksum, body.parts,
-         attributes.storage_class, owner, raw,
-         version_seal(key, order, stored, now, body.content, body.size, body.etag, checksum, body.parts, owner, raw)),
-    )
+    if current is not UNSEEN:
+        state.execute(_REPLACE, row)
+    elif not state.execute(_INSERT_IF_NEW, row).rowcount:
+        clear_the_way(state, bucket, key, find_current(state, bucket.id, key), stored)
+        state.execute(_REPLACE, row)
     state.count(bucket, 1, body.size)
     shown = stored if bucket.versioning else None
     return Committed(version_id=shown, order=order, modified_ms=now, etag=body.etag, checksum=body.checksum)

@@ -121,6 +121,21 @@ def test_session_zero_brings_no_chunks(cluster: Cluster) -> None:
     assert isinstance(put(cluster, cluster.bucket(), "k", b"x", session=0), Malformed)
 
 
+@pytest.mark.parametrize("more", [(), (b"y",)], ids=["alone", "among others"])
+def test_a_digest_of_another_size_is_refused_and_nothing_changes(cluster: Cluster, more: tuple[bytes, ...]) -> None:
+    bucket = cluster.bucket()
+    put(cluster, bucket, "a", b"x")
+    before = cluster.db.execute("SELECT * FROM chunk").fetchall()
+    wrong = NewChunk(digest=digest(b"x"), size=2, holders=cluster.holders())
+    content = NewContent(size=2 + len(more), etag="e", slices=(*map(whole, more), Slice(digest(b"x"), 0, 2)),
+                         chunks=(*[cluster.chunk(data) for data in more], wrong))
+    result = cluster.run(PutVersion(bucket=bucket, key="b", version_id="v", attributes=PLAIN, owner="o", content=content))
+    assert isinstance(result, Malformed)
+    assert cluster.db.execute("SELECT * FROM chunk").fetchall() == before
+    assert cluster.rows("object") == cluster.rows("content") == 1
+    cluster.check()
+
+
 def test_a_live_digest_gets_a_reference_and_the_newcomer_is_passed_over_for_good(three: Cluster) -> None:
     bucket = three.bucket()
     put(three, bucket, "a", b"x", "n1", "n2")

@@ -77,11 +77,13 @@ def switch_only_to_more(patch: pytest.MonkeyPatch) -> None:
     """The row switches to whoever comes last, when it is short."""
     link = chunks.link
 
-    def eager(state: Any, plan: Any) -> None:
-        for digest, row in list(plan.rows.items()):
-            if digest in plan.new and state.valid(row.locations) < row.wanted:
-                plan.rows[digest] = row._replace(locations=())
-        link(state, plan)
+    def eager(state: Any, plan: Any) -> Any:
+        for digest in plan.new:
+            row = chunks.load(state, digest)
+            if row is not None:
+                forgets = state.valid(row.locations) < row.wanted
+                plan.rows[digest] = row._replace(locations=()) if forgets else row
+        return link(state, plan)
 
     for module in ("consensus.apply.chunks", "consensus.apply.contents"):
         patch.setattr(f"{module}.{'link' if module.endswith('chunks') else 'chunks.link'}", eager)
