@@ -438,6 +438,7 @@ class EventTarget(_Table):
     dropped = IntegerField(constraints=[SQL("DEFAULT 0")])
     error = TextField(constraints=[SQL("DEFAULT ''")])
     error_at = IntegerField(constraints=[SQL("DEFAULT 0")])
+    damaged = IntegerField(constraints=[SQL("DEFAULT 0")])
 
     class Meta:
         table_name = "event_target"

@@ -56,8 +56,8 @@ def events_done(state: State, command: EventsDone) -> AnyResult:
     removed = sum(state.execute("DELETE FROM event WHERE target = ? AND ord = ? AND place = ?",
                                 (command.target, *event)).rowcount for event in command.events)
     state.touch(1 + removed)
-    column = "delivered" if command.delivered else "expired"
-    healed = ", error = ''" if command.delivered else ""
+    column = "damaged" if command.damaged else "delivered" if command.delivered else "expired"
+    healed = ", error = ''" if column == "delivered" else ""
     state.execute(f"UPDATE event_target SET queued = queued - ?, {column} = {column} + ?{healed} WHERE name = ?",
                   (removed, removed, command.target))
     return Done()

@@ -456,11 +456,13 @@ class SetNotification(Command, frozen=True, kw_only=True):
 
 
 class EventsDone(Command, frozen=True, kw_only=True):
-    """These events (order, place) of a target are delivered, or given up. At most 400. Answer: Done, Malformed."""
+    """These events (order, place) of a target are delivered, or given up: because they are too old, or `damaged`. At most 400.
+    Answer: Done, Malformed."""
 
     target: str
     events: tuple[tuple[int, int], ...]
     delivered: bool = True
+    damaged: bool = False
 
 
 class PurgeEvents(Command, frozen=True, kw_only=True):

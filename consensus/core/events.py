@@ -74,9 +74,18 @@ class QueuedEvent(Value, frozen=True, kw_only=True):
     event: Event
 
 
+class DamagedEvent(Value, frozen=True, kw_only=True):
+    """In the place of one that cannot be read any more."""
+
+    order: int
+    place: int
+    raw: bytes
+
+
 class EventQueue(Value, frozen=True, kw_only=True):
-    """`delivered`, `expired` (too old when it could be delivered at last) and `dropped` (the queue was full) count since the
-    target was first used. `oldest_ms`: since when the first one waits. `error`: why the last delivery failed; "": it did not."""
+    """`delivered`, `expired` (too old when it could be delivered at last), `dropped` (the queue was full) and `damaged` (it could
+    not be read any more) count since the target was first used. `oldest_ms`: since when the first one waits. `error`: why the
+    last delivery failed; "": it did not."""
 
     target: str
     queued: int = 0
@@ -86,3 +95,4 @@ class EventQueue(Value, frozen=True, kw_only=True):
     oldest_ms: int | None = None
     error: str = ""
     error_ms: int = 0
+    damaged: int = 0

@@ -26,7 +26,7 @@ def _info(ctx: AdminContext, name: str, queue: EventQueue) -> TargetInfo:
     return TargetInfo(
         name=name, arn=f"arn:aws:sqs:{config.region}:{root.account if root is not None else ''}:{name}",
         url="" if webhook is None else webhook.address, configured=webhook is not None, queued=queue.queued,
-        delivered=queue.delivered, expired=queue.expired, dropped=queue.dropped,
+        delivered=queue.delivered, expired=queue.expired, dropped=queue.dropped, damaged=queue.damaged,
         oldest="" if queue.oldest_ms is None else iso8601(queue.oldest_ms), error=queue.error,
         error_at=iso8601(queue.error_ms) if queue.error else "")
 

@@ -25,9 +25,10 @@ def list_targets(server: Server) -> None:
 
     def people() -> None:
         printing.print_table(
-            ("target", "where", "waiting>", "since", "delivered>", "too old>", "dropped>", "trouble"),
+            ("target", "where", "waiting>", "since", "delivered>", "too old>", "dropped>", "damaged>", "trouble"),
             ((each.name, each.url if each.configured else "not in the settings", each.queued,
-              printing.moment(each.oldest) if each.oldest else "", each.delivered, each.expired, each.dropped, each.error)
+              printing.moment(each.oldest) if each.oldest else "", each.delivered, each.expired, each.dropped,
+              each.damaged or "", each.error)
              for each in found),
             empty="No target is configured: the setting 'webhooks' names them.")
         for each in found:

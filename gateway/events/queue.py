@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from consensus import queries
 from consensus.core.commands import EventsDone, ReportTarget
 from consensus.core.errors import ClusterError
-from consensus.core.events import ERROR_CHARACTERS_MAX, QueuedEvent
+from consensus.core.events import ERROR_CHARACTERS_MAX, DamagedEvent, QueuedEvent
 from gateway.events.record import document
 from gateway.events.sending import DeliveryFailed, Nowhere, Sender
 
@@ -49,6 +49,9 @@ OF_TARGET_WEIGH = 2
 
 WALK_SHARE = 10
 """A walk through a queue in which everything waits is followed by a pause of so many times its length."""
+
+RAW_SHOWN_MAX = 1024
+"""Bytes of one that is damaged, for the log: all of it, as a rule."""
 
 STOP_S = 2.0
 """For saying what was delivered, when it ends."""
@@ -132,7 +135,7 @@ class TargetQueue:
                 break
             await asyncio.sleep(0)        # reading does not suspend by itself: requests have their turn between two pages
             after = (page[-1].order, page[-1].place)
-            chains = self._chains(await self._without_old(page))
+            chains = self._chains(await self._without_old(await self._without_damaged(page)))
             trying = self._rest.failures > 0 and len(chains) > 0
             failure = await self._deliver(chains)
             await self._say_done()
@@ -148,6 +151,18 @@ class TargetQueue:
             fruitless = (now - began) * WALK_SHARE if self._delivered == delivered else 0.0
             await asyncio.sleep(max(min(LOOK_S, earliest), fruitless))
         return after != HEAD
+
+    async def _without_damaged(self, page: Sequence[QueuedEvent | DamagedEvent]) -> list[QueuedEvent]:
+        """What cannot be read is put aside: out of the queue, into the log and a count, so that all others go on."""
+        damaged = [queued for queued in page if isinstance(queued, DamagedEvent)]
+        for start in range(0, len(damaged), BATCH):
+            batch = damaged[start:start + BATCH]
+            for queued in batch:
+                log.error("target %s: event %d.%d cannot be read and is given up: %s", self._target, queued.order, queued.place,
+                          queued.raw[:RAW_SHOWN_MAX].hex())
+            names = tuple((queued.order, queued.place) for queued in batch)
+            await self._metadata.commit(EventsDone(target=self._target, events=names, delivered=False, damaged=True))
+        return [queued for queued in page if isinstance(queued, QueuedEvent)]
 
     async def _without_old(self, page: Sequence[QueuedEvent]) -> list[QueuedEvent]:
         oldest = self._now_ms() - self._retention_ms

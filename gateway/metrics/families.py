@@ -100,7 +100,8 @@ QUOTA_USED = _family("quota_used", "gauge", "of name what", "What it holds of it
 EVENTS_WAITING = _family("events_waiting", "gauge", "target", "Events that wait to be sent to this target.")
 EVENTS_AGE = _family("events_oldest_seconds", "gauge", "target", "How long the first of them has waited; 0: none does.")
 EVENTS = _family("events", "counter", "target outcome",
-                 "Events that wait no more: delivered, expired (too old before they could be), dropped (the queue was full).")
+                 "Events that wait no more: delivered, expired (too old before they could be), dropped (the queue was full), "
+                 "damaged (could not be read any more).")
 EVENT_FAILURES = _family("event_delivery_failures", "counter", "worker target",
                          "Tries to send an event that came to nothing, of the worker that delivers.")
 

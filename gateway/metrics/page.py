@@ -149,7 +149,7 @@ def _of_quota(of: str, held: Holding) -> Iterator[Sample]:
 def _of_queue(queue: EventQueue) -> Iterator[Sample]:
     yield EVENTS_WAITING, (queue.target,), queue.queued
     yield EVENTS_AGE, (queue.target,), 0.0 if queue.oldest_ms is None else max(0.0, time.time() - queue.oldest_ms / 1000)
-    for outcome in ("delivered", "expired", "dropped"):
+    for outcome in ("delivered", "expired", "dropped", "damaged"):
         yield EVENTS, (queue.target, outcome), getattr(queue, outcome)
 
 

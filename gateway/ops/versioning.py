@@ -27,7 +27,9 @@ set with what is shown."""
 async def get_bucket_versioning(ctx: Context, request: S3Request) -> Reply:
     """An empty document where it was never set."""
     bucket = await ctx.bucket(request)
-    mfa_delete = await settings.find(ctx, bucket, MFA_DELETE) if bucket.versioning else None
+    mfa_delete = None
+    if bucket.versioning:
+        mfa_delete = await settings.find(ctx, bucket, MFA_DELETE)
     return xml(xml_write.versioning_configuration(bucket.versioning, mfa_delete))
 
 

@@ -9,9 +9,9 @@ TargetName = Annotated[str, about("Name of the target, as the settings have it."
 
 class TargetInfo(Answer, frozen=True, kw_only=True):
     """`arn` is what a bucket's notification names. `url` is without what comes after the host. `queued` events wait, the first
-    of them since `oldest`; `delivered`, `expired` (too old) and `dropped` (the queue was full) are counted since the target was
-    first used. `error`: why the last delivery failed, at `error_at`; "" if it did not. `configured`: whether this gateway's
-    settings have it."""
+    of them since `oldest`; `delivered`, `expired` (too old), `dropped` (the queue was full) and `damaged` (could not be read any
+    more) are counted since the target was first used. `error`: why the last delivery failed, at `error_at`; "" if it did not.
+    `configured`: whether this gateway's settings have it."""
 
     name: str
     arn: str
@@ -24,6 +24,7 @@ class TargetInfo(Answer, frozen=True, kw_only=True):
     oldest: str
     error: str
     error_at: str
+    damaged: int = 0
 
 
 class TargetList(Answer, frozen=True, kw_only=True):

@@ -22,7 +22,7 @@ from consensus.core.commands import (
     SetVersioning,
 )
 from consensus.core.errors import Corrupt
-from consensus.core.events import Event, EventQueue, EventRule, Notification, Origin, QueuedEvent
+from consensus.core.events import DamagedEvent, Event, EventQueue, EventRule, Notification, Origin, QueuedEvent
 from consensus.core.ids import BucketId, VersionId
 from consensus.core.results import Changed, Committed, Done, Drained, Malformed, NoBucket
 from consensus.machine import Machine
@@ -191,6 +191,24 @@ def test_done_events_go_once_however_often_it_is_said(cluster: Cluster) -> None:
     assert [key for _, key in told(cluster)] == ["k2", "k4"]
     assert queue(cluster) == EventQueue(target="hook", queued=2, delivered=2, expired=1, oldest_ms=queued(cluster)[0].event.at_ms,
                                         error_ms=queue(cluster).error_ms), "a delivery heals"
+
+
+@pytest.mark.parametrize("broken", ["CAST(zeroblob(9) AS BLOB)", "substr(event, 1, 20)", "'text'", "7", "x'c1'",
+                                    "CAST(replace(CAST(event AS TEXT), 'k1', x'ff' || 'k') AS BLOB)"])
+def test_an_event_that_cannot_be_read_keeps_no_other_waiting(cluster: Cluster, broken: str) -> None:
+    bucket = cluster.bucket()
+    tell(cluster, bucket, rule("s3:ObjectCreated:*"))
+    for number in range(3):
+        cluster.put(bucket, f"k{number}", b"x")
+    name = queued(cluster)[1].order, queued(cluster)[1].place
+    cluster.db.execute(f"UPDATE event SET event = {broken} WHERE ord = {name[0]}")
+    page = queued(cluster)
+    assert [type(each) for each in page] == [QueuedEvent, DamagedEvent, QueuedEvent]
+    assert (page[1].order, page[1].place) == name
+    for _ in range(2):
+        assert cluster.run(EventsDone(target="hook", events=(name,), delivered=False, damaged=True)) == Done()
+    assert told(cluster) == [("ObjectCreated:Put", "k0"), ("ObjectCreated:Put", "k2")]
+    assert (queue(cluster).queued, queue(cluster).damaged, queue(cluster).expired) == (2, 1, 0)
 
 
 def test_a_page_begins_after_an_event(cluster: Cluster) -> None:

@@ -10,7 +10,7 @@ import pytest
 from consensus.core.clock import SystemClock
 from consensus.core.commands import EventsDone, ReportTarget
 from consensus.core.errors import Unavailable
-from consensus.core.events import Event, QueuedEvent
+from consensus.core.events import DamagedEvent, Event, QueuedEvent
 from consensus.core.results import Done
 from gateway.events import queue as delivering
 from gateway.events.queue import Rest, TargetQueue
@@ -35,6 +35,7 @@ class Log:
         self.now_ms = SystemClock().now_ms()
         self.waiting: dict[tuple[int, int], QueuedEvent] = {}
         self.expired: list[str] = []
+        self.damaged: list[tuple[int, int]] = []
         self.reports: list[str] = []
         self.fails = 0
         self.page = 500
@@ -61,7 +62,9 @@ class Log:
         assert isinstance(command, EventsDone)
         for name in command.events:
             gone = self.waiting.pop(name, None)
-            if gone is not None and not command.delivered:
+            if command.damaged:
+                self.damaged.append(name)
+            elif gone is not None and not command.delivered:
                 self.expired.append(gone.event.key)
         return Done()
 
@@ -192,6 +195,22 @@ def test_what_is_too_old_is_given_up() -> None:
     deliver(log, listener)
     assert (log.expired, listener.tries) == (["old"], ["new"])
     assert not log.waiting
+
+
+def test_what_cannot_be_read_is_put_aside_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    log, listener = Log(*(f"k{number % 3}" for number in range(9))), Listener()
+    log.waiting[4, 0] = DamagedEvent(order=4, place=0, raw=b"rot")  # type: ignore[assignment]
+    log.page = 2
+    deliver(log, listener)
+    assert (len(listener.taken), log.damaged, log.waiting) == (8, [(4, 0)], {})
+    assert in_order(listener)
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert b"rot".hex() in said
+
+    alone = Log()
+    alone.waiting[1, 0] = DamagedEvent(order=1, place=0, raw=b"")  # type: ignore[assignment]
+    deliver(alone, Listener())
+    assert alone.damaged == [(1, 0)]
 
 
 def test_an_event_that_nobody_takes_grows_old() -> None:
