@@ -6,7 +6,7 @@ Here: the client's life, what it asks of the member itself, and backups. How a c
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -207,13 +207,13 @@ class MetadataClient(Questions):
 
     # Commits: see consensus.commits
 
-    async def reserve(self, beside: ContentId | None = None) -> Generation:
+    def reserve(self, beside: ContentId | None = None) -> Awaitable[Generation]:
         """A ticket for a later commit, and the generation of the chunks that it will bring.
 
         `beside` is a content under construction (Staged) that the command will continue or take over: only its own
         session may. Holds its session's mark until `commit` or `release`. Raises Unavailable.
         """
-        return await self._commits.reserve(beside)
+        return self._commits.reserve(beside)
 
     def reserve_beside(self, ticket: Generation) -> Generation:
         """Another ticket of the same session, for what that ticket's command will take over. Raises Unavailable."""

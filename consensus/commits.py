@@ -184,20 +184,19 @@ class Commits:
             known = self._sessions.get(ticket.session)
             if known is None or known.ended:
                 raise Unavailable("the session has ended in which the chunks were written: write them again")
-            session, sequence = known, ticket.sequence
+            session, sequence, fixed = known, ticket.sequence, True
         elif type(command) is RegisterNode:
             return await self.register(command)
         elif (staged := _continues(command)) is not None:
-            session = self._session_of(staged)
+            session, fixed = self._session_of(staged), True
             sequence = session.take()
         else:
             current = self._session
             if current is None or current.spread >= SESSION_SPREAD_MAX:
                 current = await self._usable_session()
-            session, sequence = current, current.take()
+            session, sequence, fixed = current, current.take(), False
         loop = self._loop
-        pending = _Pending(command, session, sequence, ticket is not None or _continues(command) is not None,
-                           loop.time() + self._deadline_s, loop.create_future())
+        pending = _Pending(command, session, sequence, fixed, loop.time() + self._deadline_s, loop.create_future())
         self._enqueue(pending)
         return await pending.future
 
@@ -231,6 +230,7 @@ class Commits:
                     batch.append(pending)
             if batch:
                 self._send(wire, batch)
+        wire.flush()                                     # the member had better begin: the loop's turn may be long
 
     def _send(self, wire: WireClient, batch: list[_Pending]) -> None:
         now = self._clock.now_ms()
@@ -473,15 +473,17 @@ class Commits:
 _OF_ONE = frozenset({protocol.NO_SPACE, protocol.REFUSED, protocol.NOT_YET})
 """What one command brings upon all that were sent with it."""
 
-_TAKING_OVER = (PutVersion, PutPart, AppendVersion, CompleteUpload)
+_WITH_CONTENT = (PutVersion, PutPart, AppendVersion)
+_TAKING_OVER = (*_WITH_CONTENT, CompleteUpload)
+_STAGING = (StageContent, StageParts)
 
 
 def _continues(command: AnyCommand) -> ContentId | None:
     """The content under construction that the command continues or takes over, if any."""
-    if isinstance(command, PutVersion | PutPart | AppendVersion):
+    if isinstance(command, _WITH_CONTENT):
         return command.content.staged if command.content is not None else None
     if isinstance(command, CompleteUpload):
         return command.staged
-    if isinstance(command, StageContent | StageParts):
+    if isinstance(command, _STAGING):
         return command.into
     return None

@@ -124,7 +124,8 @@ def _by_v4_header(
     age_ms = _age_ms(headers, date_s, now_ms)
     _check_all_signed(headers, claims)
     canonical = sigv4.canonical_request(request.method, request.raw_path, request.raw_query, headers, claims, kind)
-    signing = _verify_v4(request, claims, claim.signature, date, canonical, identity)
+    key = _verify_v4(request, claims, claim.signature, date, canonical, identity)
+    signing = _signing(key, date, claims, claim.signature) if kind in SIGNED_KINDS else None
     return _authenticated(headers, identity, Mechanism.V4_HEADER, age_ms, kind, signing)
 
 
@@ -147,7 +148,8 @@ def _by_v4_query(
     canonical = sigv4.canonical_request(
         request.method, request.raw_path, sigv4.without_signature(request.raw_query), request.headers, claims, kind
     )
-    signing = _verify_v4(request, claims, claim.signature, claim.date, canonical, identity)
+    key = _verify_v4(request, claims, claim.signature, claim.date, canonical, identity)
+    signing = _signing(key, claim.date, claims, claim.signature) if kind in SIGNED_KINDS else None
     return _authenticated(headers, identity, Mechanism.V4_QUERY, age_ms, kind, signing)
 
 
@@ -179,8 +181,8 @@ def _by_v2_query(request: S3Request, claim: V2Query, store: IdentityStore, now_m
 
 def _verify_v4(
     request: S3Request, claims: Claims, signature: str, date: str, canonical: bytes | None, identity: Identity
-) -> Signing:
-    """What the chunks of the body are signed with, should they be signed."""
+) -> sigv4.SigningKey:
+    """The key of the day, with which chunks of the body would be signed too."""
     credential = claims.credential
     if canonical is None:
         missing = ", ".join([name for name in claims.names if name not in request.headers])
@@ -192,7 +194,11 @@ def _verify_v4(
     key = sigv4.signing_key(identity.secret_key, credential.date, credential.region, credential.service)
     if not key.matches(text, signature):
         raise _mismatch(identity, signature, text, canonical)
-    return Signing(key=key, date=date, scope=credential.scope, seed=signature)
+    return key
+
+
+def _signing(key: sigv4.SigningKey, date: str, claims: Claims, signature: str) -> Signing:
+    return Signing(key=key, date=date, scope=claims.credential.scope, seed=signature)
 
 
 def _verify_v2(
@@ -211,7 +217,7 @@ def _authenticated(
         identity=identity, account=identity.account, user_id=identity.user_id, access_key=identity.access_key,
         mechanism=mechanism, age_ms=age_ms,
     )
-    payload = announced(kind, headers, signing if kind in SIGNED_KINDS else None)
+    payload = announced(kind, headers, signing)
     return Authenticated(principal=principal, payload=payload, headers=headers)
 
 

@@ -37,6 +37,9 @@ BULK_LINKS = 3
 DEADLINE_S = 30.0
 """Of a request: a disk that takes longer is as good as gone, and the client's own patience is 60 s."""
 
+SWEEP_S = 0.5
+"""How often it is looked at for small writes: a timer for each of them would cost more than all else about it."""
+
 LONG_DEADLINE_S = 300.0
 """Of work that reads whole chunks, a page of them at once."""
 
@@ -243,6 +246,8 @@ class NodeClient:
         self._small = _Connection(address, secret, tls, self.standing)
         self._bulk = [_Connection(address, secret, tls, self.standing) for _ in range(BULK_LINKS)]
         self._next_bulk = self._connecting_bytes = 0
+        self._due: list[tuple[float, asyncio.Future[tuple[int, bytes]]]] = []
+        """Deadlines of small writes, and their answers."""
 
     def close(self) -> None:
         for connection in (self._small, *self._bulk):
@@ -277,6 +282,24 @@ class NodeClient:
         """Send a PUT made by `put_request` over the connection that there is; None if there is none."""
         wire = self._small.now
         return wire.call(protocol.PUT, request) if wire is not None else None
+
+    def put_in_time(self, request: bytes) -> "asyncio.Future[tuple[int, bytes]] | None":
+        """The same; its answer is Unavailable if none comes before the deadline."""
+        answer = self.put_now(request)
+        if answer is not None:
+            loop = answer.get_loop()
+            if not self._due:
+                loop.call_later(SWEEP_S, self._sweep)
+            self._due.append((loop.time() + DEADLINE_S, answer))
+        return answer
+
+    def _sweep(self) -> None:
+        now, self._due = asyncio.get_running_loop().time(), [due for due in self._due if not due[1].done()]
+        for deadline, answer in self._due:
+            if deadline < now:
+                answer.set_exception(Unavailable(f"{self.address} did not store a chunk in {DEADLINE_S:g} s"))
+        if self._due:
+            asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
 
     async def put(self, request: bytes) -> tuple[int, bytes]:
         """The same, connecting first. Status and payload, for `checked`. Raises Unavailable, Refused."""

@@ -55,9 +55,7 @@ async def to_one(places: list[NodeInfo], client_of: ClientOf, request: bytes) ->
     failures: list[ClusterError] = []
     for node in places:
         client = client_of(node)
-        answer = client.put_now(request)
-        # asyncio.timeout costs five times as much as a bare timer.
-        timer = answer and asyncio.get_running_loop().call_later(DEADLINE_S, _overdue, answer)
+        answer = client.put_in_time(request)
         try:
             status, incarnation = await (client.put(request) if answer is None else answer)
         except ClusterError as error:
@@ -66,15 +64,7 @@ async def to_one(places: list[NodeInfo], client_of: ClientOf, request: bytes) ->
             if status == OK:
                 return (Holder(node.node, incarnation),)
             failures.append(protocol.error_of(status, incarnation))
-        finally:
-            if timer is not None:
-                timer.cancel()
     raise combined(failures)
-
-
-def _overdue(answer: "asyncio.Future[tuple[int, bytes]]") -> None:
-    if not answer.done():
-        answer.set_exception(Unavailable("a node did not store a chunk in time"))
 
 
 def usual_s(clients: Sequence[NodeClient], quorum: int) -> float:

@@ -109,8 +109,8 @@ class Link(asyncio.BufferedProtocol):
         self._gathered_bytes = 0
         self._writable: asyncio.Event = asyncio.Event()
         self._writable.set()
-        self._loop = asyncio.get_running_loop()
-        self.ready: asyncio.Future[None] = self._loop.create_future()
+        self.loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[None] = self.loop.create_future()
         self.closed = False
 
     # Connection
@@ -154,7 +154,7 @@ class Link(asyncio.BufferedProtocol):
 
     def close(self) -> None:
         if self._transport is not None and not self.closed:
-            self._flush()                     # as far as the other side takes it at once
+            self.flush()                      # as far as the other side takes it at once
             self._transport.abort()
 
     # Receiving
@@ -268,24 +268,25 @@ class Link(asyncio.BufferedProtocol):
             return
         header = _HEADER.pack(len(payload), crc32c(payload), operation, status, request_id)
         if len(payload) > GATHER_FRAME_BYTES_MAX:
-            self._flush()
+            self.flush()
             self._transport.write(header)
             self._transport.write(payload)
             return
         if not self._gathered:
-            self._loop.call_soon(self._flush)
+            self.loop.call_soon(self.flush)
         frame = header + payload
         self._gathered.append(frame)
         self._gathered_bytes += len(frame)
         if self._gathered_bytes >= GATHER_BYTES_MAX:
-            self._flush()
+            self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Write what has gathered. uvloop and asyncio both make a system call for each `write`."""
         frames = self._gathered
-        if frames and not self.closed and self._transport is not None:
-            self._transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
-        self._gathered, self._gathered_bytes = [], 0
+        if frames:
+            self._gathered, self._gathered_bytes = [], 0
+            if not self.closed and self._transport is not None:
+                self._transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
 
     @property
     def unsent_bytes(self) -> int:
@@ -425,10 +426,19 @@ class WireClient:
 
     def call(self, operation: int, payload: Buffer = b"") -> "asyncio.Future[tuple[int, bytes]]":
         """Send a request; the future gives (status, payload), or raises LinkLost."""
-        request_id = self.new_request()
-        future = self.answer_to(request_id)
-        self.post(operation, request_id, payload)
+        link = self._link
+        if link is None or link.closed:
+            return self.answer_to(self.new_request())
+        self._next = request_id = self._next + 1
+        future: asyncio.Future[tuple[int, bytes]] = link.loop.create_future()
+        self._waiting[request_id] = future
+        link.send(operation, OK, request_id, payload)
         return future
+
+    def flush(self) -> None:
+        """Send now what waits for the end of the loop's turn: nothing more is to come that could go with it."""
+        if self._link is not None:
+            self._link.flush()
 
     def new_request(self) -> int:
         """An id for a request of several frames: see `answer_to` and `post`."""

@@ -4,7 +4,8 @@ No bucket can be called `-`, so the first bytes of the path decide; with a bucke
 whatever it looks like. The S3 path is asked first and never enters Starlette: its router costs more than all of ours.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
@@ -52,11 +53,10 @@ class Application:
         self._starlette.router.redirect_slashes = False      # it would send clients to wherever their Host header says
         self._serve_ours = asgi.serving(self._starlette)
 
-    async def serve(self, exchange: Exchange) -> None:
+    def serve(self, exchange: Exchange) -> Coroutine[Any, Any, None]:
         if exchange.target.startswith(OURS) and not self._names_bucket(exchange.headers["host"]):
-            await self._serve_ours(exchange)
-        else:
-            await self._dispatcher.serve(exchange)
+            return self._serve_ours(exchange)
+        return self._dispatcher.serve(exchange)
 
     @property
     def in_flight(self) -> int:

@@ -37,7 +37,7 @@ class Exchange:
 
     __slots__ = (
         "_connection", "_left", "answered_at", "arrived", "body", "complete", "expects", "headers", "http_10", "keep_alive",
-        "method", "query", "request_body", "sent", "started", "target",
+        "method", "query", "request_body", "sent", "started", "target", "task",
     )
 
     def __init__(
@@ -65,6 +65,8 @@ class Exchange:
         self.answered_at = 0.0
         """time.perf_counter() when the answer began; 0 before."""
         self._left: int | None = 0
+        self.task: asyncio.Task[None] | None = None
+        """That serves it, unless its first step did."""
 
     @property
     def secure(self) -> bool:

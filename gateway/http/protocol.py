@@ -311,20 +311,17 @@ class Connection(asyncio.Protocol):
     def _start(self, exchange: Exchange) -> None:
         run = self._run(exchange)
         if exchange.method not in ("GET", "HEAD") or exchange.request_body is not None or not self._eager(exchange):
-            self._keep(self.loop.create_task(run))
-            return
-        task = step(self.loop, run)
+            task: asyncio.Task[None] | None = self.loop.create_task(run)
+        else:
+            task = step(self.loop, run)
         if task is not None:
-            self._keep(task)
+            exchange.task = task
+            self._state.tasks.add(task)
 
     def _eager(self, exchange: Exchange) -> bool:
         """Whether the first step may run without a task. Not for Starlette's routes: anyio, which they use, wants a
         task that stays the same from a scope's beginning to its end."""
         return self._ours and not exchange.target.startswith(b"/-/")
-
-    def _keep(self, task: "asyncio.Task[None]") -> None:
-        self._state.tasks.add(task)
-        task.add_done_callback(self._state.tasks.discard)
 
     async def _run(self, exchange: Exchange) -> None:
         try:
@@ -334,6 +331,8 @@ class Connection(asyncio.Protocol):
         finally:
             if not exchange.complete:
                 exchange.abort()
+            if exchange.task is not None:     # a callback of the task would cost a turn of the loop
+                self._state.tasks.discard(exchange.task)
 
     def exchange_done(self, exchange: Exchange) -> None:
         """The answer is written (or given up): on to the next request, or the end."""

@@ -9,7 +9,7 @@ since none can be told without reading all of it. CopyObject starts the count of
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 import msgspec
 
@@ -43,11 +43,10 @@ SLICES_AT_ONCE = CHUNKS_PER_COMMAND_MAX
 DIGITS_MAX = 18
 
 
-async def put_object(ctx: Context, request: S3Request) -> Reply:
+def put_object(ctx: Context, request: S3Request) -> Awaitable[Reply]:
     """PutObject: an append, if the request says where."""
-    if WRITE_OFFSET in effective_headers(request):
-        return await append_object(ctx, request)
-    return await objects.put_object(ctx, request)
+    put = append_object if WRITE_OFFSET in effective_headers(request) else objects.put_object
+    return put(ctx, request)
 
 
 async def append_object(ctx: Context, request: S3Request) -> Reply:

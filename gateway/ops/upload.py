@@ -53,6 +53,8 @@ async def store(ctx: Context, request: S3Request, hasher: Hasher, bucket: Bucket
     if length and bucket is not None and (length > SMALL_BYTES_MAX or bucket.quota is not None):
         await quotas.refuse_early(ctx, request, bucket, length)
     if length is not None and length <= SMALL_BYTES_MAX:
+        if ctx.payload.framing is None:
+            return await _store_small(ctx, await request.body.read(length), hasher, {}, bucket)
         data, trailers = await _whole_body(ctx, request, length)
         return await _store_small(ctx, data, hasher, trailers, bucket)
     return await _store_stream(ctx, request, hasher, bucket, length)

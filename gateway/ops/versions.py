@@ -10,27 +10,27 @@ from gateway.s3.errors import S3Error
 _RANDOM_BYTES = 24
 """A multiple of three, so that base64 needs no padding."""
 
-_AHEAD_BYTES = 3072
-_ahead = bytearray()
-"""Random bytes not used yet: asking the kernel for a hundred names at once costs a tenth of asking for each."""
+_AHEAD = 128
+_ahead: list[str] = []
+"""Names not used yet: made a hundred at once they cost a tenth of what each would by itself."""
 
 _FORM = re.compile(r"[A-Za-z0-9_-]{32}")
 
 
 def new_version_id() -> VersionId:
     """32 URL-safe characters."""
-    return VersionId(random_name(_RANDOM_BYTES))
+    while not _ahead:
+        text = base64.urlsafe_b64encode(os.urandom(_RANDOM_BYTES * _AHEAD)).decode()
+        width = len(text) // _AHEAD
+        _ahead.extend(text[place:place + width] for place in range(0, len(text), width) if text[place] != "-")
+    return VersionId(_ahead.pop())
 
 
 def random_name(random_bytes: int) -> str:
     """URL-safe characters that nobody can guess; never `-` first, as command lines would take that for an option."""
-    while True:
-        if len(_ahead) < random_bytes:
-            _ahead[:] = os.urandom(_AHEAD_BYTES)
-        name = base64.urlsafe_b64encode(_ahead[-random_bytes:]).decode()
-        del _ahead[-random_bytes:]
-        if name[0] != "-":
-            return name
+    while (name := base64.urlsafe_b64encode(os.urandom(random_bytes)).decode())[0] == "-":
+        pass
+    return name
 
 
 def parse_version_id(text: str, argument: str = "versionId") -> VersionId:

@@ -177,7 +177,9 @@ class Hasher:
         self._primary = primary
         self._also = also
         self._md5 = _new_md5()
-        self._hashes = {name: ALGORITHMS[name].new() for name in (primary, *also)}
+        self._hashes = {primary: ALGORITHMS[primary].new()}
+        for name in also:
+            self._hashes.setdefault(name, ALGORITHMS[name].new())
 
     def update(self, data: Buffer) -> None:
         self._md5.update(data)
@@ -206,7 +208,7 @@ class Hasher:
         return Digests(
             md5.hex(),
             Checksum(self._primary, _text(raw[self._primary])),
-            tuple(Checksum(name, _text(raw[name])) for name in self._also),
+            tuple([Checksum(name, _text(raw[name])) for name in self._also]) if self._also else (),
         )
 
 

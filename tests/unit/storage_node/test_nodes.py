@@ -9,12 +9,13 @@ import pytest
 from consensus.core.errors import Corrupt, NoSpace, Refused, Unavailable
 from consensus.core.ids import Generation, NodeId, SessionId, digest
 from consensus.core.wire import WireClient
-from storage_node import protocol
+from storage_node import client, protocol
 from storage_node.chunk import BLOCK_BYTES, SMALL_BYTES_MAX, file_name
 from storage_node.client import NodeClient
 from storage_node.errors import NotHere
 from storage_node.replicas import Policy, Replicas
 from storage_node.segments import segment_path
+from storage_node.server import NodeLink
 from tests.unit.storage_node.cluster import (
     GENERATION,
     SECRET,
@@ -46,6 +47,25 @@ def test_what_is_written_is_read_from_here_and_from_afar(size: int, piece: int) 
                         part = located(data, "n1", start=start, length=length)
                         assert await everything(replicas, part) == data[start:start + length]
         await near.stop()
+
+    with_nodes(1, body)
+
+
+def test_a_small_write_that_its_only_node_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(nodes: Nodes) -> None:
+        data = os.urandom(4096)
+        await nodes.replicas.write(data, digest(data), GENERATION)      # there is a link now
+        client_of_node = next(iter(nodes.replicas._clients.values()))
+        monkeypatch.setattr(client, "DEADLINE_S", 0.02)
+        monkeypatch.setattr(client, "SWEEP_S", 0.01)
+        monkeypatch.setattr(NodeLink, "_put", lambda *request: None)
+        with pytest.raises(Unavailable, match="did not store"):
+            await nodes.replicas.write(data, digest(data), GENERATION)
+
+        async def forgotten() -> bool:
+            return not client_of_node._due
+
+        await eventually(forgotten)
 
     with_nodes(1, body)
 

@@ -111,7 +111,7 @@ async def _converse(stream: bytes, cuts: list[int]) -> tuple[bytes, Small, bool]
         done = loop.create_future()
         loop.call_soon(turn, done)
         await done
-        idle = 0 if state.tasks or (left and transport.reading and not transport.closed) else idle + 1
+        idle = 0 if state.tasks or connection._queue or (left and transport.reading and not transport.closed) else idle + 1
         if idle > 3:
             break
     closed = transport.closed or connection._closing_at is not None
