@@ -29,14 +29,20 @@ RATIO_WANTED = 3.0
 
 def main() -> None:
     report = Report("Small durable PUTs", f"{OBJECT_BYTES} bytes, {CONCURRENCY} at a time, on disk before the answer")
+    with running.folder() as where:
+        measure(report, where, PUTS_A_ROUND)
+
+
+def measure(report: Report, where: Path, puts_a_round: int) -> None:
+    """On the disk that `where`, an empty folder, is on."""
     rates, plain, spread_out, spent, outcomes, sync = [], [], [], [], [], []
-    with running.folder() as where, running.server(where) as server, Load(server.address, CONCURRENCY) as load:
+    with running.server(where) as server, Load(server.address, CONCURRENCY) as load:
         run(server, load, 2000, "warm")
         for number in range(ROUNDS):
             sync.append(sync_ms(where))
             plain.append(reference(where / f"files{number}", 1))
             spread_out.append(reference(where / f"folders{number}", 256))
-            outcome, each = run(server, load, PUTS_A_ROUND, f"r{number}")
+            outcome, each = run(server, load, puts_a_round, f"r{number}")
             rates.append(outcome.rate)
             outcomes.append(outcome)
             spent.append(each)
@@ -53,7 +59,7 @@ def main() -> None:
         ["wait p99, ms", spread([outcome.wait_ms(0.99) for outcome in outcomes])],
         ["greatest wait, ms", spread([outcome.wait_max_ms for outcome in outcomes])],
         *costs.rows(spent, "PUT"),
-        ["generator CPU, µs a PUT", spread([outcome.client_cpu_s / PUTS_A_ROUND * 1e6 for outcome in outcomes])],
+        ["generator CPU, µs a PUT", spread([outcome.client_cpu_s / puts_a_round * 1e6 for outcome in outcomes])],
         *[[f"syncs a PUT, {role}", count / 3000] for role, count in synced.items()],
     ])
     report.target("PUTs against the file-per-object loop, ratio",

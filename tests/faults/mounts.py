@@ -8,6 +8,8 @@ open already can still be written. The shim (tests/torture/shim) fails those wri
 
 import contextlib
 import os
+import shlex
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Self
@@ -141,3 +143,43 @@ class Ext4(Mounted):
     def close(self) -> None:
         super().close()
         self._image.unlink(missing_ok=True)
+
+
+class SlowFlush(Ext4):
+    """Ext4 on a disk in memory whose every flush takes some time (`slow_flush.c`), as those of most disks do: about 1 to 5 ms on
+    an SSD without a capacitor, 10 and more on one that turns. Needs a C compiler and libfuse 3 with its headers."""
+
+    BYTES = 6144 * MIB
+
+    def __init__(self, path: Path, flush_ms: float) -> None:
+        self._flush_ms = flush_ms
+        super().__init__(path)
+
+    def _mount(self) -> None:
+        self._beside = self.path.with_name(self.path.name + ".flush")
+        self._beside.mkdir()
+        program = self.path.with_name(self.path.name + ".program")
+        _compile(Path(__file__).with_name("slow_flush.c"), program, "fuse3")
+        self._image = Path("/dev/shm") / f"{os.getpid()}-{self.path.name}.ext4"
+        with self._image.open("wb") as file:
+            file.truncate(self.BYTES)
+        run(str(program), str(self._image), str(int(self._flush_ms * 1000)), str(self._beside))
+        run("mkfs.ext4", "-q", "-F", "-m", "0", "-E", "nodiscard,lazy_itable_init=1", str(self._beside / "disk"))
+        run("mount", "-o", "loop", str(self._beside / "disk"), str(self.path))
+
+    def close(self) -> None:
+        with contextlib.suppress(Refused):
+            run("umount", str(self.path))             # not lazily: the loop device has to let go before what is under it
+        with contextlib.suppress(Refused):
+            run("umount", str(self._beside))
+        self._image.unlink(missing_ok=True)
+
+
+def _compile(source: Path, program: Path, library: str) -> None:
+    """Raises Refused where there is no compiler, or the library's headers are missing."""
+    if (compiler := shutil.which("cc") or shutil.which("gcc")) is None or shutil.which("pkg-config") is None:
+        raise Refused("no C compiler, or no pkg-config")
+    flags = subprocess.run(["pkg-config", "--cflags", "--libs", library], capture_output=True, text=True, check=False)
+    if flags.returncode:
+        raise Refused(flags.stderr.strip())
+    run(compiler, "-O2", "-Wall", "-o", str(program), str(source), *shlex.split(flags.stdout))
