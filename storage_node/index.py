@@ -113,6 +113,8 @@ class Index:
         self._pages = 0
         self._long = threading.Event()
         self._closed = False
+        self._damaged = True
+        """Whether there may be rows of damage."""
         bind_quickly()
         try:
             self._db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None, cached_statements=64)
@@ -133,6 +135,7 @@ class Index:
         self._young = Young()
         with self._transaction(young=True) as db:
             self._young.load(db)
+        self.damage(1)
         self._keeper = threading.Thread(target=self._keep_short, name="index-checkpoint", daemon=True)
         self._keeper.start()
 
@@ -151,7 +154,8 @@ class Index:
                 yield self._db
                 self._disk.step("index.commit", self.path)
                 self._db.execute("COMMIT")
-                self._pages += self._db.total_changes - before - self._young.committed() + 3
+                self._young.committed()
+                self._pages += self._db.total_changes - before + 3
                 if self._pages > CHECKPOINT_PAGES:
                     self._long.set()
             except sqlite3.Error as error:
@@ -222,7 +226,7 @@ class Index:
         """Record copies that are durable; `used` is the new durable end of `segment`. A name that is there already
         keeps its first place, unless that one is damaged; the other place counts as dead. Of `moves`, those take effect
         whose copy is still where it was."""
-        if segment and rows and not moves and self._young.takes(rows) and not self.damage(1):       # which it would heal
+        if segment and rows and not moves and self._young.takes(rows) and not self._damaged:        # which it might heal
             with self._transaction(young=True) as db:
                 self._young.add(db, rows)
             return
@@ -347,6 +351,7 @@ class Index:
     def damaged(self, digest: Digest, generation: bytes, reason: str, now_ms: int) -> None:
         with self._transaction() as db:
             db.execute("INSERT OR IGNORE INTO damage VALUES(?,?,?,?)", (digest, generation, reason, now_ms))
+            self._damaged = True
 
     def damage_of(self, names: list[tuple[Digest, bytes]]) -> set[tuple[Digest, bytes]]:
         with self._reading(young=True) as db:
@@ -357,9 +362,12 @@ class Index:
 
     def damage(self, limit: int, after: tuple[bytes, bytes] | None = None) -> list[tuple[Digest, bytes, str]]:
         with self._reading(young=True) as db:
-            return db.execute(
+            found = db.execute(
                 "SELECT digest, generation, reason FROM damage WHERE (digest, generation) > (?,?)"
                 " ORDER BY digest, generation LIMIT ?", (*(after or (b"", b"")), limit)).fetchall()
+            if after is None:
+                self._damaged = bool(found)
+            return found
 
     def forgive(self, names: list[tuple[Digest, bytes]]) -> None:
         """These are good after all, or have been dealt with."""

@@ -13,7 +13,7 @@ import sqlite3
 from consensus.core.binding import bind_quickly
 from consensus.core.ids import DIGEST_BYTES
 from storage_node.index import FIND, INDEX_NAME, NEW
-from storage_node.young import BEYOND, YOUNG_MAX
+from storage_node.young import YOUNG_MAX, beyond
 
 READER_CACHE_KIB = 8 << 10
 MMAP_BYTES = 1 << 30
@@ -36,7 +36,7 @@ class IndexReader:
         self._db.execute(FIND, (b"", b"")).fetchone()        # opens the file now, not at the first request
         self._execute = self._db.cursor().execute
         self._young: dict[bytes, tuple[int, int, int, int]] = {}
-        self._seen = (0, 0)
+        self._seen = 0
         self.inode = os.stat(path).st_ino
 
     def find(self, digest: bytes, generation: bytes) -> tuple[int, int, int, int] | None:
@@ -51,10 +51,11 @@ class IndexReader:
 
     def _look_at_young(self) -> None:
         if len(self._young) > 2 * YOUNG_MAX:
-            self._young, self._seen = {}, (0, 0)
-        for segment, place, digest, generation, size in self._execute(BEYOND, self._seen).fetchall():
-            self._young[digest + generation] = (size, segment, place, NEW)
-            self._seen = segment, place
+            self._young, self._seen = {}, 0
+        for last, rows in beyond(self._db, self._seen):
+            self._seen = last
+            for digest, generation, size, segment, place, _ in rows:
+                self._young[digest + generation] = (size, segment, place, NEW)
 
     def others(self, digest: bytes) -> list[tuple[bytes, int, int, int]]:
         """(generation, size, segment, place) of every copy of these bytes."""

@@ -1,11 +1,11 @@
 """Small copies that have just been written, before the index's table `chunk` has them.
 
 A row of `chunk` lies where its digest sorts: each one dirties a page, and once more when its state changes. So what a
-batch brings goes to the end of a table of its own first, a page for all of them, and comes into `chunk` with many others
-at once: as a rule when the settler says what the metadata thinks of it, and then it is written there only once.
+batch brings goes to the end of a table of its own first, as one row, and comes into `chunk` with many others at once: as a
+rule when the settler says what the metadata thinks of it, and then it is written there only once.
 
 Rules:
-* a copy is in `young` before its put is answered, and leaves it in the transaction that brings it into `chunk`: who finds
+* a copy is in `young` before its put is answered, and leaves it only after it has come into `chunk`, or with that: who finds
   it in neither looks into `chunk` once more (index_reader.py);
 * they come into `chunk` in the order in which they were written, and only then a segment's `used` covers them. So a Staddle
   that doesn't know this table finds them in the segment's tail, as after a power cut;
@@ -13,7 +13,8 @@ Rules:
 """
 
 import sqlite3
-from collections.abc import Collection
+import struct
+from collections.abc import Collection, Iterator
 from itertools import islice
 from typing import NamedTuple
 
@@ -23,19 +24,15 @@ YOUNG_MAX = 4096
 """More are brought into `chunk` whether or not anybody has asked about them: bounds memory, and how much of a segment an
 older Staddle reads again."""
 
-SCHEMA = """CREATE TABLE IF NOT EXISTS young(
-    segment INTEGER NOT NULL, place INTEGER NOT NULL, digest BLOB NOT NULL, generation BLOB NOT NULL,
-    size INTEGER NOT NULL, due INTEGER NOT NULL, PRIMARY KEY(segment, place)) WITHOUT ROWID"""
+SCHEMA = "CREATE TABLE IF NOT EXISTS young(last INTEGER PRIMARY KEY, copies BLOB NOT NULL)"
+"""A row for each batch. `last`: where its last copy is, number of the segment times 2 to the power of 32 plus the place."""
 
-BEYOND = """SELECT segment, place, digest, generation, size FROM young
-    WHERE (segment, place) > (?,?) ORDER BY segment, place"""
-
-_ALL = "SELECT digest, generation, size, segment, place, due FROM young ORDER BY segment, place"
-_ADD = "INSERT INTO young(digest, generation, size, segment, place, due) VALUES(?,?,?,?,?,?)"
+_ADD = "INSERT INTO young VALUES(?,?)"
+_DROP = "DELETE FROM young WHERE last<=?"
 _STALE = """DELETE FROM young WHERE NOT EXISTS
-    (SELECT 1 FROM segment WHERE number=young.segment AND NOT sealed AND used<=young.place)"""
-_DROP = "DELETE FROM young WHERE (segment, place) <= (?,?)"
+    (SELECT 1 FROM segment WHERE number=last>>32 AND NOT sealed AND used<=last&0xffffffff)"""
 
+_COPY = struct.Struct(">32s16sIIQQ")
 Name = tuple[bytes, bytes]
 
 
@@ -48,6 +45,12 @@ class Row(NamedTuple):
     segment: int
     place: int
     due: int
+
+
+def beyond(db: sqlite3.Connection, seen: int) -> Iterator[tuple[int, list[Row]]]:
+    """What was added after this row: `last` and copies of each. Some may be in `chunk` by now."""
+    for last, copies in db.execute("SELECT last, copies FROM young WHERE last>? ORDER BY last", (seen,)).fetchall():
+        yield last, [Row._make(copy) for copy in _COPY.iter_unpack(copies)]
 
 
 class Young:
@@ -63,7 +66,8 @@ class Young:
         """What a life that was killed has left; but not what a Staddle that doesn't know this table has found since."""
         db.execute(SCHEMA)
         db.execute(_STALE)
-        self._rows = {row[:2]: row for row in map(Row._make, db.execute(_ALL))}
+        used = dict(db.execute("SELECT number, used FROM segment").fetchall())
+        self._rows = {row[:2]: row for _, rows in beyond(db, 0) for row in rows if row.place >= used[row.segment]}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -78,7 +82,8 @@ class Young:
 
     def add(self, db: sqlite3.Connection, rows: list[Row]) -> None:
         self._added = rows
-        db.executemany(_ADD, rows)
+        pack = _COPY.pack
+        db.execute(_ADD, (_last(rows), b"".join([pack(*row) for row in rows])))
 
     def first(self, limit: int) -> list[Row]:
         return list(islice(self._rows.values(), limit))
@@ -97,17 +102,18 @@ class Young:
     def drop(self, db: sqlite3.Connection, rows: list[Row]) -> None:
         """These, the first ones, have come into `chunk`."""
         self._gone = rows
-        db.execute(_DROP, rows[-1][3:5])
+        db.execute(_DROP, (_last(rows),))
 
-    def committed(self) -> int:
-        """How many rows have come or gone."""
-        changes = len(self._added) + len(self._gone)
+    def committed(self) -> None:
         for row in self._gone:
             del self._rows[row[:2]]
         for row in self._added:
             self._rows[row[:2]] = row
         self._added, self._gone = [], []
-        return changes
 
     def undone(self) -> None:
         self._added, self._gone = [], []
+
+
+def _last(rows: list[Row]) -> int:
+    return rows[-1].segment << 32 | rows[-1].place

@@ -26,6 +26,7 @@ from consensus.core.ids import Digest
 from storage_node.chunk import BLOCK_BYTES, FILE_DATA_START, HEADER_BYTES, block_count, file_name
 from storage_node.disk_store import DiskStore
 from storage_node.segments import segment_path
+from storage_node.young import beyond
 from tests.bench.signer import Signer
 from tests.servers import ACCESS_KEY, SECRET_KEY, StaddleProcess
 from tests.talker import Talker
@@ -81,9 +82,9 @@ def places(data: Path) -> list[Place]:
     chunks = data / "chunks"
     found = []
     with closing(sqlite3.connect(f"file:{chunks / 'index.sqlite'}?mode=ro", uri=True)) as db:
-        for digest, generation, size, segment, place in db.execute(
-                "SELECT digest, generation, size, segment, place FROM chunk UNION "
-                "SELECT digest, generation, size, segment, place FROM young ORDER BY digest, generation"):
+        young = [tuple(row[:5]) for _, rows in beyond(db, 0) for row in rows]
+        chunks = {*db.execute("SELECT digest, generation, size, segment, place FROM chunk"), *young}
+        for digest, generation, size, segment, place in sorted(chunks):
             if segment:
                 path, at, start = Path(segment_path(str(chunks), segment)), place, place + HEADER_BYTES
             else:

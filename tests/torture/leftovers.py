@@ -16,6 +16,7 @@ from typing import NamedTuple
 from consensus.audit import recount
 from consensus.core.ids import Generation, SessionId
 from consensus.rows import decode_locations
+from storage_node.young import beyond
 from tests.servers import StaddleProcess
 
 POLL_S = 0.2
@@ -72,9 +73,10 @@ def look(server: StaddleProcess, others: Sequence[StaddleProcess] = ()) -> Found
 def _held(data: Path) -> list[tuple[Name, int]]:
     node = (data / "node-id").read_text().strip()
     with closing(_open(data / "chunks" / "index.sqlite")) as db:
+        young = [(row.digest, row.generation, row.segment) for _, rows in beyond(db, 0) for row in rows]
+        chunks = {*db.execute("SELECT digest, generation, segment FROM chunk"), *young}
         return [((node, digest, generation), segment)
-                for digest, generation, segment in db.execute("SELECT digest, generation, segment FROM chunk UNION "
-                                                              "SELECT digest, generation, segment FROM young")]
+                for digest, generation, segment in chunks]
 
 
 def _open(path: Path) -> sqlite3.Connection:
