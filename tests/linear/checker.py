@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from tests.linear.history import WRITES, Kind, Op, Outcome, Value, by_group
+from tests.linear.history import EXPECTING, WRITES, Kind, Op, Outcome, Value, by_group
 
 BUDGET = 2_000_000
 """Configurations looked at for one group: about half a minute of Python."""
@@ -54,10 +54,11 @@ class TooMany(Exception):
 class Action(NamedTuple):
     """An operation as the search sees it. `key` is an index into the state."""
 
-    kind: str                     # write, create, swap; read, exists, differs, list
+    kind: str                     # write, create, swap, move; read, exists, differs, list
     key: int
     value: object                 # written or seen
     expected: Value = None
+    to: int = -1                  # of a move
 
 
 LOOKS = frozenset({"read", "exists", "differs", "list"})
@@ -67,7 +68,8 @@ def check(history: Iterable[Op], budget: int = BUDGET) -> Verdict:
     """Keys are empty when the history begins."""
     violations, alone, looked = [], 0, 0
     for ops in by_group(history).values():
-        keys = sorted({op.key for op in ops if op.kind is not Kind.LIST} | {key for op in ops for key, _ in op.listed})
+        keys = sorted({op.key for op in ops if op.kind is not Kind.LIST} | {op.to for op in ops if op.to}
+                      | {key for op in ops for key, _ in op.listed})
         # Each key alone first: quick, and its explanation is short.
         found: list[Violation] = []
         for key in keys:
@@ -90,7 +92,7 @@ class Search:
 
     def __init__(self, ops: list[Op], keys: list[str], budget: int) -> None:
         self._keys = {key: place for place, key in enumerate(keys)}
-        self._ops = [op for op in ops if op.kind is Kind.LIST or op.key in self._keys]
+        self._ops = [op for op in ops if op.kind is Kind.LIST or op.key in self._keys or op.to in self._keys]
         self._budget = budget
         self.looked = 0
         self._pending: dict[int, Action] = {}        # by bit: those under way
@@ -158,6 +160,10 @@ class Search:
         if op.kind is Kind.LIST:
             listed = dict(op.listed)
             return Action("list", -1, tuple(listed.get(key) for key in self._keys))
+        if op.kind is Kind.RENAME and op.outcome in (Outcome.OK, Outcome.UNKNOWN):
+            return self._move(op)
+        if op.key not in self._keys:
+            return None                # a rename that was refused says nothing of the key that it was to make
         key = self._keys[op.key]
         if op.kind in (Kind.GET, Kind.HEAD):
             return Action("read", key, op.seen)
@@ -169,14 +175,23 @@ class Search:
         value = UNSEEN if unseen else op.value
         if op.kind is Kind.CREATE:
             return Action("create", key, value)
-        if op.kind is Kind.SWAP:
+        if op.kind in (Kind.SWAP, Kind.APPEND):
             return Action("swap", key, value, op.expected)
         return Action("write", key, value)
+
+    def _move(self, op: Op) -> Action:
+        """Where one of its keys alone is searched: what it does to that one."""
+        if op.to not in self._keys:
+            return Action("swap", self._keys[op.key], None, op.expected)
+        if op.key not in self._keys:
+            return Action("write", self._keys[op.to], op.expected)
+        return Action("move", self._keys[op.key], op.expected, op.expected, self._keys[op.to])
 
     def _reach(self, begin: list[tuple[State, int]], bit: int, action: Action) -> set[tuple[State, int]]:
         """Configurations in which the operation has taken effect, reached by what is under way taking effect first."""
         waiting = [other for other in self._pending.items() if other[1].kind in LOOKS]
-        everything = action.kind == "list" or any(look.kind == "list" for _, look in waiting)
+        everything = (action.kind == "list" or any(look.kind == "list" for _, look in waiting)
+                      or any(act.kind == "move" for act in (*self._pending.values(), *self._unanswered)))
         writes = [(other, act) for other, act in self._pending.items()
                   if act.kind not in LOOKS and (everything or act.key == action.key)]
         unanswered = [(act, bits) for act, bits in self._unanswered.items() if everything or act.key == action.key]
@@ -246,7 +261,7 @@ class Search:
         return bit
 
     def _touches(self, other: Op, op: Op) -> bool:
-        return Kind.LIST in (other.kind, op.kind) or other.key == op.key
+        return Kind.LIST in (other.kind, op.kind) or bool({other.key, other.to} & {op.key, op.to} - {""})
 
 
 def _first_seen(ops: list[Op]) -> dict[str, float]:
@@ -254,7 +269,7 @@ def _first_seen(ops: list[Op]) -> dict[str, float]:
     seen: dict[str, float] = {}
     for op in ops:
         values: list[Value] = [op.seen, *(etag for _, etag in op.listed)]
-        if op.kind is Kind.SWAP and op.outcome is Outcome.OK:
+        if op.kind in EXPECTING and op.outcome is Outcome.OK:
             values.append(op.expected)
         for value in values:
             if value is not None:
@@ -277,8 +292,12 @@ def _fits(look: Action, state: State) -> bool:
 
 def _carried_out(write: Action, state: State) -> State | None:
     held = state[write.key]
-    if (write.kind == "create" and held is not None) or (write.kind == "swap" and held != write.expected):
+    if (write.kind == "create" and held is not None) or (write.kind in ("swap", "move") and held != write.expected):
         return None
+    if write.kind == "move":
+        changed = [*state]
+        changed[write.key], changed[write.to] = None, held
+        return tuple(changed)
     value = write.value
     assert value is None or isinstance(value, str)
     return (*state[:write.key], value, *state[write.key + 1:])

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tests.bench.signer import Signer
-from tests.linear.history import WRITES, Kind, Op, Outcome
+from tests.linear.history import EXPECTING, WRITES, Kind, Op, Outcome
 from tests.servers import ACCESS_KEY, SECRET_KEY
 
 BUCKET = "linear"
@@ -41,9 +41,29 @@ PAUSE_S = 0.05
 """After a request that was refused or got no connection, so that a gateway without metadata isn't asked in circles."""
 
 BODY_BYTES_MAX = 3000
-WEIGHTS = {Kind.PUT: 24, Kind.CREATE: 10, Kind.SWAP: 12, Kind.DELETE: 12, Kind.GET: 22, Kind.HEAD: 8, Kind.LIST: 12}
+WEIGHTS = {Kind.PUT: 24, Kind.CREATE: 10, Kind.SWAP: 12, Kind.APPEND: 10, Kind.RENAME: 8, Kind.DELETE: 10, Kind.GET: 22,
+           Kind.HEAD: 8, Kind.LIST: 12}
 WRONG_ETAG = 0.2
 """The share of If-Match with an older ETag than the last that any client saw."""
+
+BY_OFFSET = 0.5
+"""The share of appends that are judged by nothing but their offset. No other value has its length then."""
+
+
+class Made(NamedTuple):
+    """What a value consists of: bytes of this length, of which the first `base`'s, if there is one, and then these."""
+
+    size: int
+    base: str
+    added: str                    # MD5
+    parts: int
+
+    @property
+    def etag(self) -> str:
+        if not self.base:
+            return self.added
+        both = bytes.fromhex(self.base.partition("-")[0] + self.added)
+        return f"{hashlib.md5(both).hexdigest()}-{self.parts}"
 
 
 class Answer(NamedTuple):
@@ -117,6 +137,11 @@ class Recorder:
         self.counts: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self.wrong: list[str] = []
+        self.made: dict[str, Made] = {}
+        """By ETag, from before it is sent."""
+        self.sizes: Counter[int] = Counter()
+        self.claimed: set[int] = set()
+        """Lengths that are to stay those of one value."""
         self.latest: dict[str, list[str]] = {}
         """ETags of a key in the order in which clients heard of them, the last few."""
         self.stopping = asyncio.Event()
@@ -150,6 +175,28 @@ class Recorder:
 
     def favoured(self) -> str:
         return self.groups[int(time.monotonic() / SLICE_S) % len(self.groups)]
+
+    def make(self, body: bytes, base: str = "") -> str | None:
+        """The ETag of these bytes, or of these after those of another value. None if its length is another's alone."""
+        before = self.made[base] if base else Made(0, "", "", 0)
+        made = Made(before.size + len(body), base, hashlib.md5(body).hexdigest(), before.parts + 1)
+        if made.size in self.claimed:
+            return None
+        self.made[made.etag] = made
+        self.sizes[made.size] += 1
+        return made.etag
+
+    def fits(self, body: bytes, etag: str) -> bool:
+        """Whether that is what was written under this ETag."""
+        made = self.made.get(etag)
+        while made is not None:
+            start = self.made[made.base].size if made.base else 0
+            if len(body) != made.size or hashlib.md5(body[start:]).hexdigest() != made.added:
+                return False
+            if not made.base:
+                return True
+            body, made = body[:start], self.made[made.base]
+        return False
 
     def longest_silence_s(self, began: float, ended: float, kinds: frozenset[Kind] = WRITES) -> float:
         """The longest time in which nothing of these kinds was acknowledged to anybody."""
@@ -185,24 +232,30 @@ class Client:
     async def once(self, kind: Kind, key: str, gateway: int) -> bool:
         """Whether it was answered."""
         recorder = self._recorder
-        path, query, body, headers, expected = f"/{recorder.bucket}/{key}", "", b"", (), None
+        path, query, body, headers, expected, to = f"/{recorder.bucket}/{key}", "", b"", (), None, ""
         method = {Kind.GET: "GET", Kind.LIST: "GET", Kind.HEAD: "HEAD", Kind.DELETE: "DELETE"}.get(kind, "PUT")
-        if method == "PUT":
-            self._written += 1
-            body = f"{recorder.seed} {self._number} {self._written} ".encode()
-            body += b"." * self._choose.randrange(BODY_BYTES_MAX)
-        if kind is Kind.CREATE:
-            headers = (("if-none-match", "*"),)
-        elif kind is Kind.SWAP:
+        if kind in EXPECTING:
             heard = recorder.latest.get(key)
             if not heard:
                 return True
             expected = self._choose.choice(heard) if self._choose.random() < WRONG_ETAG else heard[-1]
             headers = (("if-match", f'"{expected}"'),)
+        value = None
+        if method == "PUT" and kind is not Kind.RENAME:
+            body, value = self._body(base=expected or "" if kind is Kind.APPEND else "")
+        if kind is Kind.CREATE:
+            headers = (("if-none-match", "*"),)
+        elif kind is Kind.APPEND:
+            assert expected is not None
+            headers = self._append_headers(expected)
+        elif kind is Kind.RENAME:
+            to = self._choose.choice([f"{key.partition('/')[0]}/k{other}" for other in range(KEYS_A_GROUP)
+                                      if not key.endswith(f"/k{other}")])
+            path, query = f"/{recorder.bucket}/{to}", "renameObject="
+            headers = (("x-amz-rename-source", f"/{recorder.bucket}/{key}"), ("x-amz-rename-source-if-match", f'"{expected}"'))
         elif kind is Kind.LIST:
             key = key.partition("/")[0]
             path, query = f"/{recorder.bucket}", f"list-type=2&prefix={key}%2F"
-        value = hashlib.md5(body).hexdigest() if body else None
         answer = None
         begin = time.monotonic()
         try:
@@ -216,7 +269,7 @@ class Client:
 
         def done(outcome: Outcome, **seen: object) -> None:
             recorder.history.append(Op(
-                client=self._number, gateway=gateway, kind=kind, key=key, value=value, expected=expected, outcome=outcome,
+                client=self._number, gateway=gateway, kind=kind, key=key, to=to, value=value, expected=expected, outcome=outcome,
                 begin=begin, end=math.inf if outcome is Outcome.UNKNOWN else end, **seen))  # type: ignore[arg-type]
 
         if answer is None or (answer.status >= 500 and answer.status != 503):
@@ -226,7 +279,30 @@ class Client:
                 done(Outcome.UNKNOWN)
             return False
         recorder.counts[f"{answer.status}"] += 1
+        if kind is Kind.RENAME and answer.status == 200:
+            done(Outcome.OK)
+            assert expected is not None
+            self._heard(to, expected)
+            return True
         return self._answered(kind, key, value, answer, done)
+
+    def _body(self, base: str) -> tuple[bytes, str]:
+        """Never the same twice, and its ETag; after those of `base`, if it is an append."""
+        while True:
+            self._written += 1
+            body = f"{self._recorder.seed} {self._number} {self._written} ".encode()
+            body += b"." * self._choose.randrange(BODY_BYTES_MAX)
+            if value := self._recorder.make(body, base):
+                return body, value
+
+    def _append_headers(self, base: str) -> tuple[tuple[str, str], ...]:
+        """Where it goes, and what must be there. The length says it alone if nothing else has it, nor ever will."""
+        size = self._recorder.made[base].size
+        at = ("x-amz-write-offset-bytes", str(size))
+        if self._recorder.sizes[size] == 1 and self._choose.random() < BY_OFFSET:
+            self._recorder.claimed.add(size)
+            return (at,)
+        return ("if-match", f'"{base}"'), at
 
     def _answered(self, kind: Kind, key: str, value: str | None, answer: Answer, done) -> bool:  # type: ignore[no-untyped-def]
         recorder, status, etag = self._recorder, answer.status, answer.headers.get("etag", "").strip('"')
@@ -237,7 +313,7 @@ class Client:
             for listed_key, seen in listed:
                 self._heard(listed_key, seen)
         elif kind in (Kind.GET, Kind.HEAD) and status in (200, 404):
-            if kind is Kind.GET and status == 200 and hashlib.md5(answer.body).hexdigest() != etag:
+            if kind is Kind.GET and status == 200 and not recorder.fits(answer.body, etag):
                 recorder.wrong.append(f"GET {key}: the body does not fit its ETag {etag}: {answer.body[:60]!r}")
             done(Outcome.OK, seen=etag if status == 200 else None)
             if status == 200:
@@ -248,10 +324,12 @@ class Client:
             done(Outcome.OK)
             if value is not None:
                 self._heard(key, value)
-        elif status == 412 and kind in (Kind.CREATE, Kind.SWAP):
+        elif status == 412 and kind in (Kind.CREATE, *EXPECTING):
             done(Outcome.UNMET)
-        elif status == 404 and kind is Kind.SWAP:
+        elif status == 404 and kind in EXPECTING:
             done(Outcome.MISSING)
+        elif status == 400 and kind is Kind.APPEND and b"InvalidWriteOffset" in answer.body:
+            recorder.refusals["append at another offset"] += 1      # whatever is there, it is something else
         elif status in (409, 503):
             recorder.refusals[f"{kind} {status}"] += 1
             return False

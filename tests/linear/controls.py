@@ -42,7 +42,7 @@ def lost_write(history: list[Op], choose: random.Random) -> list[Op] | None:
     reads = [op for op in history if op.kind is Kind.GET and op.seen in written]
     for read in _shuffled(reads, choose):
         source = written[read.seen]
-        if source.end + 4 * TINY_S < read.begin:
+        if source.end + 4 * TINY_S < read.begin and not _may_return(history, read.seen, read.key):
             return [*history, _lie(Kind.PUT, read.key, read.begin - 3 * TINY_S, value="lost")]
     return None
 
@@ -83,9 +83,35 @@ def swap_of_the_replaced(history: list[Op], choose: random.Random) -> list[Op] |
     return None
 
 
+def append_to_the_replaced(history: list[Op], choose: random.Random) -> list[Op] | None:
+    """An append to what had been replaced is told that it succeeded."""
+    for old, new in _replaced(history, choose):
+        if old.value is not None:
+            return [*history, _lie(Kind.APPEND, new.key, new.end, value="longer", expected=old.value)]
+    return None
+
+
+def renamed_and_still_there(history: list[Op], choose: random.Random) -> list[Op] | None:
+    """What was moved away is still seen under its old name."""
+    for move in _moves(history, choose):
+        if not _may_return(history, move.expected, move.key):
+            return [*history, _lie(Kind.GET, move.key, move.end, seen=move.expected)]
+    return None
+
+
+def renamed_to_nowhere(history: list[Op], choose: random.Random) -> list[Op] | None:
+    """After a rename nothing is at the new name, and nobody may have deleted or moved it."""
+    for move in _moves(history, choose):
+        if not _may_be_deleted(history, move.to, move.begin, move.end + 3 * TINY_S):
+            return [*history, _lie(Kind.HEAD, move.to, move.end, seen=None)]
+    return None
+
+
 CONTROLS: dict[str, Control] = {
     "stale read": stale_read, "stale absence": stale_absence, "lost write": lost_write, "double create": double_create,
     "ghost in a list": ghost_in_a_list, "torn list": torn_list, "swap of the replaced": swap_of_the_replaced,
+    "append to the replaced": append_to_the_replaced, "renamed and still there": renamed_and_still_there,
+    "renamed to nowhere": renamed_to_nowhere,
 }
 
 
@@ -100,8 +126,9 @@ def _replace(op: Op, *, listed: tuple[tuple[str, str], ...]) -> Op:
 
 
 def _replaced(history: list[Op], choose: random.Random, within: Op | None = None) -> Iterator[tuple[Op, Op]]:
-    """Pairs of acknowledged writes of a key, the second begun after the first had ended. Values are written once, so what
-    the first wrote is gone when the second has ended. `within`: both before that listing, of its group."""
+    """Pairs of acknowledged writes of a key, the second begun after the first had ended. Values are written once, and those that
+    may have been moved back are left out, so what the first wrote is gone when the second has ended. `within`: both before that
+    listing, of its group."""
     done: dict[str, list[Op]] = {}
     for op in history:
         if op.kind in WRITES and op.outcome is Outcome.OK:
@@ -113,13 +140,23 @@ def _replaced(history: list[Op], choose: random.Random, within: Op | None = None
         for new in _shuffled(writes, choose)[:50]:
             if within is not None and new.end >= within.begin:
                 continue
-            before = [op for op in writes if op.end < new.begin]
+            before = [op for op in writes if op.end < new.begin and not _may_return(history, op.value, key)]
             if before:
                 yield choose.choice(before[-5:]), new
 
 
+def _moves(history: list[Op], choose: random.Random) -> list[Op]:
+    return _shuffled([op for op in history if op.kind is Kind.RENAME and op.outcome is Outcome.OK], choose)
+
+
+def _may_return(history: list[Op], value: Value, key: str) -> bool:
+    """Whether somebody may have moved a value to the key: then it need not be gone because it was gone once."""
+    return any(op.kind is Kind.RENAME and op.to == key and op.expected == value and op.outcome in (Outcome.OK, Outcome.UNKNOWN)
+               for op in history)
+
+
 def _may_be_deleted(history: list[Op], key: str, begin: float, end: float) -> bool:
-    return any(op.kind is Kind.DELETE and op.key == key and op.outcome in (Outcome.OK, Outcome.UNKNOWN)
+    return any(op.kind in (Kind.DELETE, Kind.RENAME) and op.key == key and op.outcome in (Outcome.OK, Outcome.UNKNOWN)
                and op.begin <= end and op.end >= begin for op in history)
 
 

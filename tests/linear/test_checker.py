@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,14 +61,16 @@ class Store:
                 return None if unknown else Op(**given, key=key, outcome=outcome, seen=held)
             case Kind.LIST:
                 return None if unknown else Op(**given, key=GROUP, outcome=outcome, listed=tuple(sorted(self._held.items())))
-        if unknown and choose.random() < 0.5:         # and never carried out
+        if unknown and choose.random() < 0.5 and kind is not Kind.RENAME:         # and never carried out
             return Op(**given, key=key, outcome=outcome, value=None if kind is Kind.DELETE else value, expected=held)
         if kind is Kind.DELETE:
             self._held.pop(key, None)
             return Op(**given, key=key, outcome=outcome)
+        if kind is Kind.RENAME:
+            return self._rename(given, key, held, unknown)
         if kind is Kind.CREATE and held is not None:
             return Op(**given, key=key, outcome=Outcome.UNKNOWN if unknown else Outcome.UNMET, value=value)
-        if kind is Kind.SWAP:
+        if kind in (Kind.SWAP, Kind.APPEND):
             expected = held if held is not None and choose.random() < 0.7 else "v0"
             if held is None or expected != held:
                 met = Outcome.MISSING if held is None else Outcome.UNMET
@@ -76,6 +79,19 @@ class Store:
             return Op(**given, key=key, outcome=outcome, value=value, expected=expected)
         self._held[key] = value
         return Op(**given, key=key, outcome=outcome, value=value)
+
+
+    def _rename(self, given: dict[str, Any], key: str, held: str | None, unknown: bool) -> Op:
+        """Of what is expected at the one name, to another."""
+        choose = self._choose
+        to = choose.choice([other for other in KEYS if other != key])
+        expected = held if held is not None and choose.random() < 0.7 else "v0"
+        if held is not None and held == expected and not (unknown and choose.random() < 0.5):
+            self._held[to] = self._held.pop(key)
+            outcome = Outcome.OK
+        else:
+            outcome = Outcome.MISSING if held is None else Outcome.UNMET
+        return Op(**given, key=key, to=to, outcome=Outcome.UNKNOWN if unknown else outcome, expected=expected)
 
 
 def linearizable(history: list[Op]) -> bool:
@@ -131,13 +147,15 @@ def explains(order: list[Op]) -> bool:
             case Kind.CREATE:
                 if (now is None) != (made.outcome is not Outcome.UNMET):
                     return False
-            case Kind.SWAP:
+            case Kind.SWAP | Kind.APPEND | Kind.RENAME:
                 fits = now is not None and now == made.expected
                 told = (Outcome.OK, Outcome.UNKNOWN) if fits else (Outcome.MISSING,) if now is None else (Outcome.UNMET,)
                 if made.outcome not in told:
                     return False
         if made.outcome is Outcome.OK or unknown:
-            if made.value is None:
+            if made.kind is Kind.RENAME:
+                held[made.to] = held.pop(made.key)
+            elif made.value is None:
                 held.pop(made.key, None)
             else:
                 held[made.key] = made.value
@@ -149,7 +167,7 @@ def test_small_histories_are_judged_as_by_trying_every_order() -> None:
     verdicts = {True: 0, False: 0}
     for seed in range(400):
         choose = random.Random(seed)
-        kinds = (Kind.PUT, Kind.CREATE, Kind.SWAP, Kind.DELETE, Kind.GET, Kind.LIST)
+        kinds = (Kind.PUT, Kind.CREATE, Kind.SWAP, Kind.RENAME, Kind.DELETE, Kind.GET, Kind.LIST)
         history = Store(seed, clients=3, unknown=0.2).history(6, kinds)
         values = [made.value for made in history if made.value is not None] + [None]
         for number, made in enumerate(history):
@@ -177,6 +195,44 @@ def test_a_list_is_one_moment_of_all_keys() -> None:
     ]
     assert not linearizable(history)
     assert linearizable([*history[:-1], op(Kind.LIST, 1.5, 6, key=GROUP, listed=((first, "a"),))])
+
+
+@pytest.mark.parametrize(("seen", "possible"), [
+    (("a",), True), (("b",), True), ((), False), (("a", "b"), False),
+])
+def test_a_rename_is_one_moment_of_both_names(seen: tuple[str, ...], possible: bool) -> None:
+    """One that was a copy and then a deletion would show both, the other way round neither."""
+    first, second = KEYS[:2]
+    names = {"a": first, "b": second}
+    history = [
+        op(Kind.PUT, 0, 1, key=first, value="v"),
+        Op(client=0, gateway=0, kind=Kind.RENAME, key=first, to=second, expected="v", begin=2, end=5, outcome=Outcome.OK),
+        op(Kind.LIST, 3, 4, key=GROUP, listed=tuple((names[each], "v") for each in seen)),
+    ]
+    assert linearizable(history) == possible
+
+
+def test_a_product_that_renames_in_two_steps_is_caught() -> None:
+    """A copy, and the deletion a little later: others get in between."""
+
+    class TwoSteps(Store):
+        late: tuple[str, str] | None = None
+
+        def _carry_out(self, kind: Kind, begin: float, end: float, client: int) -> Op | None:
+            if self.late is not None and self._held.get(self.late[0]) == self.late[1] and kind is not Kind.LIST:
+                self._held.pop(self.late[0])
+                self.late = None
+            return super()._carry_out(kind, begin, end, client)
+
+        def _rename(self, given: dict[str, Any], key: str, held: str | None, unknown: bool) -> Op:
+            made = super()._rename(given, key, held, unknown)
+            if made.outcome is Outcome.OK:
+                assert made.expected is not None
+                self._held[key] = made.expected
+                self.late = key, made.expected
+            return made
+
+    assert sum(not linearizable(TwoSteps(seed, clients=6).history(300)) for seed in range(4)) >= 3
 
 
 def test_many_unknown_writes_cost_little() -> None:

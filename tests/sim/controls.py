@@ -14,8 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
+import msgspec
+
 from consensus import joining, queries
+from consensus.apply import appending, attributes, renaming
 from consensus.commits import Commits
+from consensus.core.commands import DeleteVersion
 from consensus.core.errors import Unavailable, UnknownOutcome
 from consensus.core.wire import WireClient
 from consensus.group.probes import Probes
@@ -154,6 +158,28 @@ def clocks_decide(world: World) -> AbstractContextManager[None]:
     return replaced((StateMachine, "_apply_one", timely))
 
 
+def the_old_name_stays(world: World) -> AbstractContextManager[None]:
+    """A rename is no more than a copy."""
+
+    def elsewhere(**named: Any) -> Any:
+        return DeleteVersion(**{**named, "key": "nowhere"})
+
+    return replaced((renaming, "DeleteVersion", elsewhere))
+
+
+def appends_go_anywhere(world: World) -> AbstractContextManager[None]:
+    """An append is put to whatever is there by the time, and leaves the name of what it was meant for."""
+    real = appending._append
+
+    def careless(state: Any, command: Any) -> Any:
+        row = attributes.find_row(state, command.bucket, command.key.encode(), None)
+        if row is not None and not row.marker:
+            command = msgspec.structs.replace(command, base=row.columns[0], offset=row.columns[4])
+        return real(state, command)
+
+    return replaced((appending, "_append", careless))
+
+
 def votes_are_given_twice(world: World) -> AbstractContextManager[None]:
     """A member forgets for whom it has voted."""
     return replaced((RaftNode, "_SyncObj__votedForNodeId", property(lambda node: None, lambda node, value: None)))
@@ -282,6 +308,8 @@ CONTROLS = (
     Control("results are forgotten", results_are_forgotten, "promise 4|promise 5", cut_links),
     Control("an unknown outcome is called not done", unknown_is_called_not_done, "promise 4|promise 6", cut_links),
     Control("equal logs, different metadata", clocks_decide, "promise 5", wrong_clocks),
+    Control("a rename leaves the old name", the_old_name_stays, "promise 4: no order"),
+    Control("an append goes to whatever is there", appends_go_anywhere, "promise 4: no order|promise 2"),
     Control("votes are given twice", votes_are_given_twice, "both lead in term", leaders_go),
     Control("reads are stale", reads_are_stale, "promise 4: no order", cut_links),
     Control("a wiped member votes", a_wiped_member_votes, "promise 1|promise 4|promise 5", lagging_and_wiped),

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-QUICK = ("copies that count are deleted", "blocks are not checked", "reads are stale", "a wiped member votes")
-"""Controls that take one seed or two."""
+QUICK = ("copies that count are deleted", "blocks are not checked", "reads are stale", "a wiped member votes",
+         "a rename leaves the old name")
+"""Controls that take a few seeds at most."""
 
 
 def run(*arguments: str, hash_seed: str = "random") -> str:

@@ -12,16 +12,18 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from consensus.core.commands import (
+    AppendVersion,
     Condition,
     CreateBucket,
     DeleteVersion,
     NewChunk,
     NewContent,
     PutVersion,
+    RenameVersion,
     SetVersioning,
 )
-from consensus.core.errors import ClusterError, Corrupt, UnknownOutcome
-from consensus.core.ids import BucketId, VersionId, digest
+from consensus.core.errors import ClusterError, Corrupt, Unavailable, UnknownOutcome
+from consensus.core.ids import BucketId, Generation, VersionId, digest
 from consensus.core.model import Attributes, Slice
 from consensus.core.results import (
     BucketCreated,
@@ -31,7 +33,7 @@ from consensus.core.results import (
     Deleted,
     NoKey,
 )
-from tests.linear.history import Kind, Op, Outcome
+from tests.linear.history import EXPECTING, WRITES, Kind, Op, Outcome, group_of
 from tests.sim.machines import Gateway
 from tests.sim.world import World
 
@@ -40,6 +42,13 @@ ANSWER_S_MAX = 40.0
 """A request that takes longer has lost its way: everything inside has shorter limits."""
 
 SLOW_SHARE = 0.06
+
+
+class Brought(NamedTuple):
+    """Bytes that are on nodes, for the commit that is to come."""
+
+    content: NewContent
+    ticket: Generation
 
 
 class Refusal(NamedTuple):
@@ -58,6 +67,8 @@ class Workload:
         self._history: dict[int, Op] = {}
         self.bodies: dict[str, bytes] = {}
         """By ETag."""
+        self._added: dict[str, bytes] = {}
+        """What appends have brought, likewise."""
         self.versions: dict[str, str] = {}
         """Outcome of each put into the versioned bucket, by ETag."""
         self._number = 0
@@ -104,21 +115,29 @@ class Workload:
     async def _one(self, gateway: Gateway, name: int) -> None:
         chance = self._chance
         key = chance.choice(self.keys)
-        kind = chance.choices((Kind.PUT, Kind.CREATE, Kind.SWAP, Kind.DELETE, Kind.GET, Kind.HEAD, Kind.LIST),
-                              (25, 10, 10, 12, 28, 10, 5))[0]
+        kind = chance.choices(
+            (Kind.PUT, Kind.CREATE, Kind.SWAP, Kind.APPEND, Kind.RENAME, Kind.DELETE, Kind.GET, Kind.HEAD, Kind.LIST),
+            (25, 10, 8, 8, 6, 10, 28, 10, 5))[0]
         if kind is Kind.LIST:
             key = key.partition("/")[0]
         if kind is Kind.PUT and chance.random() < 0.25:
             await self._put_version(gateway, key)
             return
-        expected = None
-        if kind is Kind.SWAP:
+        expected, to = None, ""
+        if kind in EXPECTING:
             expected = next((op.seen or op.value for op in reversed(self.history[-60:])
                              if op.key == key and (op.seen or op.value)), None)
             if expected is None:
                 kind = Kind.PUT
-        etag = self._body() if kind in (Kind.PUT, Kind.CREATE, Kind.SWAP) else None
-        await self.do(gateway, name, kind, key, etag, expected)
+        if kind is Kind.RENAME:
+            to = chance.choice([other for other in self.keys if other != key and group_of(other) == group_of(key)])
+        etag = self._body() if kind in (Kind.PUT, Kind.CREATE, Kind.SWAP, Kind.APPEND) else None
+        if kind is Kind.APPEND:
+            assert etag is not None
+            assert expected is not None
+            self._added[etag] = self.bodies[etag]
+            self.bodies[etag] = self.bodies[expected] + self._added[etag]
+        await self.do(gateway, name, kind, key, etag, expected, to)
 
     def _body(self) -> str:
         """A new ETag. One body in six is the same as others, so that copies are shared and collected."""
@@ -138,13 +157,13 @@ class Workload:
     # Operations
 
     async def do(self, gateway: Gateway, client: int, kind: Kind, key: str, etag: str | None = None,
-                 expected: str | None = None) -> Op | None:
+                 expected: str | None = None, to: str = "") -> Op | None:
         """Carry it out and note what was said. None if it was refused without effect."""
         loop = asyncio.get_running_loop()
         number = len(self._history) + self._world.counts.get("refused", 0)
         op = Op(client=client, gateway=int(gateway.machine.name[1:]), kind=kind, key=key, outcome=Outcome.UNKNOWN,
-                begin=loop.time(), end=math.inf, value=etag, expected=expected)
-        writes = kind in (Kind.PUT, Kind.CREATE, Kind.SWAP, Kind.DELETE)
+                begin=loop.time(), end=math.inf, value=etag, expected=expected, to=to)
+        writes = kind in WRITES
         if writes:
             self._history[number] = op                  # it stays so if the gateway dies
         else:
@@ -190,10 +209,15 @@ class Workload:
             result = await metadata.commit(DeleteVersion(bucket=bucket, key=op.key))
             assert isinstance(result, Deleted), result
             return {"outcome": Outcome.OK}
+        if op.kind in (Kind.APPEND, Kind.RENAME):
+            return await self._change(gateway, bucket, op)
         assert op.value is not None
         condition = Condition(if_none_match="*" if op.kind is Kind.CREATE else None,
                               if_match=op.expected if op.kind is Kind.SWAP else None)
-        result = await self._put(gateway, bucket, op.key, op.value, condition)
+        return self._told(await self._put(gateway, bucket, op.key, op.value, condition))
+
+    @staticmethod
+    def _told(result: Any) -> dict[str, Any]:
         if isinstance(result, Committed):
             return {"outcome": Outcome.OK}
         if isinstance(result, ConditionFailed):
@@ -202,9 +226,32 @@ class Workload:
             return {"outcome": Outcome.MISSING}
         return {"refused": Refusal(repr(result))}
 
+    async def _change(self, gateway: Gateway, bucket: BucketId, op: Op) -> dict[str, Any]:
+        """An append or a rename, of the version that is there if it is the one that is expected."""
+        metadata = gateway.metadata
+        version = await metadata.current(bucket, op.key)
+        if version is None or version.delete_marker:
+            return {"outcome": Outcome.MISSING}
+        if version.etag != op.expected:
+            return {"outcome": Outcome.UNMET}
+        if op.kind is Kind.RENAME:
+            return self._told(await metadata.commit(RenameVersion(
+                bucket=bucket, source=op.key, source_order=version.order, key=op.to, version_id=VersionId(""),
+                marker_id=VersionId(""), owner="o")))
+        assert op.value is not None
+        content, ticket = await self._bring(gateway, self._added[op.value], op.value)
+        return self._told(await metadata.commit(AppendVersion(
+            bucket=bucket, key=op.key, version_id=VersionId(""), base=version.order, offset=version.size, content=content,
+            appended=(version.attributes.appended or 1) + 1), ticket))
+
     async def _put(self, gateway: Gateway, bucket: BucketId, key: str, etag: str, condition: Condition,
                    version_id: str = "") -> Any:
-        body = self.bodies[etag]
+        content, ticket = await self._bring(gateway, self.bodies[etag], etag)
+        return await gateway.metadata.commit(PutVersion(
+            bucket=bucket, key=key, version_id=VersionId(version_id), attributes=Attributes(), owner="o", content=content,
+            condition=condition), ticket)
+
+    async def _bring(self, gateway: Gateway, body: bytes, etag: str) -> Brought:
         name = digest(body)
         metadata = gateway.metadata
         ticket = await metadata.reserve()
@@ -215,11 +262,8 @@ class Workload:
         except BaseException:
             metadata.release(ticket)
             raise
-        content = NewContent(size=len(body), etag=etag, slices=(Slice(name, 0, len(body)),),
-                             chunks=(NewChunk(digest=name, size=len(body), holders=holders),))
-        return await metadata.commit(PutVersion(
-            bucket=bucket, key=key, version_id=VersionId(version_id), attributes=Attributes(), owner="o", content=content,
-            condition=condition), ticket)
+        return Brought(NewContent(size=len(body), etag=etag, slices=(Slice(name, 0, len(body)),),
+                                  chunks=(NewChunk(digest=name, size=len(body), holders=holders),)), ticket)
 
     async def _get(self, gateway: Gateway, bucket_name: str, key: str) -> str | None:
         bucket, version, slices = await gateway.metadata.opened(bucket_name, key)
@@ -227,9 +271,15 @@ class Workload:
             return None
         assert bucket is not None
         data = b""
-        for part in slices:
-            async for piece in gateway.replicas.read(part):
-                data += piece
+        while slices:
+            for part in slices:
+                async for piece in gateway.replicas.read(part):
+                    data += piece
+            if len(data) == version.size:
+                break
+            slices = await gateway.metadata.slices(version.content, len(data), version.size - len(data))
+            if not slices:                                # replaced meanwhile
+                raise Unavailable(f"{key} is gone while it is read")
         if data != self.bodies.get(version.etag):
             self._world.violation(f"promise 2: wrong bytes of {key} {version.etag}: {data[:40]!r}")
         return version.etag

@@ -230,3 +230,15 @@ def _reads_without_an_index() -> None:
         return 0
 
     Moments.index = index  # type: ignore[method-assign]
+
+
+@broken("renames leave the old name")
+def _renames_leave_the_old_name() -> None:
+    """A rename is no more than a copy."""
+    from consensus.apply import renaming
+    from consensus.core.commands import DeleteVersion
+
+    def elsewhere(**named: Any) -> DeleteVersion:
+        return DeleteVersion(**{**named, "key": "nowhere"})
+
+    renaming.DeleteVersion = elsewhere  # type: ignore[misc, assignment]
