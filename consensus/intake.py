@@ -39,6 +39,7 @@ class _Batch(NamedTuple):
     link: Link
     request_id: int
     body: memoryview              # its envelopes, without the array's head
+    envelopes: Sequence[Envelope] | None    # what these bytes were decoded to, unless they were changed after that
     commands: int
     version: int                  # of the entry that may hold them
 
@@ -76,12 +77,13 @@ class Intake:
                 heard[envelope.session] = now
             elif not isinstance(envelope.command, protocol.WITHOUT_SESSION):
                 raise Refused(f"{type(envelope.command).__name__} needs a session")
+        decoded: Sequence[Envelope] | None = envelopes
         if self._said_for_all is not None and (said := self._said_for_all(envelopes)) is not envelopes:
-            envelopes, raw = tuple(said), protocol.encode(said)
+            envelopes, raw, decoded = tuple(said), protocol.encode(said), None
         if self._clock is not None and latest_ms > (limit_ms := self._clock.now_ms() + AHEAD_MS_MAX):
-            raw = self._held_back(link, envelopes, limit_ms, now)
+            raw, decoded = self._held_back(link, envelopes, limit_ms, now), None
         version = version_of_all([envelope.command for envelope in envelopes])
-        self.queue.append(_Batch(link, request_id, protocol.array_body(raw), count, version))
+        self.queue.append(_Batch(link, request_id, protocol.array_body(raw), decoded, count, version))
         self._queued_bytes += len(raw)
 
     def _held_back(self, link: Link, envelopes: Sequence[Envelope], limit_ms: int, now: float) -> bytes:
@@ -110,9 +112,18 @@ class Intake:
             self.entries += 1
             self.commands += commands
             head = bytes((max(batch.version for batch in batches),)) + protocol.array_head(commands)
-            raft.propose(b"".join((head, *[batch.body for batch in batches])), Answers(batches).give)
+            raft.propose(b"".join((head, *[batch.body for batch in batches])), Answers(batches).give, _decoded(batches))
         if queue:
             raft.wake()
+
+
+def _decoded(batches: Sequence[_Batch]) -> list[Envelope] | None:
+    decoded: list[Envelope] = []
+    for batch in batches:
+        if batch.envelopes is None:
+            return None
+        decoded += batch.envelopes
+    return decoded
 
 
 class Answers:
@@ -125,7 +136,7 @@ class Answers:
 
     def give(self, results: list[AnyResult] | None, error: Exception | None) -> None:
         place = 0
-        for link, request_id, _, count, _ in self._batches:
+        for link, request_id, _, _, count, _ in self._batches:
             if results is None:
                 kind = protocol.status_of(error) if isinstance(error, ClusterError) else protocol.UNKNOWN
                 link.send(protocol.SUBMIT, kind, request_id, str(error).encode())

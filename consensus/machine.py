@@ -10,7 +10,7 @@ Rules:
 """
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,12 +136,12 @@ class Machine:
 
     # The log's side
 
-    def apply(self, entry: bytes, index: int) -> list[AnyResult]:
-        """Carry out one entry. Raises Corrupt for an entry of a version that this program doesn't know: to skip what
-        others understand would make members differ."""
+    def apply(self, entry: bytes, index: int, decoded: Sequence[Envelope] | None = None) -> list[AnyResult]:
+        """Carry out one entry; `decoded` is what decoding it gives, if that was done before. Raises Corrupt for an entry of a
+        version that this program doesn't know: to skip what others understand would make members differ."""
         self._begin(index)
         try:
-            envelopes = codec.decode_entry(entry)
+            envelopes = codec.decode_entry(entry) if decoded is None else decoded
         except Corrupt as error:
             if isinstance(error, codec.FutureEntry):
                 raise

@@ -16,7 +16,7 @@ answered from a state in doubt, and applying the entry again would fail again.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,6 +24,7 @@ import pysyncobj.syncobj
 from pysyncobj import FAIL_REASON, SyncObj
 from pysyncobj.node import Node
 
+from consensus.core.commands import Envelope
 from consensus.core.errors import Unavailable, UnknownOutcome
 from consensus.core.results import AnyResult
 from consensus.endings import exit_for_restart, exit_process
@@ -53,7 +54,7 @@ class StateMachine(Protocol):
     @property
     def applied_term(self) -> int: ...
 
-    def apply(self, entry: bytes, index: int) -> list[AnyResult]: ...
+    def apply(self, entry: bytes, index: int, decoded: Sequence[Envelope] | None = None) -> list[AnyResult]: ...
     def configure(self, members: "tuple[Member, ...]", index: int) -> None: ...
     def commit(self, applied: int, term: int) -> None: ...
 
@@ -91,7 +92,9 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
         self._on_restart = on_restart
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tick_is_due = self._is_half_way = self.failed = False
-        self._taken: list[tuple[bytes, Callable[[list[AnyResult] | None, int], None]]] = []
+        self._taken: list[tuple[bytes, Callable[[list[AnyResult] | None, int], None], Sequence[Envelope] | None]] = []
+        self._decoded: dict[int, tuple[bytes, Sequence[Envelope]]] = {}
+        """Of entries that are not applied yet, by index: the bytes in the log, and what they were decoded to."""
         self._answers: list[tuple[Answer, list[AnyResult] | None, Exception | None]] = []
         self._replay_until = journal.last_index
         self._fill: Callable[[], None] = lambda: None
@@ -154,8 +157,9 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
         """`fill` is called at the beginning of each tick and may propose what has queued until then."""
         self._fill = fill
 
-    def propose(self, entry: bytes, answer: Answer) -> None:
-        """Put one entry (as core.codec writes it) into the log. `answer` is called exactly once."""
+    def propose(self, entry: bytes, answer: Answer, decoded: Sequence[Envelope] | None = None) -> None:
+        """Put one entry (as core.codec writes it) into the log. `answer` is called exactly once. `decoded`: what just these bytes
+        have been decoded to, so that it need not be done again."""
 
         def applied(results: list[AnyResult] | None, reason: int) -> None:
             # In the middle of a tick: answers wait for its end.
@@ -164,7 +168,7 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
         if len(self._taken) >= TAKEN_MAX:
             applied(None, FAIL_REASON.QUEUE_FULL)
         else:
-            self._taken.append((_COMMANDS + entry, applied))
+            self._taken.append((_COMMANDS + entry, applied, decoded))
         self.wake()
 
     def submit(self, entry: bytes) -> "asyncio.Future[list[AnyResult]]":
@@ -311,12 +315,14 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
             if self._isLeader():
                 journal, waiting, term = self._journal, self._SyncObj__commandsWaitingCommit, self.raftCurrentTerm
                 index = journal.last_index
-                for command, applied in taken:
+                for command, applied, decoded in taken:
                     index += 1
                     journal.add(command, index, term)
+                    if decoded is not None:
+                        self._decoded[index] = command, decoded
                     waiting[index].append((term, applied))
             else:
-                for _, applied in taken:
+                for _, applied, _ in taken:
                     applied(None, FAIL_REASON.NOT_LEADER)
         group = self.group
         if group is None or not self._isLeader() or group.replication.sent_to == self._journal.last_index:
@@ -356,7 +362,12 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
         if index <= self._machine.applied:
             return None
         if kind == COMMANDS:
-            results = self._machine.apply(command[1:], index)
+            # Entries of others may have come in the place of ours: only for the same bytes is it the same.
+            known = self._decoded.pop(index, None) if self._decoded else None
+            if known is not None and known[0] is command:
+                results = self._machine.apply(command[1:], index, known[1])
+            else:
+                results = self._machine.apply(command[1:], index)
         elif kind == CONFIGURATION:
             from consensus.group import members
 
@@ -407,9 +418,10 @@ class RaftNode(SyncObj):  # type: ignore[misc]  # the library has no types
             for _, applied in subscribers:
                 applied(None, FAIL_REASON.LEADER_CHANGED)
         waiting.clear()
-        for _, applied in self._taken:
+        for _, applied, _ in self._taken:
             applied(None, FAIL_REASON.NOT_LEADER)
         self._taken = []
+        self._decoded.clear()
         self._resolve()
 
     def freeze_for(self, fetched: "Snapshot") -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from pathlib import Path
+from typing import Any
 
 import pysyncobj.syncobj
 import pytest
@@ -34,9 +35,11 @@ class Tally:
         self.open: list[tuple[int, bytes]] = []
         self.events = events if events is not None else []
         self.commits: list[int] = []
+        self.decoded: list[Any] = []
 
-    def apply(self, entry: bytes, index: int) -> list[AnyResult]:
+    def apply(self, entry: bytes, index: int, decoded: Any = None) -> list[AnyResult]:
         assert index > self.applied
+        self.decoded.append(decoded)
         self.open.append((index, entry))
         self.events.append(f"apply {entry.decode()}")
         return [Drained(released=index, more=False)]
@@ -125,6 +128,19 @@ async def test_what_queues_in_one_turn_shares_a_sync_and_a_transaction(tmp_path:
     assert indices == list(range(indices[0], indices[0] + 100))
     assert (member.journal.syncs - syncs, len(member.machine.commits) - commits) == (1, 1)
     assert len(member.journal) == 1, "applied entries aren't held in memory"
+    member.stop()
+
+
+async def test_an_entry_is_not_decoded_again_where_its_bytes_are_the_same(tmp_path: Path) -> None:
+    member = Member(tmp_path)
+    given: list[Any] = ["what a decodes to"]
+    member.raft.propose(b"a", lambda results, error: None, given)
+    await member.submit("b")
+    # As if another leader's entry had come in the place of one of ours.
+    member.raft._decoded[member.journal.last_index + 1] = (b"\0c", given)
+    await member.submit("c")
+    assert member.machine.decoded == [given, None, None]
+    assert member.raft._decoded == {}, "nothing is kept of what is applied"
     member.stop()
 
 
