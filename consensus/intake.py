@@ -5,7 +5,7 @@ is answered when its entry has been carried out.
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -47,9 +47,9 @@ class _Batch(NamedTuple):
 class Intake:
     """`entries` and `commands` count what went into the log."""
 
-    def __init__(self, config: MetaConfig, check: Callable[[AnyCommand], None], clock: Clock | None,
+    def __init__(self, config: MetaConfig, check: Callable[[Iterable[AnyCommand]], None], clock: Clock | None,
                  said_for_all: Callable[[Sequence[Envelope]], Sequence[Envelope]] | None) -> None:
-        """`check` raises for a command that may not be taken now. `clock`: ours, where clients on other machines have other
+        """`check` raises for commands that may not be taken now. `clock`: ours, where clients on other machines have other
         ones; None if all of them are here. `said_for_all`: as every member understands it (upgrading.py)."""
         self._config, self._check, self._clock, self._said_for_all = config, check, clock, said_for_all
         self._may_say_at = 0.0
@@ -69,10 +69,10 @@ class Intake:
             raise Refused(f"{count} commands in {len(raw)} bytes: more than one entry takes")
         if self._queued_bytes > self._config.queue_bytes_max:
             raise Unavailable("too many commands are waiting for the log")
-        now, latest_ms = time.monotonic(), 0
+        commands = [envelope.command for envelope in envelopes]
+        self._check(commands)
+        now = time.monotonic()
         for envelope in envelopes:
-            self._check(envelope.command)
-            latest_ms = max(latest_ms, envelope.now_ms)
             if envelope.session:
                 heard[envelope.session] = now
             elif not isinstance(envelope.command, protocol.WITHOUT_SESSION):
@@ -80,9 +80,12 @@ class Intake:
         decoded: Sequence[Envelope] | None = envelopes
         if self._said_for_all is not None and (said := self._said_for_all(envelopes)) is not envelopes:
             envelopes, raw, decoded = tuple(said), protocol.encode(said), None
-        if self._clock is not None and latest_ms > (limit_ms := self._clock.now_ms() + AHEAD_MS_MAX):
-            raw, decoded = self._held_back(link, envelopes, limit_ms, now), None
-        version = version_of_all([envelope.command for envelope in envelopes])
+            commands = [envelope.command for envelope in envelopes]
+        if self._clock is not None:
+            limit_ms = self._clock.now_ms() + AHEAD_MS_MAX
+            if any(envelope.now_ms > limit_ms for envelope in envelopes):
+                raw, decoded = self._held_back(link, envelopes, limit_ms, now), None
+        version = version_of_all(commands)
         self.queue.append(_Batch(link, request_id, protocol.array_body(raw), decoded, count, version))
         self._queued_bytes += len(raw)
 

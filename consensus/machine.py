@@ -35,7 +35,7 @@ from consensus.apply import (
     tokens,
 )
 from consensus.apply.sessions import Sessions
-from consensus.apply.state import Replication, State, count_fits
+from consensus.apply.state import COUNT_MAX, Replication, State
 from consensus.core import codec, commands
 from consensus.core.commands import RESULTS_PER_SESSION_MAX, Envelope
 from consensus.core.errors import Corrupt
@@ -164,8 +164,8 @@ class Machine:
 
     def _apply_one(self, envelope: Envelope, position: int) -> AnyResult:
         sequence, now_ms = envelope.sequence, envelope.now_ms
-        if not (0 <= now_ms <= NOW_MS_MAX and count_fits(sequence) and count_fits(envelope.session)
-                and 0 <= envelope.low <= sequence):
+        if not (0 <= now_ms <= NOW_MS_MAX and 0 <= envelope.low <= sequence <= COUNT_MAX
+                and 0 <= envelope.session <= COUNT_MAX):
             return Malformed(reason="an envelope's numbers are out of range, or its mark is above its sequence")
         state = self.state
         if now_ms > state.now:

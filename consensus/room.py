@@ -5,6 +5,7 @@ space back still goes through.
 import logging
 import os
 import time
+from collections.abc import Iterable
 
 from consensus.core.commands import (
     AnyCommand,
@@ -56,13 +57,14 @@ class Room:
         self._read_only = False
         self._said = ""
 
-    def check(self, command: AnyCommand) -> None:
-        """Raises NoSpace if there is none for it, ReadOnly."""
+    def check(self, commands: Iterable[AnyCommand]) -> None:
+        """Raises NoSpace if there is none for one of them, ReadOnly."""
         if time.monotonic() >= self._due:
             self._look()
         if self._read_only:
             raise ReadOnly("the metadata's disk is mounted read-only")
-        if self._free < BRINGING_BYTES and (self._free < FREEING_BYTES or isinstance(command, BRINGING)):
+        if self._free < BRINGING_BYTES and (
+                self._free < FREEING_BYTES or any(isinstance(command, BRINGING) for command in commands)):
             raise NoSpace(f"only {self._free >> 20} MiB are free on the metadata's disk")
 
     def check_own(self) -> None:

@@ -68,6 +68,8 @@ def decode_pairs(raw: bytes | None) -> Pairs:
 def pack_slices(slices: tuple[Slice, ...]) -> bytes:
     """40 bytes each: digest, start in the chunk, length."""
     pack = _SLICE.pack
+    if len(slices) == 1:                          # most objects have no second
+        return pack(*slices[0])
     return b"".join([pack(digest, start, length) for digest, start, length in slices])
 
 
@@ -87,7 +89,7 @@ def version_seal(
 ) -> int:
     """CRC-32 of a row of `object` or `history`."""
     text = f"{order} {version_id} {modified} {content} {size} {etag} {parts} {owner}"
-    return crc32(attributes, crc32(checksum or b"", crc32(text.encode(), crc32(key))))
+    return crc32(b"".join((key, text.encode(), checksum or b"", attributes)))
 
 
 def content_seal(content: int, kind: int, size: int, etag: str, parts: int, slices: bytes | None) -> int:
@@ -104,7 +106,7 @@ def part_seal(owner: int, number: int, content: int, size: int, etag: str, check
 
 
 def chunk_seal(digest: bytes, session: int, sequence: int, size: int, locations: bytes) -> int:
-    return crc32(locations, crc32(f"{session} {sequence} {size}".encode(), crc32(digest)))
+    return crc32(b"".join((digest, f"{session} {sequence} {size}".encode(), locations)))
 
 
 def shortness(locations: Collection[int], names: Collection[int], uncounted: Collection[int], wanted: int) -> int:
@@ -112,8 +114,9 @@ def shortness(locations: Collection[int], names: Collection[int], uncounted: Col
     if they are fewer than wanted, so that the fewest come first; else less than 0, by how many copies there are too many,
     those included that are there and don't count. `names`: numbers of present disks; `uncounted`: those of nodes that leave
     or are lost."""
-    present = sum(number in names for number in locations)
-    counted = present if not uncounted else sum(number in names and number not in uncounted for number in locations)
+    there = [number for number in locations if number in names]
+    present = len(there)
+    counted = present if not uncounted else sum(number not in uncounted for number in there)
     return 1 + counted if counted < wanted else min(0, wanted - present)
 
 

@@ -302,11 +302,11 @@ class MetaServer:
         assert self._raft is not None
         self._raft.wake()
 
-    def _check_room(self, command: AnyCommand) -> None:
-        """Raises NoSpace or ReadOnly for a command that the disk may not have room for; Unavailable if another member, whose
+    def _check_room(self, commands: Iterable[AnyCommand]) -> None:
+        """Raises NoSpace or ReadOnly for commands that the disk may not have room for; Unavailable if another member, whose
         disk may have, is to lead instead."""
         try:
-            self._room.check(command)
+            self._room.check(commands)
         except (NoSpace, ReadOnly) as error:
             if self._membership is None or self._leading is None or self._leading.sole or not self._membership.has_heirs:
                 raise

@@ -245,9 +245,13 @@ def quota_of(objects_max: int | None, bytes_max: int | None) -> Quota | None:
 
 # Checks of what senders should have checked
 
+COUNT_MAX = I63_MAX >> 2
+"""Of what SQLite can hold, with room to add a few."""
+
+
 def count_fits(number: int) -> bool:
-    """A size, count or position that SQLite can hold, with room to add a few."""
-    return 0 <= number <= I63_MAX >> 2
+    """A size, count or position."""
+    return 0 <= number <= COUNT_MAX
 
 
 def texts_fit(*texts: str) -> bool:

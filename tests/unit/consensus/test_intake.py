@@ -41,7 +41,7 @@ def taken(intake: Intake, *submits: list[Envelope]) -> list[tuple[bytes, Sequenc
 
 def test_the_values_are_those_of_the_bytes() -> None:
     submits = [envelopes(1, 2), envelopes(3)]
-    ((entry, decoded),) = taken(Intake(MetaConfig(), lambda command: None, None, None), *submits)
+    ((entry, decoded),) = taken(Intake(MetaConfig(), lambda commands: None, None, None), *submits)
     assert decoded == list(decode_entry(entry)) == submits[0] + submits[1]
 
 
@@ -54,7 +54,7 @@ def test_what_the_leader_changes_is_decoded_anew(changed: str) -> None:
             return given
         return [msgspec.structs.replace(given[0], command=EndSession(session=SessionId(9)))]
 
-    intake = Intake(MetaConfig(), lambda command: None, clock, said)
+    intake = Intake(MetaConfig(), lambda commands: None, clock, said)
     far = 1 << 50 if changed == "time" else 5
     ((entry, decoded),) = taken(intake, envelopes(1, now_ms=far), envelopes(2))
     assert decoded is None
