@@ -74,7 +74,11 @@ def new_rule_id() -> str:
 
 
 async def sent(ctx: Context, request: S3Request, limit: int, *, digest_required: bool = False) -> tuple[Bucket, bytes]:
-    """The bucket, and the document that a client sends about it or an object in it. Raises S3Error."""
+    """The bucket, and the document that a client sends about it or an object in it. Raises S3Error.
+
+    `digest_required` where AWS has been seen to refuse one without Content-MD5 or checksum: CORS, lifecycle, tags of a bucket
+    (and DeleteObjects). SDKs send one with every configuration, and AWS's pages ask for it on more of them, but it takes tags
+    of objects, for one, without: to be stricter than AWS would turn clients away for nothing."""
     bucket = await ctx.bucket(request)
     body = await read_body(ctx, request, limit, digest_required=digest_required)
     if not body:

@@ -19,7 +19,7 @@ async def get_bucket_cors(ctx: Context, request: S3Request) -> Reply:
 
 
 async def put_bucket_cors(ctx: Context, request: S3Request) -> Reply:
-    bucket, body = await settings.sent(ctx, request, cors.BYTES_MAX)
+    bucket, body = await settings.sent(ctx, request, cors.BYTES_MAX, digest_required=True)
     return await settings.put(ctx, request, bucket, settings.CORS, cors.read(body))
 
 

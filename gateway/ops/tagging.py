@@ -57,7 +57,7 @@ async def get_bucket_tagging(ctx: Context, request: S3Request) -> Reply:
 
 async def put_bucket_tagging(ctx: Context, request: S3Request) -> Reply:
     """A bucket with an empty set of tags is one without, which says so with an error."""
-    bucket, body = await settings.sent(ctx, request, xml_read.SMALL_BYTES_MAX)
+    bucket, body = await settings.sent(ctx, request, xml_read.SMALL_BYTES_MAX, digest_required=True)
     wanted = xml_read.tagging(body)
     tags.check(wanted, tags.BUCKET_TAGS_MAX)
     return await settings.put(ctx, request, bucket, settings.TAGS, wanted or None, 204)
