@@ -279,7 +279,7 @@ def find_identity(store: IdentityStore, access_key: str, token: str | None) -> I
 def _check_all_signed(headers: dict[str, str], claims: Claims) -> None:
     """Else whoever relays a request could add a copy source, an ACL or a trailer to it."""
     signed = claims.signed
-    missing = [name for name in headers if name[:6] == "x-amz-" and name not in signed]
+    missing = [name for name in headers if name not in signed and name[:6] == "x-amz-"]
     if "host" not in signed:
         missing.append("host")
     if missing:

@@ -135,11 +135,9 @@ class Replicas:
 
     async def _plan(self, key: bytes, policy: Policy) -> Plan:
         """Raises Unavailable when fewer nodes are up than the quorum needs."""
-        now = time.monotonic()
-        # Another node raises the quorum as long as there are fewer than copies, and in a cluster one may come at any time.
-        few = len(self._map) < policy.copies
-        if now >= self._map_until or self._metadata.not_durable != self._refused or (few and self._tls is not None):
-            if few or self._metadata.not_durable != self._refused or now - self._looked_at > NODES_STALE_S:
+        if not self._is_new(policy):
+            few = len(self._map) < policy.copies
+            if few or self._metadata.not_durable != self._refused or time.monotonic() - self._looked_at > NODES_STALE_S:
                 await self._look()
             elif not self._looking:
                 self._looking = True
@@ -152,6 +150,12 @@ class Replicas:
                 raise Unavailable(f"{len(counted.up)} of {len(self._map)} storage nodes take chunks, "
                                   f"{counted.quorum or 1} are needed")
         return counted.only or Plan(self._in_order(key, counted.up), counted.wanted, counted.quorum)
+
+    def _is_new(self, policy: Policy) -> bool:
+        """Whether the list of nodes may be used without a look. Another node raises the quorum as long as there are fewer than
+        copies, and in a cluster one may come at any time."""
+        return (time.monotonic() < self._map_until and self._metadata.not_durable == self._refused
+                and (self._tls is None or len(self._map) >= policy.copies))
 
     async def _look(self) -> None:
         refused = self._metadata.not_durable
@@ -276,7 +280,10 @@ class Replicas:
             writer = await self.open_writer(generation, policy)
             await writer.write(data)
             return await writer.finish(digest)
-        plan = await self._plan(digest, policy or self._policy)
+        policy = policy or self._policy
+        counted = self._counted.get(policy)
+        plan = counted.only if counted is not None and self._is_new(policy) else None
+        plan = plan or await self._plan(digest, policy)
         request = put_request(digest, generation, data, block_table(data))
         if len(plan.places) == 1:
             return await to_one(plan.places, self.client, request)

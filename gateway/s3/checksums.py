@@ -170,21 +170,21 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
 class Hasher:
     """Hashes a body as it passes. `update` may run in a thread: all but awscrt's CRCs release the interpreter lock."""
 
-    __slots__ = ("_also", "_expected", "_hashes", "_md5", "_primary")
+    __slots__ = ("_also", "_expected", "_md5", "_primary", "_running")
 
     def __init__(self, expected: Expected, primary: str, also: Sequence[str]) -> None:
         self._expected = expected
         self._primary = primary
-        self._also = also
         self._md5 = _new_md5()
-        self._hashes = {primary: ALGORITHMS[primary].new()}
-        for name in also:
-            self._hashes.setdefault(name, ALGORITHMS[name].new())
+        self._running = ALGORITHMS[primary].new()
+        self._also = [(name, self._running if name == primary else ALGORITHMS[name].new()) for name in also] if also else ()
 
     def update(self, data: Buffer) -> None:
         self._md5.update(data)
-        for running in self._hashes.values():
-            running.update(data)
+        self._running.update(data)
+        for _, running in self._also:
+            if running is not self._running:
+                running.update(data)
 
     def finish(self, trailers: Mapping[str, str] | None = None) -> Digests:
         """After the last byte. S3Error BadDigest for a body that isn't what the client claimed.
@@ -196,19 +196,19 @@ class Hasher:
         if expected.md5 is not None and not hmac.compare_digest(md5, expected.md5):
             # One in hexadecimal, one in base64: so does AWS.
             raise S3Error("BadDigest", ExpectedDigest=expected.md5.hex(), CalculatedDigest=_text(md5))
-        raw = {name: running.digest() for name, running in self._hashes.items()}
+        raw = self._running.digest()
         value = expected.value
         if expected.trailer:
             text = (trailers or {}).get(expected.trailer)
             if text is None:
                 raise S3Error("MalformedTrailerError")
             value = _claimed(expected.algorithm, text, "trailing header")
-        if value is not None and not hmac.compare_digest(raw[expected.algorithm], value):
+        if value is not None and not hmac.compare_digest(raw, value):   # the client's algorithm is the primary one
             raise bad_checksum(expected.algorithm)
         return Digests(
             md5.hex(),
-            Checksum(self._primary, _text(raw[self._primary])),
-            tuple([Checksum(name, _text(raw[name])) for name in self._also]) if self._also else (),
+            Checksum(self._primary, _text(raw)),
+            tuple([Checksum(name, _text(running.digest())) for name, running in self._also]) if self._also else (),
         )
 
 

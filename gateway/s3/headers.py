@@ -31,6 +31,7 @@ _KEY = "x-amz-server-side-encryption-customer-key"
 _KEY_MD5 = f"{_KEY}-md5"
 _KEY_ALGORITHM = "x-amz-server-side-encryption-customer-algorithm"
 
+_AMZ = "x-amz-"
 _META = "x-amz-meta-"
 _LOCK = "x-amz-object-lock-"
 _SYSTEM = frozenset({"cache-control", "content-disposition", "content-encoding", "content-language", "expires"})
@@ -103,6 +104,8 @@ def stored(
                 value = _without_aws_chunked(value)
             if value:
                 system.append((name, _checked(name, value)))
+        elif not name.startswith(_AMZ):
+            continue
         elif name.startswith(_META):
             metadata.append((name[len(_META) :], _checked(name, value)))
             size += len(name) - len(_META) + len(value)

@@ -75,12 +75,12 @@ def target(host: str, domains: tuple[str, ...], raw_path: bytes) -> Target:
     bucket = bucket_of_host(host, domains) if domains else ""
     if bucket:
         return Target(bucket, _decode(raw_path[1:]), True)
-    _, raw_bucket, *raw_key = raw_path.split(b"/", 2)
+    raw_bucket, slash, raw_key = raw_path[1:].partition(b"/")
     if not raw_bucket:
-        if raw_key:
+        if slash:
             raise S3Error("InvalidBucketName", BucketName="")
         return Target("", "", False)
-    return Target(_decode(raw_bucket), _decode(raw_key[0]) if raw_key else "", False)
+    return Target(_decode(raw_bucket), _decode(raw_key), False)
 
 
 def in_site(bucket: str, raw_path: bytes) -> Target:
