@@ -13,6 +13,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from consensus.core.clock import Clock, SteadyClock
@@ -30,7 +31,7 @@ from storage_node.index import INDEX_NAME, Copy, Index
 from storage_node.local import PIECE_BYTES, LocalReader
 from storage_node.recovery import Recovered, recover
 from storage_node.segments import SEGMENT_BYTES, SEGMENTS, Record, Segments, remove_segment
-from storage_node.store import CompactionState, DiskState, StoreStatistics
+from storage_node.store import Answer, CompactionState, DiskState, StoreStatistics, settle
 
 log = logging.getLogger("staddle.node")
 
@@ -227,16 +228,19 @@ class DiskStore:
     # Writing
 
     def put(self, digest: Digest, generation: Generation, data: bytes, table: bytes) -> "asyncio.Future[None]":
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.put_then(digest, generation.pack(), data, table, partial(settle, stored))
+        return stored
+
+    def put_then(self, digest: Digest, generation: bytes, data: bytes, table: bytes, answer: Answer) -> None:
         assert 0 < len(data) <= SMALL_BYTES_MAX
         try:
             self.health.check()
             if table != block_table(data):
                 raise Corrupt(f"chunk {digest.hex()} was changed on its way")
+            self._segments.add(Record(digest, generation, data, table, self.clock.now_ms()), answer)
         except (Corrupt, NoSpace, Unavailable) as error:
-            refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            refused.set_exception(error)
-            return refused
-        return self._segments.put(Record(digest, generation.pack(), data, table, self.clock.now_ms()))
+            answer(error)
 
     async def create(self, generation: Generation, room: int = 0) -> _Incoming:
         self.health.check()

@@ -6,6 +6,7 @@ It keeps every promise but durability. `damage_copy` and `full` let a test ask f
 import asyncio
 import secrets
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from consensus.core.clock import Clock, SystemClock
 from consensus.core.errors import Corrupt, NoSpace
@@ -14,7 +15,7 @@ from storage_node.chunk import BLOCK_BYTES, SMALL_BYTES_MAX, block_table, check_
 from storage_node.errors import NotHere
 from storage_node.index import FILE, NEW, SETTLED, Copy
 from storage_node.local import PIECE_BYTES
-from storage_node.store import CompactionState, DiskState, StoreStatistics
+from storage_node.store import Answer, CompactionState, DiskState, StoreStatistics, settle
 
 Name = tuple[Digest, bytes]
 
@@ -85,18 +86,21 @@ class MemoryStore:
         self._bytes[digest, generation.pack()][0][at] ^= 1
 
     def put(self, digest: Digest, generation: Generation, data: bytes, table: bytes) -> "asyncio.Future[None]":
-        assert 0 < len(data) <= SMALL_BYTES_MAX
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.put_then(digest, generation.pack(), data, table, partial(settle, done))
+        return done
+
+    def put_then(self, digest: Digest, generation: bytes, data: bytes, table: bytes, answer: Answer) -> None:
+        assert 0 < len(data) <= SMALL_BYTES_MAX
         try:
             self.check_room()
             if table != block_table(data):
                 raise Corrupt(f"chunk {digest.hex()} was changed on its way")
         except (NoSpace, Corrupt) as error:
-            done.set_exception(error)
+            answer(error)
         else:
-            self.keep(digest, generation.pack(), data)
-            done.set_result(None)
-        return done
+            self.keep(digest, generation, data)
+            answer(None)
 
     async def create(self, generation: Generation, room: int = 0) -> _Incoming:
         self.check_room()

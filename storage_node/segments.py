@@ -19,6 +19,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from consensus.core.errors import Busy, ClusterError, Unavailable
@@ -34,6 +35,7 @@ from storage_node.chunk import (
 )
 from storage_node.errors import from_os
 from storage_node.index import Index, Move, Row
+from storage_node.store import Answer, settle
 
 log = logging.getLogger("staddle.node")
 
@@ -79,7 +81,7 @@ answered within seconds."""
 
 class Waiting(NamedTuple):
     record: Record
-    answer: "asyncio.Future[None]"
+    answer: Answer
     since: float
 
 
@@ -105,7 +107,8 @@ class Segments:
         """`on_failure` is told in the writer's thread that a batch could not be written."""
         self._folder, self._disk, self._index, self._incarnation = folder, disk, index, incarnation
         self._segment_bytes, self._on_failure = segment_bytes, on_failure
-        self._wake = threading.Condition()
+        self._lock = threading.Lock()                 # that of `_wake`, taken without a call in Python
+        self._wake = threading.Condition(self._lock)
         self._queue: list[Waiting] = []
         self._queued_bytes = 0
         self._stopping = self._in_trouble = False
@@ -158,28 +161,32 @@ class Segments:
             self._thread = None
         with self._wake:
             left, self._queue = self._queue, []
-        for waiting in left:
-            if not waiting.answer.done():
-                waiting.answer.set_exception(Unavailable("the node is stopping"))
+        _answer(left, Unavailable("the node is stopping"))
 
     def put(self, record: Record) -> "asyncio.Future[None]":
-        """Done when the chunk is durable and in the index. Its data must not change until then. Raises NoSpace,
-        Unavailable."""
+        """As `add`, to be awaited."""
         assert self._loop is not None
-        answer = self._loop.create_future()
-        with self._wake:
-            now = time.monotonic()
+        stored: asyncio.Future[None] = self._loop.create_future()
+        try:
+            self.add(record, partial(settle, stored))
+        except ClusterError as error:
+            stored.set_exception(error)
+        return stored
+
+    def add(self, record: Record, answer: Answer) -> None:
+        """The record's data must not change until the answer, which comes once it is durable and in the index. NoSpace,
+        Unavailable. Raises Unavailable, Busy: then no answer comes."""
+        now = time.monotonic()
+        with self._lock:
             if self._stopping:
-                answer.set_exception(Unavailable("the node is stopping"))
-                return answer
-            if self._queued_bytes > QUEUE_BYTES_MAX or (self._queue and now - self._queue[0].since > QUEUE_S_MAX):
-                answer.set_exception(Busy("the disk can't keep up"))
-                return answer
-            self._queue.append(Waiting(record, answer, now))
+                raise Unavailable("the node is stopping")
+            queue = self._queue
+            if self._queued_bytes > QUEUE_BYTES_MAX or (queue and now - queue[0].since > QUEUE_S_MAX):
+                raise Busy("the disk can't keep up")
+            queue.append(Waiting(record, answer, now))
             self._queued_bytes += len(record.data)
-            if len(self._queue) == 1:
+            if len(queue) == 1:
                 self._wake.notify()
-        return answer
 
     # The thread
 
@@ -362,12 +369,10 @@ class Segments:
 
 def _answer(batch: list[Waiting], error: ClusterError | None) -> None:
     for waiting in batch:
-        answer = waiting.answer
-        if not answer.done():
-            if error is None:
-                answer.set_result(None)
-            else:
-                answer.set_exception(error)
+        try:
+            waiting.answer(error)
+        except Exception:                             # the others wait too
+            log.exception("an answer could not be given")
 
 
 def _done(answer: "asyncio.Future[None]") -> None:

@@ -187,17 +187,14 @@ class NodeLink:
         start = protocol.PUT_HEAD.size + 4 * block_count(size)
         if len(payload) != start + size or not 0 < size <= SMALL_BYTES_MAX:
             raise Refused("malformed PUT")
-        stored = self._store.put(Digest(digest), Generation.unpack(generation), bytes(payload[start:]),
-                                 bytes(payload[protocol.PUT_HEAD.size:start]))
 
-        def answer(stored: "asyncio.Future[None]") -> None:
-            error = stored.exception()
+        def answer(error: ClusterError | None) -> None:
             if error is None:
                 link.send(protocol.PUT, OK, request_id, self._store.incarnation)
             else:
                 _refuse(link, protocol.PUT, request_id, error)
 
-        stored.add_done_callback(answer)
+        self._store.put_then(digest, generation, bytes(payload[start:]), bytes(payload[protocol.PUT_HEAD.size:start]), answer)
 
     async def _receive(self, stream: "_Stream") -> None:
         try:

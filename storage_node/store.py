@@ -11,16 +11,31 @@ Obligations:
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
 
+from consensus.core.errors import ClusterError
 from consensus.core.ids import Digest, Generation
 from storage_node.index import CONDEMNED, NEW, SETTLED, Copy
 
-__all__ = ["CONDEMNED", "NEW", "SETTLED", "ChunkStore", "CompactionState", "Copy", "DiskState", "IncomingChunk",
-           "StoreStatistics"]
+__all__ = ["CONDEMNED", "NEW", "SETTLED", "Answer", "ChunkStore", "CompactionState", "Copy", "DiskState", "IncomingChunk",
+           "StoreStatistics", "settle"]
+
+
+Answer = Callable[[ClusterError | None], None]
+"""Called in the event loop when something has been done, or was not, and why. Where there are thousands in a second: a future's
+callbacks are scheduled one by one, which costs as much again as the rest of a put."""
+
+
+def settle(done: "asyncio.Future[None]", error: ClusterError | None) -> None:
+    """The answer for who awaits a future."""
+    if not done.done():
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
 
 
 class StoreStatistics(NamedTuple):
@@ -124,6 +139,9 @@ class ChunkStore(Protocol):
     def put(self, digest: Digest, generation: Generation, data: bytes, table: bytes) -> "asyncio.Future[None]":
         """Store a small chunk (1 to SMALL_BYTES_MAX bytes) whole. Corrupt if `table` doesn't fit `data`, NoSpace,
         Unavailable: all through the future (a coroutine would need a task for each put)."""
+
+    def put_then(self, digest: Digest, generation: bytes, data: bytes, table: bytes, answer: Answer) -> None:
+        """The same with a packed generation, and everything through `answer`, maybe at once."""
 
     async def create(self, generation: Generation, room: int = 0) -> IncomingChunk:
         """Begin a large chunk, of which `room` bytes may come: NoSpace now rather than in the middle, when its sender has let

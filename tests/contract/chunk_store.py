@@ -1,13 +1,14 @@
 """What every ChunkStore must do, as tests. A store's test file gives `make`, a function that builds an empty one."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from consensus.core.clock import Clock
-from consensus.core.errors import Corrupt
+from consensus.core.errors import ClusterError, Corrupt
 from consensus.core.ids import Digest, Generation, SessionId, digest
 from storage_node.chunk import BLOCK_BYTES, SMALL_BYTES_MAX, block_table
 from storage_node.errors import NotHere
@@ -144,6 +145,25 @@ class ChunkStoreContract:
             name = await put(store, data, TWO)
             assert await get(store, name, size, ONE) == data
             assert await store.find(name, ONE) is None
+
+        self.run(make, body)
+
+    def test_every_put_is_answered_whatever_the_others_do_with_theirs(self, make: Make) -> None:
+        async def body(store: ChunkStore, clock: StoppedClock) -> None:
+            loop, answers = asyncio.get_running_loop(), list[asyncio.Future[ClusterError | None]]()
+            for number in range(6):
+                data = bytes((number,)) * 4096
+                answer: asyncio.Future[ClusterError | None] = loop.create_future()
+                if number == 1:
+                    answer.set_result(None)           # a second answer raises InvalidStateError where it is given
+                answers.append(answer)
+                with contextlib.suppress(asyncio.InvalidStateError):
+                    store.put_then(digest(data), ONE.pack(), data, block_table(data if number != 4 else b"x" + data[1:]),
+                                   answer.set_result)
+            async with asyncio.timeout(10):
+                given = await asyncio.gather(*answers)
+            assert [type(error) for error in given] == [type(None)] * 4 + [Corrupt, type(None)]
+            assert len(await store.inventory(None, 10)) == 5
 
         self.run(make, body)
 

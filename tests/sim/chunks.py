@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from consensus.core.clock import SteadyClock
 from consensus.core.errors import Corrupt, NoSpace, Unavailable
-from consensus.core.ids import Digest, Generation
+from consensus.core.ids import Digest
 from storage_node.chunk import block_table
 from storage_node.index import NEW, Copy
 from storage_node.memory import MemoryStore, Name
+from storage_node.store import Answer
 
 SYNC_S = 0.001
 
@@ -34,29 +35,25 @@ class VirtualStore(MemoryStore):
         if self.read_only:
             raise Unavailable("the disk is read-only")
 
-    def put(self, digest: Digest, generation: Generation, data: bytes, table: bytes) -> "asyncio.Future[None]":
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
+    def put_then(self, digest: Digest, generation: bytes, data: bytes, table: bytes, answer: Answer) -> None:
         try:
             self.check_room()
             if table != block_table(data):
                 raise Corrupt(f"chunk {digest.hex()} was changed on its way")
         except (NoSpace, Corrupt, Unavailable) as error:
-            done.set_exception(error)
-            return done
-        name = (digest, generation.pack())
+            answer(error)
+            return
+        name = (digest, generation)
         self._writing[name] = data
 
         def synced() -> None:
             self._writing.pop(name, None)
-            self.keep(digest, generation.pack(), data)
+            self.keep(digest, generation, data)
             if self.lies:
                 self._unsynced.append(name)
-            if not done.done():
-                done.set_result(None)
+            answer(None)
 
-        loop.call_later(self.sync_s * (0.5 + self._chance.random()), synced)
-        return done
+        asyncio.get_running_loop().call_later(self.sync_s * (0.5 + self._chance.random()), synced)
 
     def keep(self, digest: Digest, generation: bytes, data: bytes) -> None:
         super().keep(digest, generation, data)

@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import pytest
 
@@ -48,12 +48,13 @@ class Held:
     def __init__(self, nodes: Nodes, name: str) -> None:
         self.gate = asyncio.Event()
         self.writes = self.reads = 0
+        self._waiting: list[asyncio.Future[None]] = []
         store = nodes.servers[name].store
-        put, create, read = store.put, store.create, store.read
+        put, create, read = store.put_then, store.create, store.read
 
-        def held_put(*given: object) -> "asyncio.Future[None]":
+        def held_put(*given: object) -> None:
             self.writes += 1
-            return asyncio.ensure_future(self._after(lambda: put(*given)))  # type: ignore[arg-type]
+            self._waiting.append(asyncio.ensure_future(self._after(lambda: put(*given))))  # type: ignore[arg-type]
 
         async def held_create(generation: Generation, room: int) -> object:
             self.writes += 1
@@ -65,11 +66,11 @@ class Held:
             await self.gate.wait()
             return await read(*given)  # type: ignore[arg-type]
 
-        store.put, store.create, store.read = held_put, held_create, held_read  # type: ignore[method-assign, assignment]
+        store.put_then, store.create, store.read = held_put, held_create, held_read  # type: ignore[method-assign, assignment]
 
-    async def _after(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _after(self, work: Callable[[], None]) -> None:
         await self.gate.wait()
-        await work()
+        work()
 
 
 async def write(nodes: Nodes, size: int, number: int, policy: Policy | None = None) -> tuple[bytes, set[str]]:
@@ -169,14 +170,11 @@ def test_when_the_quorum_takes_long_another_node_is_asked(monkeypatch: pytest.Mo
 def test_asking_one_more_goes_by_the_time_that_it_usually_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything takes 60 ms: no node gets a copy that is not wanted."""
     async def body(nodes: Nodes) -> None:
-        def slow(put: Callable[..., "asyncio.Future[None]"]) -> Callable[..., "asyncio.Future[None]"]:
-            async def after(*given: object) -> None:
-                await asyncio.sleep(0.06)
-                await put(*given)
-            return lambda *given: asyncio.ensure_future(after(*given))
+        def slow(put: Callable[..., None]) -> Callable[..., None]:
+            return lambda *given: asyncio.get_running_loop().call_later(0.06, put, *given) and None
 
         for server in nodes.servers.values():
-            server.store.put = slow(server.store.put)  # type: ignore[method-assign]
+            server.store.put_then = slow(server.store.put_then)  # type: ignore[method-assign]
         for node in nodes.metadata.map:
             nodes.replicas.standing(node).writes.median_s = 0.06
         copies = 0
