@@ -93,19 +93,26 @@ def chunk_states(
     own = {number for number, name in names.items() if name == node}
     lows: dict[int, int | None] = {}
     answers: list[ChunkState] = []
+    # One statement for all, and what locations mean is worked out once for each kind: every small PUT is asked about here.
+    live = {row[0]: row for row in db.execute(
+        "SELECT digest, session, sequence, size, locations, crc, wanted FROM chunk"
+        f" WHERE digest IN ({','.join('?' * len(copies))})", [digest for digest, _ in copies])}
+    meanings: dict[bytes, tuple[bool, int]] = {}
     for digest, (session, sequence) in copies:
-        row = db.execute(
-            "SELECT session, sequence, wanted, locations, size, crc FROM chunk WHERE digest = ?", (digest,)
-        ).fetchone()
+        row = live.get(digest)
         if row is not None:
-            if row[5] != chunk_seal(digest, row[0], row[1], row[4], row[3]):
+            if row[5] != chunk_seal(*row[:5]):
                 raise damaged(f"chunk {digest.hex()}")
-            if (row[0], row[1]) == (session, sequence):
-                valid = [number for number in decode_locations(row[3]) if number in names]
-                if own.intersection(valid):
+            if row[1] == session and row[2] == sequence:
+                meaning = meanings.get(row[4])
+                if meaning is None:
+                    valid = [number for number in decode_locations(row[4]) if number in names]
+                    counted = sum(number not in uncounted for number in valid)
+                    meaning = meanings[row[4]] = not own.isdisjoint(valid), counted
+                if meaning[0]:
                     answers.append("listed")
                     continue
-                if sum(number not in uncounted for number in valid) < row[2]:
+                if meaning[1] < row[6]:
                     # A node that isn't known can't announce yet, and one that is being taken out isn't to.
                     answers.append("short" if own - uncounted else "pending")
                     continue
