@@ -38,6 +38,9 @@ SEEDS_MAX = 6
 SECONDS = 20.0
 NO_OPERATION = 9999
 
+HONEST_S = 4.0
+"""The cluster has formed by then, and clients are at work."""
+
 Spoil = Callable[[World], AbstractContextManager[None]]
 
 
@@ -67,9 +70,14 @@ def replaced(*places: tuple[Any, str, Any]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def disks_lie(world: World) -> Iterator[None]:
-    """Metadata is acknowledged before it is on a disk."""
-    for each in world.machines.values():
-        each.disk.lies = True
+    """Metadata is acknowledged before it is on a disk. Not from the first: members that find nothing at all wait for somebody who
+    does, and nobody can read what is lost."""
+
+    def lie() -> None:
+        for each in world.machines.values():
+            each.disk.lies = True
+
+    world.loop.call_later(HONEST_S, lie)
     yield
 
 

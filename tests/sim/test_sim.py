@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-QUICK = ("copies that count are deleted", "blocks are not checked", "reads are stale", "a wiped member votes",
+QUICK = ("metadata that was acknowledged is not on a disk", "copies that count are deleted", "blocks are not checked", "reads are stale", "a wiped member votes",
          "a rename leaves the old name")
 """Controls that take a few seeds at most."""
 
