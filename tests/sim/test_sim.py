@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-QUICK = ("metadata that was acknowledged is not on a disk", "copies that count are deleted", "blocks are not checked", "reads are stale", "a wiped member votes",
-         "a rename leaves the old name")
+QUICK = ("metadata that was acknowledged is not on a disk", "copies that count are deleted", "blocks are not checked",
+         "reads are stale", "a wiped member votes", "a rename leaves the old name")
 """Controls that take a few seeds at most."""
 
 
