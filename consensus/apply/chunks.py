@@ -140,13 +140,12 @@ def _other_size(row: ChunkRow, size: int) -> Malformed:
 
 def link(state: State, plan: Plan) -> Malformed | None:
     """Add the planned references. Refused, and nothing changed, if what `plan` did not look up has another size."""
-    generation = Generation(SessionId(state.session), state.sequence)
     copies, mark = plan.terms.copies, mark_of(state, plan.terms.copies)
     for digest, count in plan.counts.items():
         row, brought = plan.rows.get(digest), plan.new.get(digest)
         if row is None:
             assert brought is not None
-            if _insert(state, digest, generation, brought[0], count, plan.terms, mark, brought[1]):
+            if _insert(state, digest, brought[0], count, plan.terms, mark, brought[1]):
                 state.touch()
                 continue
             row = load(state, digest)
@@ -158,6 +157,7 @@ def link(state: State, plan: Plan) -> Malformed | None:
         if brought is not None and _is_better(state, brought[1], row):
             for number in row.locations:
                 state.hint(number, digest, row.generation)
+            generation = Generation(SessionId(state.session), state.sequence)
             _update(state, raised(state, row._replace(generation=generation, refs=row.refs + count, locations=brought[1]),
                                   copies, mark))
         elif row.mark < mark or row.copies < copies:
@@ -193,12 +193,10 @@ def wish(state: State, digest: Digest, copies: int, mark: int) -> None:
 
 
 def _insert(
-    state: State, digest: Digest, generation: Generation, size: int, refs: int, terms: Terms, mark: int,
-    numbers: tuple[int, ...],
+    state: State, digest: Digest, size: int, refs: int, terms: Terms, mark: int, numbers: tuple[int, ...],
 ) -> bool:
-    """False, and nothing changed, if the digest has a row."""
-    locations = encode(numbers)
-    session, sequence = generation
+    """Under the command's generation. False, and nothing changed, if the digest has a row."""
+    locations, session, sequence = encode(numbers), state.session, state.sequence
     return state.execute(
         "INSERT INTO chunk (digest, session, sequence, size, refs, wanted, short, locations, crc, copies, mark)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",

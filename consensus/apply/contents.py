@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from consensus.apply import backups, buckets, chunks, copies, queue
 from consensus.apply.chunks import Plan, Refusal
-from consensus.apply.state import State, Terms, count_fits, texts_fit
+from consensus.apply.state import State, Terms, count_fits, text_fits, texts_fit
 from consensus.core.commands import NewContent, StageContent
 from consensus.core.ids import ContentId
 from consensus.core.model import Checksum, Slice
@@ -55,7 +55,7 @@ class Prepared(NamedTuple):
 
 def prepare(state: State, content: NewContent, terms: Terms) -> Prepared | Refusal:
     """Check a new content in a bucket with these terms. Changes nothing."""
-    if not count_fits(content.size) or not texts_fit(content.etag, *(content.checksum or ())):
+    if not count_fits(content.size) or not text_fits(content.etag) or (content.checksum and not texts_fit(*content.checksum)):
         return Malformed(reason="a content has a size of at most 2**61 and a short ETag and checksum")
     staged_size = 0
     if content.staged is not None:

@@ -11,7 +11,7 @@ import msgspec
 from consensus.apply import attributes as rows
 from consensus.apply import buckets, contents, copies, events, locks, quotas
 from consensus.apply.contents import Prepared
-from consensus.apply.state import BucketState, State, bad_key, count_fits, texts_fit
+from consensus.apply.state import BucketState, State, bad_key, count_fits, text_fits
 from consensus.core.commands import Condition, DeleteVersion, PutVersion
 from consensus.core.ids import NULL_VERSION, ContentId, VersionId
 from consensus.core.model import Attributes, Checksum
@@ -179,13 +179,13 @@ def replaced(
 
 
 def bad_attributes(owner: str, attributes: bytes) -> Malformed | None:
-    if texts_fit(owner) and len(attributes) <= rows.BYTES_MAX:
+    if text_fits(owner) and len(attributes) <= rows.BYTES_MAX:
         return None
     return Malformed(reason=f"a version has a short owner, and at most {rows.BYTES_MAX} bytes of attributes")
 
 
 def bad_version(version_id: VersionId, bucket: BucketState) -> Malformed | None:
-    if texts_fit(version_id) and (bucket.versioning != "Enabled" or version_id not in ("", NULL_VERSION)):
+    if text_fits(version_id) and (bucket.versioning != "Enabled" or version_id not in ("", NULL_VERSION)):
         return None
     return Malformed(reason="a version in a versioned bucket has an id, a short one")
 
@@ -322,7 +322,7 @@ def _delete_named(
     state: State, bucket: BucketState, key: bytes, current: Current | None, version_id: VersionId, bypass: bool
 ) -> Deleted | Locked | Malformed:
     """Remove one version for good. If it was the newest, the one before is uncovered."""
-    if not texts_fit(version_id):
+    if not text_fits(version_id):
         return Malformed(reason="a version id is a short text")
     found = rows.find_row(state, bucket.id, key, version_id)
     if found is not None and locks.protects(found.attributes.lock, state.now, bypass):

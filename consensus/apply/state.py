@@ -254,6 +254,10 @@ def count_fits(number: int) -> bool:
     return 0 <= number <= COUNT_MAX
 
 
+def text_fits(text: str) -> bool:
+    return len(text) <= TEXT_CHARACTERS_MAX
+
+
 def texts_fit(*texts: str) -> bool:
     return max(map(len, texts)) <= TEXT_CHARACTERS_MAX
 
