@@ -83,8 +83,8 @@ def places(data: Path) -> list[Place]:
     found = []
     with closing(sqlite3.connect(f"file:{chunks / 'index.sqlite'}?mode=ro", uri=True)) as db:
         young = [tuple(row[:5]) for _, rows in beyond(db, 0) for row in rows]
-        chunks = {*db.execute("SELECT digest, generation, size, segment, place FROM chunk"), *young}
-        for digest, generation, size, segment, place in sorted(chunks):
+        copies = {*db.execute("SELECT digest, generation, size, segment, place FROM chunk"), *young}
+        for digest, generation, size, segment, place in sorted(copies):
             if segment:
                 path, at, start = Path(segment_path(str(chunks), segment)), place, place + HEADER_BYTES
             else:
