@@ -66,7 +66,7 @@ class Event(Value, frozen=True, kw_only=True):
     more: Pairs = ()
 
 
-class QueuedEvent(Value, frozen=True, kw_only=True):
+class QueuedEvent(Value, frozen=True, kw_only=True, tag=True):
     """`order` and `place` (in its command) are its name in the queue: events of a key come in this order."""
 
     order: int
@@ -74,7 +74,7 @@ class QueuedEvent(Value, frozen=True, kw_only=True):
     event: Event
 
 
-class DamagedEvent(Value, frozen=True, kw_only=True):
+class DamagedEvent(Value, frozen=True, kw_only=True, tag=True):
     """In the place of one that cannot be read any more."""
 
     order: int
