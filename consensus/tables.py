@@ -24,7 +24,7 @@ from consensus.core.binding import bind_quickly
 from consensus.core.errors import Refused
 from consensus.core.events import EVENT_QUEUE_MAX
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 PRAGMAS = {
     "journal_mode": "wal",
@@ -564,13 +564,19 @@ def _from_3(database: peewee.SqliteDatabase) -> None:
     execute("ALTER TABLE bucket ADD COLUMN changed INTEGER NOT NULL DEFAULT 0")
     execute("ALTER TABLE upload ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0")
     execute("ALTER TABLE upload ADD COLUMN initiator TEXT NOT NULL DEFAULT ''")
-    for table in ("upload", "completed"):
-        execute(f"ALTER TABLE {table} ADD COLUMN said BLOB")
     execute("UPDATE upload SET bytes = coalesce((SELECT sum(size) FROM part WHERE part.upload = upload.ord), 0)")
     execute("UPDATE bucket SET uploading = coalesce((SELECT sum(bytes) FROM upload WHERE upload.bucket = bucket.id), 0)")
 
 
-_MIGRATIONS: dict[int, Callable[[peewee.SqliteDatabase], None]] = {1: _from_1, 2: _from_2, 3: _from_3}
+def _from_4(database: peewee.SqliteDatabase) -> None:
+    execute: Callable[..., Any] = database.execute_sql
+    for table in ("upload", "completed"):
+        execute(f"ALTER TABLE {table} ADD COLUMN said BLOB")
+    if not any(column.name == "damaged" for column in database.get_columns("event_target")):    # one of 3 had no such table
+        execute("ALTER TABLE event_target ADD COLUMN damaged INTEGER NOT NULL DEFAULT 0")
+
+
+_MIGRATIONS: dict[int, Callable[[peewee.SqliteDatabase], None]] = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4}
 """Schema version → the step to the next. One that changes rows must be taken by all members at the same log index: by a
 command, then."""
 

@@ -79,7 +79,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         "bucket that is called so. Names of the S3 endpoint that lie under one must be in `domains`.")] = ()
     tls_cert: Annotated[Path | None, _about("PEM file with the certificate chain of the S3 endpoint.")] = None
     tls_key: Annotated[Path | None, _about("PEM file with the certificate's private key.")] = None
-    workers: Annotated[int, _about("Gateway processes. 0: one for each core but one.")] = 0
+    workers: Annotated[int, _about("Gateway processes. 0: one for each core but one; two on two cores.")] = 0
     chunk_bytes: Annotated[Size, _about(
         "Objects are cut into chunks of this size, 1MiB to 1GiB. It may change at any time: "
         "what is stored stays readable.")] = Size(64 << 20)
@@ -274,7 +274,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def gateway_workers(self) -> int:
-        return self.workers or max(1, (os.cpu_count() or 1) - 1)
+        cores = os.cpu_count() or 1
+        return self.workers or max(cores - 1, min(cores, 2))
 
 
 SECRETS = frozenset({"secret_key", "metrics_token", "authorization", "secret", "url"})

@@ -79,6 +79,18 @@ QUEUE_S_MAX = 2.0
 answered within seconds."""
 
 
+GATHER_SHARE, GATHER_S_MAX = 0.5, 0.01
+"""Who has been answered soon comes with the next put, and a sync costs the same for one as for all: before a sync the writer
+waits for as many as came before, at most this part of what a sync takes, and never longer than this. (A commit delay, as
+databases call it.)"""
+
+GATHER_SYNC_S_MIN = 0.001
+"""Where a sync takes less there is nothing to win."""
+
+GATHER_RECORDS_MIN = 8
+"""Few writers are not waited for: what each would lose is more than all would win."""
+
+
 class Waiting(NamedTuple):
     record: Record
     answer: Answer
@@ -111,6 +123,8 @@ class Segments:
         self._wake = threading.Condition(self._lock)
         self._queue: list[Waiting] = []
         self._queued_bytes = 0
+        self._wanted = 1                              # the writer is woken when so many are queued
+        self._batch_sizes = (0, 0)                    # records in the last two batches
         self._stopping = self._in_trouble = False
         self._fd = -1
         self._number = 0
@@ -185,7 +199,7 @@ class Segments:
                 raise Busy("the disk can't keep up")
             queue.append(Waiting(record, answer, now))
             self._queued_bytes += len(record.data)
-            if len(queue) == 1:
+            if len(queue) == self._wanted:
                 self._wake.notify()
 
     # The thread
@@ -250,6 +264,7 @@ class Segments:
                 if self._stopping:
                     return None
                 self._wake.wait()
+            self._gather()
             if self._to_seal:
                 return []
             size = count = 0
@@ -261,7 +276,21 @@ class Segments:
                 count += 1
             batch, self._queue = self._queue[:count], self._queue[count:]
             self._queued_bytes -= size
+            self._batch_sizes = self._batch_sizes[1], count
             return batch
+
+    def _gather(self) -> None:
+        """Let a batch become as large as the last ones were, for a while."""
+        sync_s, wanted = self.statistics.last_sync_s, max(self._batch_sizes)
+        if sync_s < GATHER_SYNC_S_MIN or wanted < GATHER_RECORDS_MIN:
+            return
+        until = time.monotonic() + min(sync_s * GATHER_SHARE, GATHER_S_MAX)
+        self._wanted = wanted
+        while len(self._queue) < wanted and not self._to_seal and not self._stopping:
+            if (left := until - time.monotonic()) <= 0:
+                break
+            self._wake.wait(left)
+        self._wanted = 1
 
     def write(self, batch: list[Record]) -> None:
         """Append at most BATCH_RECORDS_MAX records and sync them. The thread's own step; recovery uses it before

@@ -117,7 +117,7 @@ class StaddleProcess:
         self.data = [folder / f"data{number}" for number in range(data_folders)]
         self.log_path = folder / "server.log"
         self.certificate = make_certificate(folder) if tls else None
-        self._settings = dict(settings or {})
+        self._settings = {"workers": "1", **(settings or {})}       # each more costs a start, and tests start hundreds
         self._extra = extra
         self.variables = dict(variables or {})
         self._process: subprocess.Popen[bytes] | None = None

@@ -115,7 +115,7 @@ def _start(number: int, asked: argparse.Namespace, data: Path, environment: dict
         out.write(f"# {shlex.join(command)}\n".encode())
         out.flush()
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
-                                   env={**environment, **settings})
+                                   env={"STADDLE_WORKERS": "1", **environment, **settings})     # they share its cores
     return Trial(name, f"http://{endpoint}", log, process)
 
 

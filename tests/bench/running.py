@@ -27,8 +27,8 @@ def folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def server(where: Path, **options: object) -> Iterator[StaddleProcess]:
-    """A ready server with a bucket called `bench`."""
-    with serving(where / "server", **options) as started:
+    """A ready server with a bucket called `bench`, as it is when nothing is set."""
+    with serving(where / "server", **{"settings": {"workers": "0"}, **options}) as started:
         make_bucket(started, "bench")
         yield started
 
