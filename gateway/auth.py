@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 import msgspec
 
 from gateway.identities import Identity, IdentityStore
-from gateway.s3 import sigv2, sigv4
-from gateway.s3.chunked import Signing
-from gateway.s3.credentials import V2, V4, Claims, Credential, Scheme, V2Query, V4Query, basic_date_s, presented
+from gateway.s3.body.chunked import Signing
+from gateway.s3.body.payload import SIGNED_KINDS, UNSIGNED, PayloadCheck, announced, known_kind
 from gateway.s3.errors import S3Error
-from gateway.s3.hoisting import effective_headers, signed_by_v2
-from gateway.s3.payload import SIGNED_KINDS, UNSIGNED, PayloadCheck, announced, known_kind
-from gateway.s3.policy_context import How
+from gateway.s3.policy.context import How
 from gateway.s3.request import S3Request
+from gateway.s3.signing import sigv2, sigv4
+from gateway.s3.signing.credentials import V2, V4, Claims, Credential, Scheme, V2Query, V4Query, basic_date_s, presented
+from gateway.s3.signing.hoisting import effective_headers, signed_by_v2
 from gateway.s3.times import parse_http_date
 
 SKEW_MAX_MS = 900_000

@@ -22,8 +22,8 @@ from consensus.core.model import Bucket, ObjectVersion
 from gateway.bucket_access import Rules
 from gateway.identities import IdentityStore
 from gateway.s3 import acl as lists
-from gateway.s3.policy import NOTHING, Ask, Caller, Context, Policy, Verdict, evaluate
-from gateway.s3.policy_actions import KIND_OF, OF_EXISTING_OBJECTS
+from gateway.s3.policy.actions import KIND_OF, OF_EXISTING_OBJECTS
+from gateway.s3.policy.evaluation import NOTHING, Ask, Caller, Context, Policy, Verdict, evaluate
 
 
 class Case(NamedTuple):

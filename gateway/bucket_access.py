@@ -14,9 +14,9 @@ from consensus.core.errors import Corrupt
 from consensus.core.ids import BucketId
 from consensus.core.model import Bucket, Pairs
 from gateway.s3.errors import S3Error
-from gateway.s3.policy import Policy
-from gateway.s3.policy_public import is_public
-from gateway.s3.policy_read import stored_bucket_policy
+from gateway.s3.policy.evaluation import Policy
+from gateway.s3.policy.public import is_public
+from gateway.s3.policy.read import stored_bucket_policy
 
 if TYPE_CHECKING:
     from consensus.client import MetadataClient

@@ -14,7 +14,7 @@ from gateway.events.targets import Webhook, is_name
 from gateway.identities import Identity
 from gateway.s3.errors import S3Error
 from gateway.s3.headers import STORAGE_CLASSES
-from gateway.s3.policy_read import MANAGED, of_identity
+from gateway.s3.policy.read import MANAGED, of_identity
 
 CHUNK_BYTES_MIN = 1 << 20
 CHUNK_BYTES_MAX = 1 << 30

@@ -15,7 +15,8 @@ from gateway.admin import document
 from gateway.cli import app
 from gateway.config import described
 from gateway.metrics import families
-from gateway.ops import HANDLERS, never, stored
+from gateway.ops import HANDLERS, never
+from gateway.ops.buckets import stored
 from gateway.s3.operations import BEYOND_MODEL, OPERATIONS, Operation
 
 NOTE = "<!-- Printed from the code by `make docs`; edit the code, not this page. -->\n"

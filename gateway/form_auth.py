@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from gateway.auth import ANONYMOUS, Mechanism, Principal, Settings, check_scope, find_identity
 from gateway.identities import Identity, IdentityStore
-from gateway.s3 import sigv2, sigv4
-from gateway.s3.credentials import ALGORITHM, Scheme, basic_date_s, parse_credential
 from gateway.s3.errors import S3Error
+from gateway.s3.signing import sigv2, sigv4
+from gateway.s3.signing.credentials import ALGORITHM, Scheme, basic_date_s, parse_credential
 
 _V4 = ("x-amz-signature", "x-amz-algorithm", "x-amz-credential", "x-amz-date")
 _V2 = ("signature", "awsaccesskeyid")

@@ -19,7 +19,7 @@ from consensus.core.errors import ClusterError
 from consensus.core.model import AccessKey, User
 from gateway.identities import Identity, IdentityStore
 from gateway.s3.errors import S3Error
-from gateway.s3.policy_read import of_identity
+from gateway.s3.policy.read import of_identity
 from gateway.sealing import SealBroken, Sealer
 
 log = logging.getLogger("staddle.identities")

@@ -15,13 +15,13 @@ from gateway.admin.users import show_user, tell, unknown_user
 from gateway.authorization import Case, caller_of, decide, owner_account
 from gateway.bucket_access import ALL_BLOCKED, REQUESTER, defaults
 from gateway.identities import Identity
-from gateway.s3 import policy_context
 from gateway.s3.errors import S3Error
-from gateway.s3.policy import Caller, Policy
-from gateway.s3.policy_actions import KIND_OF, SPELLING, known_key, spelt
-from gateway.s3.policy_read import of_identity, user_policy
+from gateway.s3.policy import context as policy_context
+from gateway.s3.policy.actions import KIND_OF, SPELLING, known_key, spelt
+from gateway.s3.policy.evaluation import Caller, Policy
+from gateway.s3.policy.read import of_identity, user_policy
 from gateway.s3.times import iso8601
-from gateway.s3.xml_pieces import BLOCK_FIELDS
+from gateway.s3.xml.pieces import BLOCK_FIELDS
 
 _NAME = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
 """As AWS names policies."""

@@ -27,7 +27,7 @@ from gateway.admin.values import (
     StatObject,
     Verified,
 )
-from gateway.ops.versions import new_version_id, parse_version_id
+from gateway.ops.objects.versions import new_version_id, parse_version_id
 from gateway.s3 import names
 from gateway.s3.errors import S3Error
 from gateway.s3.times import iso8601

@@ -15,18 +15,19 @@ from gateway.bucket_access import Rules
 from gateway.bucket_log.permission import may_deliver
 from gateway.bucket_log.spool import Heading
 from gateway.http.reply import new_request_id
-from gateway.ops.bringing import bring
+from gateway.ops.buckets.notification import origin_of
 from gateway.ops.context import Services
-from gateway.ops.notification import origin_of
+from gateway.ops.objects.versions import new_version_id
 from gateway.ops.refusals import refusal
-from gateway.ops.upload import store
-from gateway.ops.versions import new_version_id
-from gateway.s3 import acl, checksums
+from gateway.ops.uploads.bringing import bring
+from gateway.ops.uploads.upload import store
+from gateway.s3 import acl
+from gateway.s3.body import checksums
+from gateway.s3.body.payload import UNCHECKED
 from gateway.s3.bucket_log import Logging, object_key
 from gateway.s3.errors import S3Error
 from gateway.s3.names import check_key
 from gateway.s3.operations import OPERATION
-from gateway.s3.payload import UNCHECKED
 from gateway.s3.request import S3Request
 
 CONTENT_TYPE = "text/plain"

@@ -9,7 +9,7 @@ from consensus.core.model import Bucket
 from gateway.bucket_access import Rules
 from gateway.s3 import acl
 from gateway.s3.bucket_log import SERVICE, Source
-from gateway.s3.policy import NOTHING, Ask, Caller, evaluate
+from gateway.s3.policy.evaluation import NOTHING, Ask, Caller, evaluate
 from gateway.s3.times import iso8601
 
 

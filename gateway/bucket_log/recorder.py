@@ -24,7 +24,7 @@ from gateway.bucket_log.delivery import NotTaken, deliver
 from gateway.bucket_log.lifecycle import of_lifecycle
 from gateway.bucket_log.spool import Batch, Spool
 from gateway.http.server_log import one_field, records, time_of
-from gateway.ops.bucket_logging import KIND
+from gateway.ops.buckets.bucket_logging import KIND
 from gateway.ops.context import Services
 from gateway.s3.bucket_log import DAY_S, EVENT_TIME, Logging, Source
 from gateway.s3.reply import Reply

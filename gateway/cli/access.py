@@ -103,7 +103,7 @@ def _policies(server: Server, name: str) -> list[values.UserPolicy]:
 
 def _document(file: str) -> str:
     """Of a file, or of a policy that has a name everywhere."""
-    from gateway.s3.policy_read import MANAGED  # here: other commands need nothing of policies
+    from gateway.s3.policy.read import MANAGED  # here: other commands need nothing of policies
 
     try:
         if file == "-":

@@ -22,7 +22,7 @@ from gateway.http.reply import error_answer, new_request_id, reply_head
 from gateway.http.request import s3_request
 from gateway.http.server_log import ServerLog
 from gateway.metrics.counters import Counters
-from gateway.ops import sharing
+from gateway.ops.buckets import sharing
 from gateway.ops.context import PAYING, PAYS, Handler, Services
 from gateway.s3.errors import S3Error
 from gateway.s3.operations import Scope, route

@@ -6,6 +6,6 @@ scan      one look through a bucket, and the commands that come of it
 worker    one gateway of all does it (gateway/duties.py), bucket after bucket, at a pace that leaves room for clients
 progress  how far it is, kept with the bucket: another machine goes on from there
 
-When something is due is arithmetic (gateway/s3/lifecycle_due.py); whether it still holds is decided in the log
+When something is due is arithmetic (gateway/s3/lifecycle/due.py); whether it still holds is decided in the log
 (consensus/apply/lifecycle.py).
 """

@@ -12,7 +12,7 @@ from consensus.core.commands import LIFECYCLE
 from consensus.core.errors import Corrupt
 from consensus.core.ids import BucketId
 from consensus.core.model import Bucket
-from gateway.s3.lifecycle import Lifecycle
+from gateway.s3.lifecycle.rules import Lifecycle
 
 if TYPE_CHECKING:
     from consensus.client import MetadataClient

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from consensus.core.commands import LifecycleStep
 from consensus.lifecycles import Looked, LookedUpload
-from gateway.s3 import lifecycle_due
-from gateway.s3.lifecycle import Lifecycle
-from gateway.s3.lifecycle_due import Days, Due, Version
+from gateway.s3.lifecycle import due as lifecycle_due
+from gateway.s3.lifecycle.due import Days, Due, Version
+from gateway.s3.lifecycle.rules import Lifecycle
 
 END = b"\xff"
 """Above every key."""

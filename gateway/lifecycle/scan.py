@@ -20,9 +20,9 @@ from gateway.duties import Duty
 from gateway.lifecycle import progress as progresses
 from gateway.lifecycle.judging import Judge, Part, parts, wants
 from gateway.lifecycle.progress import Counts, Progress
-from gateway.ops.versions import new_version_id
-from gateway.s3.lifecycle import Lifecycle
-from gateway.s3.lifecycle_due import Days
+from gateway.ops.objects.versions import new_version_id
+from gateway.s3.lifecycle.due import Days
+from gateway.s3.lifecycle.rules import Lifecycle
 
 PAGE_ROWS = 250
 """Read without a pause: about a millisecond, while requests of this process wait."""

@@ -23,7 +23,7 @@ from gateway.lifecycle import progress as progresses
 from gateway.lifecycle.book import decode
 from gateway.lifecycle.progress import Counts, Progress
 from gateway.lifecycle.scan import LostDuty, RulesMoved, Scan, Told, TurnOver, nobody
-from gateway.s3.lifecycle_due import Days
+from gateway.s3.lifecycle.due import Days
 
 log = logging.getLogger("staddle.lifecycle")
 

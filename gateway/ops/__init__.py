@@ -6,45 +6,32 @@ gateway/s3 knows no outcomes.
 
 Where to look:
 
-the request and who asks   context; refusals and replies say what came of it; never: what is not there
-objects, written           objects, multipart, completing, posting, copying, appending, renaming, versions (their ids); on the
-                           way of every body: upload, cutting, bringing, and quotas
-objects, read              reading, attributes; archives and restoring for those that are read only after a restore
-listings                   listing, versioning, tokens
-what a bucket is set to    settings, of which each of these is one or a few: versioning, tagging, locking, lifecycle, sharing
-                           (CORS), website, bucket_logging, notification; stored: kept and given back, nothing more
-who may do what            policies, acls, ownership, public_access
+here       context: the request and who asks; settings: what a bucket is set to, one document a kind; refusals and replies: what
+           came of it; tokens: where a listing goes on; never: what is not there
+uploads/   every body on its way in: upload, cutting, bringing; multipart and completing; posting: a browser's form
+objects/   objects and reading: put, delete, get; copying, renaming, appending, restoring (archives: what must be); attributes,
+           tagging, locking; versions: their ids
+buckets/   buckets; listing and versioning; lifecycle, sharing (CORS), website, bucket_logging, notification, quotas; stored: kept
+           and given back, nothing more
+access/    policies, acls, ownership, public_access: who may do what
 """
 
-from gateway.ops import (
-    acls,
-    appending,
-    attributes,
+from gateway.ops import never
+from gateway.ops.access import acls, ownership, policies, public_access
+from gateway.ops.buckets import (
     bucket_logging,
     buckets,
-    completing,
-    copying,
     lifecycle,
     listing,
-    locking,
-    multipart,
-    never,
     notification,
-    objects,
-    ownership,
-    policies,
-    posting,
-    public_access,
-    reading,
-    renaming,
-    restoring,
     sharing,
     stored,
-    tagging,
     versioning,
     website,
 )
 from gateway.ops.context import Handler
+from gateway.ops.objects import appending, attributes, copying, locking, objects, reading, renaming, restoring, tagging
+from gateway.ops.uploads import completing, multipart, posting
 from gateway.s3.operations import OPERATION
 
 _IMPLEMENTED: dict[str, Handler] = {

@@ -23,20 +23,20 @@ from gateway import authorization
 from gateway.authorization import Case
 from gateway.bucket_access import PREFERRED, REQUESTER, RuleBook, Rules, defaults
 from gateway.lifecycle.book import LifecycleBook
-from gateway.s3 import policy_context
 from gateway.s3.acl import People
 from gateway.s3.errors import S3Error
 from gateway.s3.headers import STORAGE_CLASSES
-from gateway.s3.hoisting import effective_headers
 from gateway.s3.names import check_key
-from gateway.s3.policy import Caller
-from gateway.s3.policy import Context as Keys
-from gateway.s3.policy_actions import OF_EXISTING_OBJECTS, needed
-from gateway.s3.policy_read import of_identity
+from gateway.s3.policy import context as policy_context
+from gateway.s3.policy.actions import OF_EXISTING_OBJECTS, needed
+from gateway.s3.policy.evaluation import Caller
+from gateway.s3.policy.evaluation import Context as Keys
+from gateway.s3.policy.read import of_identity
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
+from gateway.s3.signing.hoisting import effective_headers
 from gateway.s3.times import DAY_MS
-from gateway.s3.xml_pieces import Owner, OwnerOf
+from gateway.s3.xml.pieces import Owner, OwnerOf
 
 if TYPE_CHECKING:
     from consensus.client import MetadataClient

@@ -7,7 +7,7 @@ Which of AWS's newer defaults a bucket shows is a setting, because tools exist t
 from typing import NoReturn
 
 from gateway.ops.context import Context
-from gateway.ops.reading import find
+from gateway.ops.objects.reading import find
 from gateway.ops.replies import xml
 from gateway.s3.errors import S3Error
 from gateway.s3.operations import XMLNS

@@ -2,7 +2,8 @@
 
 from consensus.core.ids import NULL_VERSION, VersionId
 from consensus.core.model import Bucket, Checksum
-from gateway.s3 import checksums, names
+from gateway.s3 import names
+from gateway.s3.body import checksums
 from gateway.s3.reply import XML, Reply
 from gateway.s3.request import S3Request
 

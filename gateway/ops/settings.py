@@ -16,7 +16,7 @@ from consensus.core.model import Bucket, LockDefault, Pairs
 from consensus.core.results import Done
 from gateway.ops.context import Context
 from gateway.ops.refusals import refusal
-from gateway.ops.upload import read_body
+from gateway.ops.uploads.upload import read_body
 from gateway.s3 import cors
 from gateway.s3.errors import S3Error
 from gateway.s3.reply import Reply

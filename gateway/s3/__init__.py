@@ -2,11 +2,13 @@
 
 Where to look:
 
-the table       operations, errors: what S3 offers and what it refuses; request, reply
-who asks        credentials, sigv4, sigv2, hoisting, payload, chunked; form and post_policy for a browser's upload
-what is named   names, headers, ranges, conditions, checksums, tags, times
-documents       xml_read and xml_write, on xml_pieces and xml_text; xml_listings; xml_schema with configurations, which are kept
-                and given back
-features        acl, policy (and policy_*), cors, locks, lifecycle (and lifecycle_*), restore, notification, website (and
-                website_pages), bucket_log
+here         operations, errors: what S3 offers and what it refuses; request, reply; what is named: names, headers, ranges,
+             conditions, tags, times; features of one file each: acl, bucket_log, cors, locks, notification, restore;
+             configurations: kept and given back
+signing/     who asks: credentials, sigv4, sigv2, hoisting; post_policy for a browser's upload
+body/        payload, chunked, checksums; form: a browser's upload
+xml/         read and write, on pieces and text; listings; schema, with configurations
+policy/      read, and evaluation with what it asks for: actions, conditions, context, patterns; public
+lifecycle/   rules, read and check; due: when something is to be done
+website/     configuration, pages
 """

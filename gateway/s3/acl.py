@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, NoReturn
 
 from gateway.s3.errors import S3Error
-from gateway.s3.policy_actions import GRANTS
-from gateway.s3.xml_pieces import OwnerOf, document, owner_element, who
-from gateway.s3.xml_read import SMALL_BYTES_MAX, Element, parse
-from gateway.s3.xml_text import escape
+from gateway.s3.policy.actions import GRANTS
+from gateway.s3.xml.pieces import OwnerOf, document, owner_element, who
+from gateway.s3.xml.read import SMALL_BYTES_MAX, Element, parse
+from gateway.s3.xml.text import escape
 
 Acl = tuple[tuple[str, str], ...]
 

@@ -12,9 +12,9 @@ import msgspec
 from gateway.s3 import acl
 from gateway.s3.acl import People
 from gateway.s3.errors import S3Error
-from gateway.s3.xml_pieces import OwnerOf, document
-from gateway.s3.xml_read import SMALL_BYTES_MAX, Element, fields_of, malformed, parse, text_of
-from gateway.s3.xml_text import escape
+from gateway.s3.xml.pieces import OwnerOf, document
+from gateway.s3.xml.read import SMALL_BYTES_MAX, Element, fields_of, malformed, parse, text_of
+from gateway.s3.xml.text import escape
 
 SERVICE = "logging.s3.amazonaws.com"
 """What bucket policies call whoever delivers the logs."""

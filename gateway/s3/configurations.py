@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from gateway.s3.errors import S3Error
-from gateway.s3.xml_pieces import document, optional
-from gateway.s3.xml_pieces import word as yes_or_no
-from gateway.s3.xml_read import malformed, parse
-from gateway.s3.xml_schema import (
+from gateway.s3.xml.pieces import document, optional
+from gateway.s3.xml.pieces import word as yes_or_no
+from gateway.s3.xml.read import malformed, parse
+from gateway.s3.xml.schema import (
     Field,
     Tree,
     any_text,

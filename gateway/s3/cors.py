@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from gateway.s3.errors import S3Error
-from gateway.s3.xml_pieces import document
-from gateway.s3.xml_read import Element, fields_of, malformed, number_of, parse
-from gateway.s3.xml_text import escape
+from gateway.s3.xml.pieces import document
+from gateway.s3.xml.read import Element, fields_of, malformed, number_of, parse
+from gateway.s3.xml.text import escape
 
 BYTES_MAX = 64 << 10
 RULES_MAX = 100

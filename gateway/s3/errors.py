@@ -9,7 +9,7 @@ status of a code is fixed: whoever needs another status needs another code.
 
 from types import MappingProxyType
 
-from gateway.s3.xml_text import escape_readable
+from gateway.s3.xml.text import escape_readable
 
 CODES: MappingProxyType[str, tuple[int, str]] = MappingProxyType({
     "NotModified": (304, "Not Modified"),

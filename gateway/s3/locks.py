@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from gateway.s3.errors import S3Error
 from gateway.s3.times import iso8601, pacific, parse_iso8601
-from gateway.s3.xml_pieces import document
-from gateway.s3.xml_read import SMALL_BYTES_MAX, fields_of, malformed, number_of, parse, text_of
+from gateway.s3.xml.pieces import document
+from gateway.s3.xml.read import SMALL_BYTES_MAX, fields_of, malformed, number_of, parse, text_of
 
 MODES = ("GOVERNANCE", "COMPLIANCE")
 DAYS_MAX, YEARS_MAX = 36_500, 100

@@ -14,9 +14,9 @@ from itertools import combinations
 from typing import NamedTuple
 
 from gateway.s3.errors import S3Error
-from gateway.s3.xml_pieces import document
-from gateway.s3.xml_read import Element, fields_of, malformed, parse, text_of
-from gateway.s3.xml_text import escape
+from gateway.s3.xml.pieces import document
+from gateway.s3.xml.read import Element, fields_of, malformed, parse, text_of
+from gateway.s3.xml.text import escape
 
 BYTES_MAX = 256 << 10
 """100 rules with every event and the longest filters take about 350 bytes an event and 2 KiB a filter."""

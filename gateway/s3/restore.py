@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from gateway.s3.errors import S3Error
-from gateway.s3.lifecycle_due import REAL
+from gateway.s3.lifecycle.due import REAL
 from gateway.s3.times import http_date
-from gateway.s3.xml_read import SMALL_BYTES_MAX, fields_of, malformed, number_of, parse, text_of
+from gateway.s3.xml.read import SMALL_BYTES_MAX, fields_of, malformed, number_of, parse, text_of
 
 TIERS = ("Standard", "Bulk", "Expedited")
 

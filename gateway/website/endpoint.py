@@ -10,19 +10,21 @@ import msgspec
 
 from gateway.auth import ANONYMOUS, Authenticated
 from gateway.http.reply import HOST_ID, head
-from gateway.ops import settings, sharing
+from gateway.ops import settings
+from gateway.ops.buckets import sharing
+from gateway.ops.buckets.website import KIND
 from gateway.ops.context import Context, Services
-from gateway.ops.reading import find, get_object, head_object
-from gateway.ops.website import KIND
-from gateway.s3 import website, website_pages
+from gateway.ops.objects.reading import find, get_object, head_object
+from gateway.s3.body.payload import UNCHECKED
 from gateway.s3.errors import S3Error
 from gateway.s3.headers import REDIRECT
 from gateway.s3.operations import OPERATION
-from gateway.s3.payload import UNCHECKED
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
-from gateway.s3.website import Website
-from gateway.s3.website_pages import HTML, SiteError
+from gateway.s3.website import configuration as website
+from gateway.s3.website import pages as website_pages
+from gateway.s3.website.configuration import Website
+from gateway.s3.website.pages import HTML, SiteError
 from gateway.website.hosts import site_of_host
 
 METHODS = ("GET", "HEAD")

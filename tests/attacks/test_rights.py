@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from gateway.s3.operations import BEYOND_MODEL, OPERATIONS
-from gateway.s3.policy_actions import KIND_OF
+from gateway.s3.policy.actions import KIND_OF
 from tests import signing
 from tests.attacks.attacker import OTHER_ACCESS_KEY, VICTIM, Attacker
 from tests.attacks.test_documents import form

@@ -7,9 +7,12 @@ import timeit
 from collections.abc import Callable
 
 from consensus.core.model import Checksum, ListedObject
-from gateway.s3 import checksums, conditions, headers, names, ranges, times, xml_listings, xml_read
+from gateway.s3 import conditions, headers, names, ranges, times
+from gateway.s3.body import checksums
 from gateway.s3.errors import S3Error, render
 from gateway.s3.operations import route
+from gateway.s3.xml import listings as xml_listings
+from gateway.s3.xml import read as xml_read
 
 REQUEST = {
     "host": "127.0.0.1:9000", "user-agent": "Boto3/1.44 md/Botocore#1.44", "accept-encoding": "identity",

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from gateway.auth import Settings, authenticate
 from gateway.identities import Identity, IdentityStore
-from gateway.s3 import sigv4
-from gateway.s3.chunked import Framing, Signing
+from gateway.s3.body.chunked import Framing, Signing
+from gateway.s3.signing import sigv4
 from tests.s3_requests import s3_request
 from tests.signing import ChunkSigner, Keys, presign, presign_v2, scope, sign_request, sign_request_v2
 

@@ -24,8 +24,8 @@ from gateway.auth import Principal
 from gateway.identities import Identity, IdentityStore
 from gateway.ops import HANDLERS
 from gateway.ops.context import Services, Settings
+from gateway.s3.body.payload import PayloadCheck
 from gateway.s3.operations import OPERATION
-from gateway.s3.payload import PayloadCheck
 from gateway.s3.request import S3Request
 from storage_node.disk_store import DiskStore
 from storage_node.replicas import Policy, Replicas

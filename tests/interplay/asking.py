@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from gateway.folders import ROOT_ACCOUNT, ROOT_USER_ID
-from gateway.s3.policy_actions import KIND_OF
+from gateway.s3.policy.actions import KIND_OF
 from tests import signing
 from tests.clients.wire import Answer, Wire
 from tests.interplay.table import Row, Step

@@ -24,7 +24,7 @@ from botocore.client import BaseClient
 from gateway.identities import Identity
 from gateway.ops.context import Settings
 from gateway.s3.operations import BEYOND_MODEL, OPERATIONS, Operation
-from gateway.s3.policy_actions import KIND_OF, needed
+from gateway.s3.policy.actions import KIND_OF, needed
 from tests.s3.conftest import MAIN, OTHER, client
 from tests.s3.in_process import InProcess
 from tests.signing import Keys, sign_request

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from consensus import queries
 from consensus.core.model import Checksum, ObjectVersion
-from gateway.ops import appending
+from gateway.ops.objects import appending
 from tests.s3.conftest import MIB, THREE
 
 inside = pytest.mark.skipif(THREE, reason="looks inside the server")

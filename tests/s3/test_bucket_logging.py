@@ -119,7 +119,7 @@ def test_the_target_is_in_the_same_region(
     if THREE:
         return
     # As of buckets that were made while the server was set to be elsewhere.
-    monkeypatch.setattr("gateway.ops.bucket_logging.place_of", lambda made, _: f"at-{made.name}")
+    monkeypatch.setattr("gateway.ops.buckets.bucket_logging.place_of", lambda made, _: f"at-{made.name}")
     with refused("CrossLocationLoggingProhibitted", 403) as said:
         s3.put_bucket_logging(Bucket=bucket, BucketLoggingStatus=wanted)
     assert said["TargetBucketLocation"] == f"at-{target}"

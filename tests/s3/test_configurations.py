@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from botocore.client import BaseClient
 
-from gateway.ops import stored
+from gateway.ops.buckets import stored
 from tests.s3.conftest import THREE
 from tests.s3.errors import refused
 

@@ -25,9 +25,9 @@ from gateway.lifecycle.book import decode
 from gateway.lifecycle.progress import Counts, Progress
 from gateway.lifecycle.scan import Scan
 from gateway.lifecycle.worker import LifecycleWorker
-from gateway.ops import archives
 from gateway.ops.context import Context
-from gateway.s3.lifecycle_due import DAY_MS, Days
+from gateway.ops.objects import archives
+from gateway.s3.lifecycle.due import DAY_MS, Days
 from tests.s3.conftest import THREE
 from tests.s3.errors import refused
 from tests.s3.in_process import InProcess
@@ -260,7 +260,7 @@ def test_an_archive_that_the_settings_name_is_read_after_a_restore(
 ) -> None:
     if THREE:
         pytest.skip("changes a setting of the server")
-    monkeypatch.setattr("gateway.ops.archives._archived", _as_if_glacier_were_named)
+    monkeypatch.setattr("gateway.ops.objects.archives._archived", _as_if_glacier_were_named)
     s3.put_object(Bucket=bucket, Key="k", Body=b"x", StorageClass="GLACIER")
     s3.head_object(Bucket=bucket, Key="k")
     with refused("InvalidObjectState", 403) as said:

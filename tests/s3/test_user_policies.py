@@ -11,7 +11,7 @@ from botocore.client import BaseClient
 
 from gateway.identities import Identity
 from gateway.ops.context import Settings
-from gateway.s3.policy_read import MANAGED
+from gateway.s3.policy.read import MANAGED
 from tests.s3.conftest import MAIN, OTHER, client
 from tests.s3.errors import refused
 from tests.s3.in_process import InProcess

@@ -10,8 +10,8 @@ from gateway.auth import ANONYMOUS, Authenticated, Mechanism, Settings, authenti
 from gateway.identities import Identity, IdentityStore
 from gateway.s3 import errors
 from gateway.s3.errors import S3Error
-from gateway.s3.hoisting import effective_headers
 from gateway.s3.request import S3Request
+from gateway.s3.signing.hoisting import effective_headers
 from tests.s3_requests import s3_request
 from tests.signing import (
     EMPTY,

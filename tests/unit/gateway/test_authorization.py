@@ -11,10 +11,10 @@ from gateway.authorization import Case, decide, owner_account
 from gateway.bucket_access import ALL_BLOCKED, ENFORCED, NO_BLOCK, WRITER, Block, Rules, defaults
 from gateway.identities import Identity, IdentityStore
 from gateway.s3.acl import ALL_USERS, AUTHENTICATED_USERS, owned_by
-from gateway.s3.policy import Caller, Policy
-from gateway.s3.policy_actions import KIND_OF, OF_EXISTING_OBJECTS, SPELLING
-from gateway.s3.policy_public import is_public
-from gateway.s3.policy_read import bucket_policy, user_policy
+from gateway.s3.policy.actions import KIND_OF, OF_EXISTING_OBJECTS, SPELLING
+from gateway.s3.policy.evaluation import Caller, Policy
+from gateway.s3.policy.public import is_public
+from gateway.s3.policy.read import bucket_policy, user_policy
 
 BUCKET = Bucket(id=BucketId(1), name="bucket", account="1", owner="owner", created_ms=0, region="")
 OWNER, USER = Caller("1", "root", "owner"), Caller("1", "user", "user", limited=True)

@@ -9,7 +9,7 @@ from consensus.core.ids import BucketId
 from consensus.core.model import Bucket
 from gateway.lifecycle import book as books
 from gateway.lifecycle.book import LifecycleBook
-from gateway.s3.lifecycle import Expiration, Filter, Lifecycle, Rule
+from gateway.s3.lifecycle.rules import Expiration, Filter, Lifecycle, Rule
 
 
 class Metadata:

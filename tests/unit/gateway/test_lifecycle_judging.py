@@ -6,9 +6,9 @@ from consensus.core.ids import VersionId
 from consensus.lifecycles import Looked
 from gateway.lifecycle.judging import END, Judge, Part, parts, wants
 from gateway.s3.headers import STORAGE_CLASSES
-from gateway.s3.lifecycle import Lifecycle
-from gateway.s3.lifecycle_due import Days
-from gateway.s3.lifecycle_read import read
+from gateway.s3.lifecycle.due import Days
+from gateway.s3.lifecycle.read import read
+from gateway.s3.lifecycle.rules import Lifecycle
 from gateway.s3.times import DAY_MS
 
 NOW = 1_000 * DAY_MS

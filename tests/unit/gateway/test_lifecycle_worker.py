@@ -16,7 +16,7 @@ from gateway.duties import Duty
 from gateway.lifecycle import progress, scan
 from gateway.lifecycle.worker import SCANS_A_DAY, LifecycleWorker
 from gateway.s3.headers import STORAGE_CLASSES
-from gateway.s3.lifecycle_read import read
+from gateway.s3.lifecycle.read import read
 from tests.unit.consensus.metadata import Cluster
 
 DAY_S = 86_400

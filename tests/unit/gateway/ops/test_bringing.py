@@ -10,8 +10,8 @@ from consensus.core.errors import Unavailable
 from consensus.core.ids import BucketId, ContentId, Digest, Generation, UploadId
 from consensus.core.model import Slice
 from consensus.core.results import NotDurable, NoUpload, PartStored
-from gateway.ops.bringing import AGAIN_BYTES_MAX, bring
 from gateway.ops.context import Context
+from gateway.ops.uploads.bringing import AGAIN_BYTES_MAX, bring
 from tests.unit.gateway.ops.fakes import HOLDER, Metadata, Nodes, context
 
 pytestmark = pytest.mark.anyio

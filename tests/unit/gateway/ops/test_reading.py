@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from consensus.core.errors import Corrupt
 from consensus.core.ids import ContentId, Generation, NodeId, SessionId, VersionId, digest
 from consensus.core.model import LocatedSlice, ObjectVersion
-from gateway.ops.reading import INLINE_BYTES_MAX, get_object, open_body
+from gateway.ops.objects.reading import INLINE_BYTES_MAX, get_object, open_body
 from gateway.s3.errors import S3Error
 from tests.unit.gateway.ops.fakes import Metadata, Nodes, context, request
 

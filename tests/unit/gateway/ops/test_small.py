@@ -10,8 +10,8 @@ from consensus.core import results
 from consensus.core.errors import ClusterError, Unavailable, UnknownOutcome
 from consensus.core.ids import NULL_VERSION, Digest
 from gateway.ops import HANDLERS, never, tokens
+from gateway.ops.objects.versions import new_version_id, parse_version_id, random_name
 from gateway.ops.refusals import refusal
-from gateway.ops.versions import new_version_id, parse_version_id, random_name
 from gateway.s3.errors import S3Error
 from gateway.s3.operations import OPERATION
 from tests.unit.gateway.ops.fakes import request

@@ -14,10 +14,10 @@ from consensus.core.errors import NoSpace, Unavailable
 from consensus.core.results import Malformed
 from gateway.auth import PayloadCheck
 from gateway.ops.context import Settings
-from gateway.ops.cutting import CHUNKS_PER_PAGE
-from gateway.ops.upload import SMALL_BYTES_MAX, Stored, read_body, store
-from gateway.s3.checksums import Expected, Hasher
-from gateway.s3.chunked import Framing
+from gateway.ops.uploads.cutting import CHUNKS_PER_PAGE
+from gateway.ops.uploads.upload import SMALL_BYTES_MAX, Stored, read_body, store
+from gateway.s3.body.checksums import Expected, Hasher
+from gateway.s3.body.chunked import Framing
 from gateway.s3.errors import S3Error
 from tests.unit.gateway.ops.fakes import HOLDER, Metadata, Nodes, Pieces, context, request
 

@@ -9,7 +9,7 @@ from awscrt import checksums as crt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.s3.checksums import (
+from gateway.s3.body.checksums import (
     ALGORITHMS,
     Checksum,
     Expected,

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.s3 import sigv4
-from gateway.s3.chunked import (
+from gateway.s3.body.chunked import (
     CHUNK_HEADER_BYTES_MAX,
     FRAGMENT_BYTES,
     SIGNED_CHUNK_BYTES_MIN,
@@ -17,6 +16,7 @@ from gateway.s3.chunked import (
     Signing,
 )
 from gateway.s3.errors import S3Error
+from gateway.s3.signing import sigv4
 from tests.signing import ChunkSigner, Keys, scope
 from tests.spec_text import Block, blocks
 

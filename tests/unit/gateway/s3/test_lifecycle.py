@@ -2,12 +2,12 @@
 
 import pytest
 
-from gateway.s3 import lifecycle_due
 from gateway.s3.errors import S3Error
 from gateway.s3.headers import STORAGE_CLASSES
-from gateway.s3.lifecycle import ALL_128K, RULES_MAX, VARIES, Lifecycle, write
-from gateway.s3.lifecycle_due import Days, Version
-from gateway.s3.lifecycle_read import read
+from gateway.s3.lifecycle import due as lifecycle_due
+from gateway.s3.lifecycle.due import Days, Version
+from gateway.s3.lifecycle.read import read
+from gateway.s3.lifecycle.rules import ALL_128K, RULES_MAX, VARIES, Lifecycle, write
 from gateway.s3.times import DAY_MS, http_date, parse_iso8601
 
 HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n<LifecycleConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'

@@ -10,12 +10,12 @@ import pytest
 from gateway.http.body import NO_BODY
 from gateway.s3.errors import S3Error
 from gateway.s3.operations import OPERATION
-from gateway.s3.policy import Ask, Caller, Verdict, evaluate
-from gateway.s3.policy_actions import needed
-from gateway.s3.policy_context import CONTINUES, How, of_request, of_upload, said_of_upload
-from gateway.s3.policy_patterns import pattern
-from gateway.s3.policy_public import is_public
-from gateway.s3.policy_read import MANAGED, bucket_policy, of_identity, user_policy
+from gateway.s3.policy.actions import needed
+from gateway.s3.policy.context import CONTINUES, How, of_request, of_upload, said_of_upload
+from gateway.s3.policy.evaluation import Ask, Caller, Verdict, evaluate
+from gateway.s3.policy.patterns import pattern
+from gateway.s3.policy.public import is_public
+from gateway.s3.policy.read import MANAGED, bucket_policy, of_identity, user_policy
 from gateway.s3.request import S3Request
 
 ROOT = Caller("111122223333", "root", "root-id")

@@ -11,11 +11,11 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.s3 import sigv2
-from gateway.s3.credentials import V2, V2Query, presented
-from gateway.s3.hoisting import signed_by_v2
 from gateway.s3.operations import SUBRESOURCES
 from gateway.s3.request import S3Request
+from gateway.s3.signing import sigv2
+from gateway.s3.signing.credentials import V2, V2Query, presented
+from gateway.s3.signing.hoisting import signed_by_v2
 from tests.s3_requests import s3_request
 from tests.signing import Keys, presign_v2, sign_request_v2
 

@@ -10,10 +10,10 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.s3 import sigv4
-from gateway.s3.credentials import V2, V4, Scheme, V4Query, parse_credential, presented
 from gateway.s3.errors import S3Error
 from gateway.s3.request import S3Request
+from gateway.s3.signing import sigv4
+from gateway.s3.signing.credentials import V2, V4, Scheme, V4Query, parse_credential, presented
 from tests.s3_requests import s3_request
 from tests.signing import EMPTY, UNSIGNED, Keys, presign, sign_request
 from tests.spec_text import Block, blocks

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.s3.errors import S3Error
-from gateway.s3.website import Redirect, Rule, Website, folder_location, location, matching, read, write
+from gateway.s3.website.configuration import Redirect, Rule, Website, folder_location, location, matching, read, write
 from gateway.website.hosts import site_of_host
 
 INDEX = "<IndexDocument><Suffix>i</Suffix></IndexDocument>"

@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from gateway.s3 import xml_read
 from gateway.s3.errors import S3Error
-from gateway.s3.xml_read import CompletePart, ObjectToDelete, Versioning
+from gateway.s3.xml import read as xml_read
+from gateway.s3.xml.read import CompletePart, ObjectToDelete, Versioning
 
 READERS = (
     xml_read.create_bucket, xml_read.complete_multipart_upload, xml_read.delete, xml_read.versioning_configuration,

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from gateway.s3 import configurations as conf
 from gateway.s3.errors import S3Error
-from gateway.s3.xml_read import parse
-from gateway.s3.xml_schema import Field, Tree, any_text, read, true_or_false, whole_number, word, write
+from gateway.s3.xml.read import parse
+from gateway.s3.xml.schema import Field, Tree, any_text, read, true_or_false, whole_number, word, write
 
 LEAF = (Field("Key", any_text, required=True), Field("Value", any_text))
 SCHEMA = (

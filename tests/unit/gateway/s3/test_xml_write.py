@@ -10,9 +10,11 @@ from botocore.parsers import create_parser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.s3 import acl, xml_listings, xml_write
-from gateway.s3.xml_pieces import Owner
-from gateway.s3.xml_write import Deleted, NotDeleted, ObjectParts
+from gateway.s3 import acl
+from gateway.s3.xml import listings as xml_listings
+from gateway.s3.xml import write as xml_write
+from gateway.s3.xml.pieces import Owner
+from gateway.s3.xml.write import Deleted, NotDeleted, ObjectParts
 
 NS = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 MODEL = botocore.session.get_session().get_service_model("s3")

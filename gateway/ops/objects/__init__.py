@@ -1,0 +1,1 @@
+"""Operations on one object: write, read, copy, rename, append, tag, lock, restore."""

@@ -1,0 +1,1 @@
+"""A request's body: how it is announced, framed (aws-chunked, forms) and checked."""

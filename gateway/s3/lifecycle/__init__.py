@@ -1,0 +1,1 @@
+"""Lifecycle configurations: read, checked, and what is due by them."""

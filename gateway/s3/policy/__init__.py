@@ -1,0 +1,1 @@
+"""Bucket and user policies: read, and evaluated."""

@@ -1,0 +1,1 @@
+"""Website configurations, and the pages that a website answers errors with."""
