@@ -39,6 +39,20 @@ def test_files_named_in_the_docs_exist() -> None:
             assert list(ROOT.glob(named)), f"{page.relative_to(ROOT)} names {named}"
 
 
+TOP = {
+    ".ci", ".dockerignore", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "consensus",
+    "constraints.txt", "docker", "docs", "gateway", "pyproject.toml", "staddle.py", "storage_node", "tests",
+}
+
+
+def test_nothing_lies_about_at_the_top() -> None:
+    """What somebody measured or tried, and committed with the rest."""
+    listed = subprocess.run(["git", "ls-tree", "--name-only", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a checkout")
+    assert set(listed.stdout.split()) == TOP
+
+
 def test_versions_are_pinned_without_addresses() -> None:
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         assert re.fullmatch(r"[A-Za-z0-9_.-]+==[A-Za-z0-9_.+!-]+", line), line
