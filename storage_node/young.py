@@ -76,9 +76,10 @@ class Young:
         return name in self._rows
 
     def takes(self, rows: list[Row]) -> bool:
-        """Whether these may be added: there are not too many, and no name comes twice."""
-        known = self._rows
-        return len(known) + len(rows) <= YOUNG_MAX and not any(row[:2] in known for row in rows)
+        """Whether these may be added: there are not too many, and no name comes twice, among them neither (a put that is sent
+        again when its link broke). Else rows would not be in the order of their places, on which `drop` relies."""
+        names = {row[:2] for row in rows}
+        return len(names) == len(rows) and len(rows) + len(self._rows) <= YOUNG_MAX and self._rows.keys().isdisjoint(names)
 
     def add(self, db: sqlite3.Connection, rows: list[Row]) -> None:
         self._added = rows

@@ -117,6 +117,18 @@ def test_a_name_that_comes_again_keeps_its_first_place(tmp_path: Path, index: In
     assert index.segments()[0].dead == 2 * record_bytes(100)
 
 
+def test_a_name_that_comes_twice_at_once_takes_no_other_away(tmp_path: Path, index: Index) -> None:
+    """It was marked as if all up to its second place were in the table, so what lay between was found by nobody."""
+    first, between = rows(2)
+    again = rows(1, 2)[0]._replace(digest=first.digest)
+    index.add([first, between, again], 1, end_of([again]))
+    index.mark([(SETTLED, 0, *first[:2])])
+    with closing(IndexReader(str(tmp_path))) as reader:
+        assert reader.find(*between[:2]) == (*between[2:5], NEW)
+        assert reader.find(*first[:2]) == (*first[2:5], SETTLED)
+    assert [(segment.live, segment.dead) for segment in index.segments()] == [(2, record_bytes(100))]
+
+
 def test_what_cannot_be_committed_has_not_come(tmp_path: Path) -> None:
     class Failing(Disk):
         fails = False
