@@ -2,7 +2,7 @@
 
 An entry is one version byte, then a msgpack array of envelopes. Within a version, fields are only ever added at the end
 with a default, which old bytes decode to. Anything else is a new version: its decoder is added to `_DECODERS`, the old
-one stays, and a golden file in tests/golden shows that it still reads what it wrote.
+one stays, and tests/golden/entries.txt shows that it still reads what it wrote.
 
 New commands are a new version, too, and so are new fields that change what a command does. While a cluster is upgraded machine
 by machine, some of its members know only the older version: one that left out what others carry out would hold another metadata
