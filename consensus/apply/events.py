@@ -1,20 +1,18 @@
 """Event notifications: each change that a bucket's owner wants told is queued in the same step as the change itself.
 
-A bucket's rules are compiled when it is first used: name of an event -> those who *watch* for it. Rules of one bucket never
-overlap (the gateway refuses them), so a change is queued at most once; were they to, the first would count.
+A bucket's rules are compiled when it is first used (watching.py). A change is queued at most once.
 
 Each target has a queue of its own, bounded by what the command says. A full one drops its oldest event for the newest: what
 came last is what a reader who has fallen behind needs to know of a key, and nobody's write is refused for a dead listener.
 How rules are set and events leave: consensus/apply/event_queues.py.
 """
 
-from typing import NamedTuple
-
 import msgspec
 
 from consensus.apply.state import BucketState, State, texts_fit
+from consensus.apply.watching import Watching, compiled
 from consensus.core.errors import Corrupt
-from consensus.core.events import Event, EventRule, Notification, Origin
+from consensus.core.events import Event, Notification, Origin
 from consensus.core.model import Pairs
 from consensus.core.results import Committed, Deleted
 from consensus.rows import encode
@@ -45,31 +43,6 @@ NO_BYTES_ETAG = "d41d8cd98f00b204e9800998ecf8427e"
 """As S3 has it of delete markers."""
 
 
-class Watch(NamedTuple):
-    """A compiled rule."""
-
-    prefix: bytes
-    suffix: bytes
-    target: str
-    rule: str
-
-
-class Watching(NamedTuple):
-    """What is to be told of one bucket. `wide` are the names with a star, cut before it."""
-
-    owner: str
-    region: str
-    exact: dict[str, tuple[Watch, ...]]
-    wide: dict[str, tuple[Watch, ...]]
-
-    def find(self, name: str, key: bytes) -> Watch | None:
-        family = name.partition(":")[0]
-        for watch in (*self.exact.get(name, ()), *self.wide.get(family, ())):
-            if key.startswith(watch.prefix) and key.endswith(watch.suffix):
-                return watch
-        return None
-
-
 def of_bucket(state: State, bucket: int) -> Watching | None:
     """None, as a rule: then nothing more is looked at when something changes in it. Raises Corrupt."""
     row = state.execute(
@@ -79,30 +52,9 @@ def of_bucket(state: State, bucket: int) -> Watching | None:
         return None
     state.compiled += len(row[2])
     try:
-        return _compiled(row[0], row[1], _decode(row[2]))
+        return compiled(row[0], row[1], _decode(row[2]))
     except msgspec.MsgspecError as error:
         raise Corrupt(f"the notification of bucket {bucket} cannot be read: {error}") from error
-
-
-def _compiled(owner: str, region: str, notification: Notification) -> Watching | None:
-    exact: dict[str, tuple[Watch, ...]] = {}
-    wide: dict[str, tuple[Watch, ...]] = {}
-    for rule in notification.rules:
-        if not rule.target:
-            continue
-        watch = _watch(rule)
-        for event in rule.events:
-            name = event.removeprefix("s3:")
-            if name.endswith(":*"):
-                wide[name[:-2]] = (*wide.get(name[:-2], ()), watch)
-            else:
-                exact[name] = (*exact.get(name, ()), watch)
-    return Watching(owner, region, exact, wide) if exact or wide else None
-
-
-def _watch(rule: EventRule) -> Watch:
-    given = {name.lower(): value.encode() for name, value in rule.filters or ()}
-    return Watch(given.get("prefix", b""), given.get("suffix", b""), rule.target, rule.id)
 
 
 def record(

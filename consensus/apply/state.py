@@ -6,17 +6,15 @@ written at the latest by `flush`, in the transaction that also stores the applie
 
 import sqlite3
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from consensus.apply.watching import Watching
 from consensus.core import placement
 from consensus.core.commands import ROWS_PER_COMMAND_MAX
 from consensus.core.ids import BucketId, Digest, Generation, NodeId
 from consensus.core.model import LockDefault, NodeInfo, Quota
 from consensus.core.results import Malformed
 from consensus.rows import I63_MAX, NODE_COLUMNS, encode, node_info
-
-if TYPE_CHECKING:
-    from consensus.apply.events import Watching
 
 Replication = Literal["sync", "async", "all"]
 

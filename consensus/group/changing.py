@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from consensus.core.errors import ClusterError, Refused, Unavailable
 from consensus.core.model import Member
 from consensus.group import members
-from consensus.group.members import Members, with_member, with_voter, without
+from consensus.group.members import Members, with_member, without
 from consensus.journal import Journal
 
 if TYPE_CHECKING:
@@ -48,11 +48,6 @@ class Changes:
         becomes a voter by itself once it has caught up, if there are too few. Returns when that is committed; Raises
         Unavailable (not now, or not here), Refused, UnknownOutcome."""
         await self._change(with_member(self._group.members, member))
-
-    async def promote(self, name: str) -> None:
-        """Make a learner that has caught up a voter."""
-        self._group.check_caught_up(name)
-        await self._change(with_voter(self._group.members, name))
 
     async def remove(self, name: str) -> None:
         """It is neither counted nor told anything any more. A leader cannot remove itself, since the library would go on

@@ -221,11 +221,6 @@ class Group:
         return node in core.connected and core.match_index[node] >= core.commit and \
             now - core.responded.get(node, now) < CAUGHT_UP_S
 
-    def check_caught_up(self, name: str) -> None:
-        """Raises Unavailable unless the learner may become a voter now."""
-        if members.find(self.members, name) is not None and not self._caught_up(name, self.now()):
-            raise Unavailable(f"member {name} has not caught up yet")
-
     def check_without(self, name: str) -> None:
         """Raises Unavailable if the voters that answer would be no majority without this one: the change would be in force at
         once, could not be committed, and nothing else could be either."""

@@ -13,6 +13,7 @@ import pytest
 from consensus.core.errors import Refused, Unavailable, UnknownOutcome
 from consensus.core.model import Member
 from consensus.group import elections, group, messages, transport
+from consensus.group.members import with_voter
 from consensus.group.messages import (
     Append,
     Appended,
@@ -480,7 +481,11 @@ def test_a_voter_that_does_not_know_it_yet_gives_its_vote(tmp_path: Path) -> Non
 
         world.run(begin())
         world.net.cut = {(first.name, third.name)}
-        world.run(raft_of(first).changes.promote(third.name))
+
+        async def count_third() -> None:
+            await raft_of(first).changes.configure(with_voter(raft_of(first).members, third.name))
+
+        world.run(count_third())
         assert [member.voter for member in raft_of(third).members if member.name == third.name] == [False]
         first.kill()
         world.net.cut = set()
