@@ -21,6 +21,7 @@ from contextlib import suppress
 import msgspec
 
 from consensus import snapshot
+from consensus.core.codec import UNDECODABLE
 from consensus.core.errors import ClusterError, Corrupt, NoSpace, Unavailable
 from consensus.disk import Disk, make_folder, replace_file
 
@@ -160,7 +161,7 @@ def read_descriptor(raw: bytes, path: str) -> Descriptor:
     """Raises Corrupt."""
     try:
         found = _decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise Corrupt(f"{path} does not begin with the description of a backup: {error}") from error
     if found.format != FORMAT:
         raise Corrupt(f"{path} is a backup of format {found.format}, this Staddle knows {FORMAT}")

@@ -22,6 +22,7 @@ from consensus import audit, backup, protocol
 from consensus.backup import Descriptor, Taking
 from consensus.core import tasks
 from consensus.core.clock import Clock
+from consensus.core.codec import UNDECODABLE
 from consensus.core.errors import Refused, Unavailable
 from consensus.disk import Disk
 from consensus.reads import failure
@@ -94,7 +95,7 @@ class Beside:
                     return audit.recount(db, SENTENCES_MAX)
             except sqlite3.Error as error:
                 raise failure(error) from error
-            except (ValueError, struct.error, msgspec.MsgspecError) as error:
+            except (ValueError, struct.error, *UNDECODABLE) as error:
                 return [f"a row of the metadata cannot be decoded: {error!r}"]
 
         return protocol.encode(await asyncio.to_thread(run))

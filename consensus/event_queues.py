@@ -60,5 +60,5 @@ def notification(db: Database, bucket_id: BucketId) -> Notification | None:
     row = db.execute("SELECT document FROM bucket_setting WHERE bucket = ? AND name = ?", (bucket_id, SETTING)).fetchone()
     try:
         return None if row is None else _notification.decode(row[0])
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise Corrupt(f"the notification of bucket {bucket_id} cannot be read: {error}") from error

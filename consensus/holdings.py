@@ -8,8 +8,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-import msgspec
-
+from consensus.core.codec import UNDECODABLE
 from consensus.core.ids import Digest, Generation, NodeId
 from consensus.core.model import NodeInfo
 from consensus.rows import COPY_BYTES, NODE_COLUMNS, UNCOUNTED, chunk_seal, damaged, decode_locations, node_info
@@ -252,7 +251,7 @@ def _place(row: tuple[Any, ...], names: Mapping[int, NodeId]) -> ChunkPlace:
     digest, session, sequence, size, locations, wanted = row
     try:
         numbers = decode_locations(locations)
-    except msgspec.MsgspecError:         # the row is damaged, and tells of no place
+    except UNDECODABLE:         # the row is damaged, and tells of no place
         numbers = ()
     return ChunkPlace(digest, Generation(session, sequence), size,
                       tuple(names[number] for number in numbers if number in names), wanted)

@@ -34,7 +34,7 @@ import peewee
 from consensus import snapshot
 from consensus.apply.state import Replication
 from consensus.config import MetaConfig
-from consensus.core.codec import FutureEntry
+from consensus.core.codec import UNDECODABLE, FutureEntry
 from consensus.core.errors import ClusterError, Corrupt, Refused, Unavailable
 from consensus.disk import Disk, make_folder, replace_file
 from consensus.journal import Journal, JournalFailed, SqliteBehind
@@ -243,7 +243,7 @@ def read_mark(folder: str) -> Mark | None:
             return msgspec.json.decode(file.read(), type=Mark)
     except FileNotFoundError:
         return None
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         log.error("%s cannot be read, so the metadata file in use is opened: %s", MARK, error)
         return None
 

@@ -18,6 +18,7 @@ from zlib import crc32
 
 import msgspec
 
+from consensus.core.codec import UNDECODABLE
 from consensus.core.errors import Corrupt
 from consensus.disk import Disk, make_folder, replace_file
 
@@ -124,7 +125,7 @@ def _descriptors(snapshots: str) -> Iterator[Snapshot]:
         with open(os.path.join(snapshots, name), "rb") as file:
             try:
                 snapshot = msgspec.json.decode(file.read(), type=Snapshot)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            except UNDECODABLE as error:
                 log.error("snapshot descriptor %s cannot be read, so there is no such snapshot: %s", name, error)
                 continue
         yield msgspec.structs.replace(snapshot, path=os.path.join(snapshots, f"{match[1]}.sqlite"))

@@ -17,6 +17,7 @@ from urllib.parse import quote
 import msgspec
 
 from consensus.core.clock import Clock
+from consensus.core.codec import UNDECODABLE
 from consensus.disk import Disk, replace_file
 
 log = logging.getLogger("staddle.meta")
@@ -106,6 +107,6 @@ class Check:
         self._db = db
 
     def _load(self) -> Looked:
-        with contextlib.suppress(OSError, msgspec.MsgspecError), open(self._file, "rb") as file:
+        with contextlib.suppress(OSError, *UNDECODABLE), open(self._file, "rb") as file:
             return msgspec.json.decode(file.read(), type=Looked)
         return Looked(at_ms=self._clock.now_ms())     # a new folder, or one of before: nothing is known to be wrong

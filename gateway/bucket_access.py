@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from consensus.core.codec import UNDECODABLE
 from consensus.core.commands import ACCESS
 from consensus.core.errors import Corrupt
 from consensus.core.ids import BucketId
@@ -116,6 +117,6 @@ def _read(bucket: str, settings: dict[str, bytes], default: Rules) -> Rules:
             text = _BYTES.decode(document)
             policy = stored_bucket_policy(text, bucket)
             rules = rules._replace(document=text, policy=policy, public=is_public(policy))
-    except (msgspec.MsgspecError, TypeError, S3Error) as error:
+    except (*UNDECODABLE, TypeError, S3Error) as error:
         raise Corrupt(f"the access settings of bucket {bucket} cannot be read: {error}") from error
     return rules

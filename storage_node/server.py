@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from consensus.core.codec import UNDECODABLE
 from consensus.core.commands import RegisterNode
 from consensus.core.errors import ClusterError, Refused, Unavailable
 from consensus.core.ids import Digest, Generation, NodeId
@@ -205,7 +206,7 @@ class NodeLink:
     async def _answer(self, link: Link, operation: int, request_id: int, payload: bytes) -> None:
         try:
             answer = await self._do(operation, payload)
-        except (ClusterError, ValueError, struct.error, msgspec.MsgspecError) as error:
+        except (ClusterError, ValueError, struct.error, *UNDECODABLE) as error:
             _refuse(link, operation, request_id, error)
         else:
             link.send(operation, OK, request_id, answer)

@@ -11,6 +11,7 @@ import msgspec
 
 from consensus.apply.state import BucketState, State, texts_fit
 from consensus.apply.watching import Watching, compiled
+from consensus.core.codec import UNDECODABLE
 from consensus.core.errors import Corrupt
 from consensus.core.events import Event, Notification, Origin
 from consensus.core.model import Pairs
@@ -53,7 +54,7 @@ def of_bucket(state: State, bucket: int) -> Watching | None:
     state.compiled += len(row[2])
     try:
         return compiled(row[0], row[1], _decode(row[2]))
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise Corrupt(f"the notification of bucket {bucket} cannot be read: {error}") from error
 
 

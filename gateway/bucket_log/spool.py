@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from consensus.core.codec import UNDECODABLE
 from consensus.core.errors import Corrupt
 from consensus.disk import APPEND, Disk, make_folder
 from gateway.s3.bucket_log import Logging, Source
@@ -137,7 +138,7 @@ class Spool:
             line = file.readline(BATCH_BYTES_MAX)
         try:
             return msgspec.json.decode(line, type=Heading)
-        except msgspec.MsgspecError as error:
+        except UNDECODABLE as error:
             raise Corrupt(f"the batch of log records {batch.path} cannot be read: {error}") from error
 
     def remove(self, batch: Batch, account: str = "") -> None:

@@ -12,6 +12,7 @@ import msgspec
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
+from consensus.core.codec import UNDECODABLE
 from consensus.core.errors import ClusterError, Refused, Unavailable
 from consensus.core.tls import Tls
 from gateway.cluster import door
@@ -133,7 +134,7 @@ async def _visit(address: str, context: ssl.SSLContext, kind: int, name: str, vi
         raise Refused(sentence) if status == door.REFUSED else Unavailable(sentence)
     try:
         return msgspec.json.decode(answer, type=Welcome)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise Unavailable(f"its answer is not understood: {error}") from error
 
 

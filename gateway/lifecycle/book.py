@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from consensus.core.codec import UNDECODABLE
 from consensus.core.commands import LIFECYCLE
 from consensus.core.errors import Corrupt
 from consensus.core.ids import BucketId
@@ -27,7 +28,7 @@ def decode(document: bytes) -> Lifecycle:
     """Raises Corrupt: what cannot be understood must not be taken for another rule."""
     try:
         return _decoder.decode(document)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise Corrupt(f"the lifecycle of a bucket cannot be read: {error}") from error
 
 

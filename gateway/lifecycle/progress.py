@@ -7,6 +7,7 @@ that is lost had looked at since is looked at again, which finds nothing more to
 import msgspec
 
 from consensus.client import MetadataClient
+from consensus.core.codec import UNDECODABLE
 from consensus.core.commands import SetBucketSetting
 from consensus.core.errors import NoSpace
 from consensus.core.ids import BucketId
@@ -63,7 +64,7 @@ async def load(metadata: MetadataClient, bucket: BucketId) -> Progress | None:
         return None
     try:
         return _decoder.decode(document)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         return None
 
 

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from consensus.core.codec import UNDECODABLE
 from consensus.core.commands import SetBucketSetting
 from consensus.core.errors import Corrupt
 from consensus.core.model import Bucket, LockDefault, Pairs
@@ -35,7 +36,7 @@ class Kind(Generic[Value]):
     def decode(self, document: bytes) -> Value:
         try:
             return self._decoder.decode(document)
-        except msgspec.MsgspecError as error:
+        except UNDECODABLE as error:
             raise Corrupt(f"the setting {self.name} of a bucket cannot be read: {error}") from error
 
 

@@ -61,7 +61,7 @@ class Care:
         await self.scrub.stop()
 
     async def answer(self, operation: int, payload: bytes) -> bytes:
-        """One of OPERATIONS. Raises ClusterError, msgspec.MsgspecError."""
+        """One of OPERATIONS. Raises ClusterError, what decoding raises (UNDECODABLE)."""
         encode = msgspec.msgpack.encode
         if operation == protocol.SCRUB:
             return encode(self._scrub(*_scrub.decode(payload)))

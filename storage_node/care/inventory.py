@@ -19,6 +19,7 @@ from typing import TypeVar
 import msgspec
 
 from consensus.core.clock import Clock
+from consensus.core.codec import UNDECODABLE
 from consensus.core.ids import Generation, NodeId
 from consensus.disk import Disk, replace_file
 from storage_node.care.loop import Loop
@@ -161,7 +162,7 @@ class Comparison:
         return page
 
     def _load(self) -> Compared:
-        with contextlib.suppress(OSError, msgspec.MsgspecError):
+        with contextlib.suppress(OSError, *UNDECODABLE):
             with open(self._path, "rb") as file:
                 found = _compared.decode(file.read())
             if found.version == 1:

@@ -12,6 +12,7 @@ import os
 
 import msgspec
 
+from consensus.core.codec import UNDECODABLE
 from consensus.core.ids import Digest
 from consensus.disk import CREATE, Disk, make_folder
 from storage_node.chunk import file_name, record_bytes
@@ -152,7 +153,7 @@ class Quarantine:
             return []
         found = []
         for name in sorted(names, key=_found_ms, reverse=True)[:limit]:
-            with contextlib.suppress(OSError, msgspec.MsgspecError), open(f"{self._folder}/{name}", "rb") as file:
+            with contextlib.suppress(OSError, *UNDECODABLE), open(f"{self._folder}/{name}", "rb") as file:
                 found.append(_entry.decode(file.read()))
         return found
 

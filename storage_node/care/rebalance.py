@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from consensus.core.clock import Clock
+from consensus.core.codec import UNDECODABLE
 from consensus.core.ids import NodeId
 from consensus.core.model import NodeInfo
 from consensus.core.placement import ranked
@@ -163,7 +164,7 @@ class Rebalance:
 
     def _load(self) -> _Pass | None:
         if self._path is not None:
-            with contextlib.suppress(OSError, msgspec.MsgspecError), open(self._path, "rb") as file:
+            with contextlib.suppress(OSError, *UNDECODABLE), open(self._path, "rb") as file:
                 found = _pass.decode(file.read())
                 if found.version == 1:
                     return found

@@ -25,6 +25,7 @@ import msgspec
 from consensus import soundness
 from consensus.core import tasks
 from consensus.core.clock import Clock
+from consensus.core.codec import UNDECODABLE
 from consensus.core.errors import ClusterError, Unavailable
 from consensus.core.ids import Generation
 from consensus.disk import replace_file
@@ -208,7 +209,7 @@ class Scrub:
 
     def _load(self) -> _Pass:
         path = f"{self._store.folder}/{STATE_NAME}"
-        with contextlib.suppress(OSError, msgspec.MsgspecError):
+        with contextlib.suppress(OSError, *UNDECODABLE):
             with open(path, "rb") as file:
                 found = _state.decode(file.read())
             if found.version == 1:

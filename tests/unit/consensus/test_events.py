@@ -331,10 +331,14 @@ def test_a_restore_is_told_as_asked_for_and_done(cluster: Cluster) -> None:
     assert len(queued(cluster)) == 2, "it lies elsewhere by now: nothing was restored"
 
 
-def test_rules_that_cannot_be_read_are_damage(cluster: Cluster) -> None:
+@pytest.mark.parametrize("letter", [b"", b"\xff"], ids=["no document", "no text"])
+def test_rules_that_cannot_be_read_are_damage(cluster: Cluster, letter: bytes) -> None:
     bucket = cluster.bucket()
     tell(cluster, bucket, rule("s3:ObjectCreated:*"))
-    cluster.db.execute("UPDATE bucket_setting SET document = x'c1' WHERE name = 'notification'")
+    document = cluster.read(queries.bucket_setting, bucket, "notification")
+    assert document is not None
+    cluster.db.execute("UPDATE bucket_setting SET document = ? WHERE name = 'notification'",
+                       (document.replace(b"O", letter, 1),))
     cluster.reopen()
     with pytest.raises(Corrupt, match="notification"):
         cluster.put(bucket, "a", b"x")

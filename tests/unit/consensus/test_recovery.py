@@ -246,6 +246,12 @@ async def test_a_snapshot_of_damaged_metadata_is_passed_over_too(place: Place) -
     assert audit.recount(server._machine.db) == []
 
 
+@pytest.mark.parametrize("text", [b"{", b'{"generation":1,"why":"\xff","at_ms":[1]}'])
+def test_a_mark_that_cannot_be_read_keeps_nobody_from_starting(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / recovery.MARK).write_bytes(text)
+    assert recovery.read_mark(str(tmp_path)) is None
+
+
 async def test_an_entry_that_nothing_can_apply_is_a_refusal(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     await fill(place, 2)
     await place.serve()

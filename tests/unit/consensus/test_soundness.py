@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from consensus.disk import Disk
-from consensus.soundness import Check, findings
+from consensus.soundness import NAME, Check, findings
 from tests.contract.chunk_store import StoppedClock
 from tests.unit.consensus.metadata import Cluster
 
@@ -52,6 +52,13 @@ def test_it_is_looked_over_when_its_time_has_come_and_that_is_remembered(tmp_pat
         assert check().last == first.last
 
     asyncio.run(main())
+
+
+def test_what_cannot_be_read_of_the_last_look_is_as_if_it_had_never_been(tmp_path: Path) -> None:
+    for text in (b"{", b'{"at_ms":1,"findings":["\xff"]}'):
+        (tmp_path / NAME).write_bytes(text)
+        clock = StoppedClock()
+        assert Check(str(tmp_path), str, interval_s=3600, clock=clock, disk=Disk()).last.at_ms == clock.ms
 
 
 def test_a_stop_does_not_wait_for_it(tmp_path: Path) -> None:

@@ -191,8 +191,9 @@ def test_requests_have_their_turn_while_many_buckets_are_asked_about(world: Worl
     assert turns > 30
 
 
-def test_rules_that_cannot_be_read_stop_one_bucket_and_no_other(world: World) -> None:
-    broken, good, worker = world.bucket("a", b"what?"), world.bucket("b", objects=1), world.worker()
+@pytest.mark.parametrize("document", [b"what?", msgspec.msgpack.encode(RULES).replace(b"\xa1r", b"\xa1\xff")])
+def test_rules_that_cannot_be_read_stop_one_bucket_and_no_other(world: World, document: bytes) -> None:
+    broken, good, worker = world.bucket("a", document), world.bucket("b", objects=1), world.worker()
     world.passes(2 * DAY_S)
     look(worker)
     assert world.left(good) == 0

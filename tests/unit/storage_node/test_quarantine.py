@@ -8,7 +8,7 @@ import pytest
 from consensus.core.errors import Unavailable
 from consensus.core.ids import digest
 from consensus.disk import Disk
-from storage_node.care.quarantine import Quarantine
+from storage_node.care.quarantine import QUARANTINE, Quarantine
 from storage_node.chunk import SMALL_BYTES_MAX, file_name, record_bytes
 from storage_node.disk_store import DiskStore
 from storage_node.index import FILE, NEW, Copy
@@ -18,6 +18,14 @@ from tests.unit.storage_node.stores import GENERATION, with_store
 from tests.unit.storage_node.test_scrub import path_of
 
 LARGE = os.urandom(SMALL_BYTES_MAX + 1000)
+
+
+@pytest.mark.parametrize("text", [b"{", b'{"reason":"\xff"}'])
+def test_an_entry_that_cannot_be_read_is_passed_over(tmp_path: Path, text: bytes) -> None:
+    quarantine = Quarantine(str(tmp_path), Disk())
+    (tmp_path / QUARANTINE).mkdir()
+    (tmp_path / QUARANTINE / "a.b.1.json").write_bytes(text)
+    assert quarantine.entries(10) == []
 
 
 @pytest.mark.parametrize("data", [b"x" * 5000, LARGE], ids=["small", "large"])

@@ -11,7 +11,7 @@ import pytest
 
 from consensus.core.ids import Digest, Generation, SessionId, digest
 from consensus.soundness import findings
-from storage_node.care.scrub import Scrub, ScrubStatus
+from storage_node.care.scrub import STATE_NAME, Scrub, ScrubStatus
 from storage_node.chunk import BLOCK_BYTES, SMALL_BYTES_MAX, block_table, file_name
 from storage_node.disk_store import DiskStore
 from storage_node.segments import segment_path
@@ -342,6 +342,16 @@ def test_copies_that_come_go_and_move_meanwhile_are_no_damage(tmp_path: Path) ->
         assert await here.found() == set()
 
     run(tmp_path, body, segment_bytes=20_000)
+
+
+def test_what_cannot_be_read_of_the_last_pass_keeps_none_from_beginning(tmp_path: Path) -> None:
+    async def inner(store: DiskStore) -> None:
+        Path(store.folder, STATE_NAME).write_bytes(b'{"after":["\xff",""]}')
+        scrubbed = Scrubbed(store, StoppedClock())
+        assert (await scrubbed.whole()).passes == 1
+        await scrubbed.scrub.stop()
+
+    with_store(tmp_path / "chunks", inner, Unsynced())
 
 
 def test_a_damaged_index_is_seen(tmp_path: Path) -> None:
