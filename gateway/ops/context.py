@@ -223,7 +223,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         return (await self.rules_of(bucket)).policy is None
 
     async def _decide(self, bucket: Bucket, request: S3Request, version: ObjectVersion | None, looked: bool) -> None:
-        actions = needed(self.operation, request.query, effective_headers(request))
+        actions = needed(self.operation, request.query, effective_headers(request), bucket.owner)
         case = await self.case(bucket, request)
         if self.operation.name in _OF_UPLOADS:
             case = case._replace(initiator=await self._initiator(bucket, request))

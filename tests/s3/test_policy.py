@@ -100,9 +100,10 @@ def test_another_account(s3: BaseClient, other_s3: BaseClient, anonymous: BaseCl
     assert s3.get_object(Bucket=open_bucket, Key="theirs")["Body"].read() == b"x"
     with refused("AccessDenied", 403):
         anonymous.get_object(Bucket=open_bucket, Key="theirs")
-    for headers in ({"Tagging": "a=b"}, {"ACL": "bucket-owner-full-control"}):
+    for headers in ({"Tagging": "a=b"}, {"ACL": "private"}):
         with refused("AccessDenied", 403):
             other_s3.put_object(Bucket=open_bucket, Key="theirs", Body=b"y", **headers)
+    other_s3.put_object(Bucket=open_bucket, Key="theirs", Body=b"x", ACL="bucket-owner-full-control")
     with refused("AccessDenied", 403):
         other_s3.get_bucket_policy(Bucket=open_bucket)
     upload = other_s3.create_multipart_upload(Bucket=open_bucket, Key="big")["UploadId"]

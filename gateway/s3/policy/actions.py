@@ -111,7 +111,9 @@ _BYPASSING = frozenset({"DeleteObject", "DeleteObjects", "PutObjectRetention"})
 _CONDITIONED = frozenset({"PutObject", "CopyObject", "CompleteMultipartUpload", "DeleteObject", "RenameObject"})
 
 
-def needed(operation: Operation, query: Mapping[str, str], headers: Mapping[str, str]) -> tuple[str, ...]:
+def needed(
+    operation: Operation, query: Mapping[str, str], headers: Mapping[str, str], bucket_owner: str = "",
+) -> tuple[str, ...]:
     """All of these, on the resource of the request. What a copy needs on its source comes in addition (`needed_of_source`)."""
     name = operation.name
     versioned = "versionId" in query
@@ -121,7 +123,7 @@ def needed(operation: Operation, query: Mapping[str, str], headers: Mapping[str,
     elif name in _WRITES:
         if headers.get("x-amz-tagging"):
             actions.append("s3:PutObjectTagging")
-        if any(header in headers for header in _ACL):
+        if any(header in headers for header in _ACL) and not _gives_to_bucket_owner(headers, bucket_owner):
             actions.append("s3:PutObjectAcl")
         if MODE in headers:
             actions.append("s3:PutObjectRetention")
@@ -141,6 +143,16 @@ def needed(operation: Operation, query: Mapping[str, str], headers: Mapping[str,
     if name in _BYPASSING and BYPASS in headers and bypasses(headers) and name != "DeleteObjects":
         actions.append("s3:BypassGovernanceRetention")
     return tuple(actions)
+
+
+def _gives_to_bucket_owner(headers: Mapping[str, str], bucket_owner: str) -> bool:
+    """Whether a new object's list gives nothing to anybody else: AWS's policies that demand just that allow PutObject and no
+    more (AWS, "Policy examples for ACLs", and what CloudTrail asks of its bucket)."""
+    canned = headers.get("x-amz-acl")
+    if canned is not None:
+        return canned in ("bucket-owner-read", "bucket-owner-full-control")
+    grantees = (item.strip() for name in GRANTS for item in headers.get(name, "").split(",") if item)
+    return all(item in (f"id={bucket_owner}", f'id="{bucket_owner}"') for item in grantees)
 
 
 def needed_of_source(*, versioned: bool, tags: bool) -> tuple[str, ...]:

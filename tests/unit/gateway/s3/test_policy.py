@@ -337,6 +337,12 @@ def test_public(statement: dict[str, Any], public: bool) -> None:
     ("PutObject", {}, {"x-amz-tagging": "a=b", "x-amz-grant-read": "id=x"}, "PutObject PutObjectTagging PutObjectAcl"),
     ("PutObject", {}, {"x-amz-object-lock-mode": "GOVERNANCE", "x-amz-object-lock-legal-hold": "ON"},
      "PutObject PutObjectRetention PutObjectLegalHold"),
+    ("PutObject", {}, {"x-amz-acl": "private"}, "PutObject PutObjectAcl"),
+    ("PutObject", {}, {"x-amz-acl": "bucket-owner-full-control"}, "PutObject"),
+    ("PutObject", {}, {"x-amz-acl": "bucket-owner-read", "x-amz-grant-read": "id=owner-id"}, "PutObject"),
+    ("CopyObject", {}, {"x-amz-grant-full-control": 'id="owner-id"', "x-amz-grant-read": "id=owner-id"}, "PutObject"),
+    ("PutObject", {}, {"x-amz-grant-full-control": "id=owner-id, id=x"}, "PutObject PutObjectAcl"),
+    ("PutObject", {}, {"x-amz-grant-full-control": ""}, "PutObject"),
     ("PutObject", {}, {"if-match": "x"}, "PutObject GetObject"),
     ("DeleteObject", {"versionId": "v"}, {"x-amz-bypass-governance-retention": "True"},
      "DeleteObjectVersion BypassGovernanceRetention"),
@@ -346,7 +352,7 @@ def test_public(statement: dict[str, Any], public: bool) -> None:
      "CreateBucket PutBucketAcl PutBucketObjectLockConfiguration PutBucketVersioning"),
 ])
 def test_actions_of_requests(name: str, query: dict[str, str], headers: dict[str, str], wanted: str) -> None:
-    assert needed(OPERATION[name], query, headers) == tuple(f"s3:{each}" for each in wanted.split())
+    assert needed(OPERATION[name], query, headers, "owner-id") == tuple(f"s3:{each}" for each in wanted.split())
 
 
 @pytest.mark.parametrize(("header", "key"), [
