@@ -220,7 +220,7 @@ def list_uploads(
     db: Database, bucket_id: BucketId, prefix: str, delimiter: str, key_marker: str, upload_marker: UploadId | None,
     limit: int,
 ) -> UploadPage:
-    """Uploads in progress, by key and then by upload id (ids are random, so this is a fixed order, and pages join).
+    """Uploads in progress, by key and then by upload id (a fixed order, so pages join).
 
     With a key marker alone, only greater keys; with both, also that key's uploads with greater ids.
     """

@@ -37,8 +37,10 @@ PARTS_PER_PAGE = 1000
 UPLOADS_PER_PAGE = 1000
 """S3's greatest pages."""
 
-_UPLOAD_ID_BYTES = 48
+_RANDOM_BYTES = 39
 _UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{64}")
+"""When it began, in milliseconds as 12 hexadecimal digits, and what nobody can guess: so the order of the ids is that in which
+S3 lists the uploads of a key, the earliest first. (Before ids said that, they were random altogether.)"""
 
 
 async def create_multipart_upload(ctx: Context, request: S3Request) -> Reply:
@@ -51,7 +53,7 @@ async def create_multipart_upload(ctx: Context, request: S3Request) -> Reply:
     if new.acl is not None:
         attributes = msgspec.structs.replace(attributes, acl=new.acl)
     algorithm, kind = checksums.for_upload(given)
-    upload_id = UploadId(random_name(_UPLOAD_ID_BYTES))
+    upload_id = UploadId(f"{request.now_ms:012x}{random_name(_RANDOM_BYTES)}")
     initiator = ctx.principal.user_id or ANONYMOUS_ID
     outcome = await ctx.metadata.commit(CreateUpload(
         bucket=bucket.id, key=request.key, upload_id=upload_id, attributes=attributes, owner=new.owner,
@@ -121,7 +123,8 @@ async def list_parts(ctx: Context, request: S3Request) -> Reply:
 
 
 async def list_multipart_uploads(ctx: Context, request: S3Request) -> Reply:
-    """Uploads neither completed nor aborted, by key and upload id. The id's marker counts only beside a key's."""
+    """Uploads neither completed nor aborted, by key and when they began, which their ids say. The id's marker counts only
+    beside a key's."""
     bucket = await ctx.bucket(request)
     query = request.query
     limit = whole_number(query, "max-uploads", default=UPLOADS_PER_PAGE, most=UPLOADS_PER_PAGE)
