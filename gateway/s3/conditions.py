@@ -98,6 +98,14 @@ def etag_matches(header: str, etag: str) -> bool:
     return header == "*" or any(unquoted(item) == etag for item in header.split(","))
 
 
+def range_holds(if_range: str, *, etag: str, modified_ms: int) -> bool:
+    """Whether a Range counts beside this If-Range: only for the very bytes of which the client has the others. A weak ETag or
+    a date that is not the object's own says nothing certain (RFC 9110 §13.1.5)."""
+    wanted = if_range.strip()
+    date = parse_http_date(wanted)
+    return wanted.strip('"') == etag if date is None else date == modified_ms // 1000
+
+
 def unquoted(etag: str) -> str:
     """An ETag as stored: without blanks, weak mark and quotes."""
     return etag.strip().removeprefix("W/").strip('"')
@@ -166,4 +174,5 @@ def refuse_all(headers: Mapping[str, str]) -> None:
 
 
 def _refuse(header: str, reason: str) -> NoReturn:
-    raise S3Error("NotImplemented", Header=header, additionalMessage=reason)
+    said = header if header.startswith("x-amz-") else header.title()       # If-Match, as AWS writes it
+    raise S3Error("NotImplemented", Header=said, additionalMessage=reason)

@@ -1,6 +1,7 @@
 """GET and HEAD: ranges, parts, conditions, overrides, what is told about an object (S3_SEMANTICS §8, §9)."""
 
 import datetime
+import urllib.request
 from typing import Any
 
 import pytest
@@ -54,6 +55,18 @@ def test_ranges_that_are_ignored(s3: BaseClient, bucket: str, key: str, ignored:
     assert got["Body"].read() == BODY
     assert "ContentRange" not in got
     assert got["ChecksumCRC32"]
+
+
+def test_a_range_to_go_on_with_other_bytes_is_ignored(s3: BaseClient, bucket: str, key: str) -> None:
+    """Else a download that is resumed after the object was replaced would be half of each."""
+    head = s3.head_object(Bucket=bucket, Key=key)
+    modified = head["ResponseMetadata"]["HTTPHeaders"]["last-modified"]
+    url = s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": key})
+    for if_range, status in [(head["ETag"], 206), (head["ETag"].strip('"'), 206), (modified, 206), ('"x"', 200), ("", 200),
+                             (f"W/{head['ETag']}", 200), ("Wed, 01 Jan 2020 00:00:00 GMT", 200)]:
+        wanted = urllib.request.Request(url, headers={"Range": "bytes=5-9", "If-Range": if_range})
+        with urllib.request.urlopen(wanted) as answer:
+            assert (answer.status, answer.read()) == (status, BODY[5:10] if status == 206 else BODY), if_range
 
 
 @pytest.mark.parametrize("wanted", [f"bytes={SIZE}-", f"bytes={SIZE + 1}-{SIZE + 2}", "bytes=-0"])

@@ -179,6 +179,9 @@ async def _span(ctx: Context, request: S3Request, version: ObjectVersion) -> Spa
     if number is not None:
         return await _part_span(ctx, request, version, number)
     wanted = request.headers.get("range")
+    if wanted is not None and (known := request.headers.get("if-range")) is not None and not conditions.range_holds(
+            known, etag=version.etag, modified_ms=version.modified_ms):
+        wanted = None
     chosen = None if wanted is None else ranges.parse(wanted, version.size)
     if chosen is None:
         return Span(0, version.size, checksum=version.checksum)
