@@ -70,6 +70,10 @@ def test_onto_itself(s3: BaseClient, bucket: str, source: str) -> None:
     assert (got["Metadata"], got["Body"].read()) == ({"mtime": "5"}, BODY)
     s3.copy_object(Bucket=bucket, Key="plain", CopySource=f"{bucket}/plain", StorageClass="STANDARD_IA")
     assert s3.head_object(Bucket=bucket, Key="plain")["StorageClass"] == "STANDARD_IA"
+    s3.copy_object(Bucket=bucket, Key="plain", CopySource=f"{bucket}/plain", StorageClass="STANDARD_IA")
+    with refused("InvalidRequest", 400):        # which would be STANDARD: what isn't asked for is no change
+        s3.copy_object(Bucket=bucket, Key="plain", CopySource=f"{bucket}/plain")
+    assert s3.head_object(Bucket=bucket, Key="plain")["StorageClass"] == "STANDARD_IA"
 
 
 @pytest.mark.parametrize("key", ["a b", "a+b", "a%2Fb", "ü/日本", "q?versionId=x", "//x"])

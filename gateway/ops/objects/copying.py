@@ -42,6 +42,9 @@ from gateway.s3.request import S3Request
 from gateway.s3.signing.hoisting import effective_headers
 from gateway.s3.xml import write as xml_write
 
+_CHANGES = ("x-amz-storage-class", headers.REDIRECT, "x-amz-checksum-algorithm")
+"""What a copy of an object onto itself may be for, besides metadata, tags and a lock."""
+
 
 class Source(NamedTuple):
     bucket: Bucket
@@ -62,6 +65,7 @@ async def copy_object(ctx: Context, request: S3Request) -> Reply:
     condition = write_condition(given)
     named = given.get("x-amz-checksum-algorithm")
     algorithm = None if named is None else checksums.parse_algorithm(named)
+    changes = replace_metadata or replace_tags or asked.lock is not None or any(name in given for name in _CHANGES)
     for _ in range(READ_TRIES):
         source = await find_source(ctx, request)
         version = source.version
@@ -71,7 +75,7 @@ async def copy_object(ctx: Context, request: S3Request) -> Reply:
         attributes = _merged(version.attributes, asked, replace_metadata, replace_tags)
         if not replace_tags and attributes.tags:
             await ctx.require(bucket, request, ("s3:PutObjectTagging",), keys=of_new_tags(attributes.tags))
-        if not replace_metadata and algorithm is None and _changes_nothing(bucket, request, source, attributes):
+        if not changes and _is_itself(bucket, request, source):
             raise S3Error(
                 "InvalidRequest",
                 "This copy request is illegal because it is trying to copy an object to itself without changing the "
@@ -206,11 +210,11 @@ def _merged(source: Attributes, asked: Attributes, replace_metadata: bool, repla
     )
 
 
-def _changes_nothing(bucket: Bucket, request: S3Request, source: Source, attributes: Attributes) -> bool:
-    """Whether the copy would leave the object as it is: S3 takes that for a mistake."""
+def _is_itself(bucket: Bucket, request: S3Request, source: Source) -> bool:
+    """Whether the object would be copied onto itself: S3 takes that for a mistake where the request names nothing to change,
+    and for no mistake where what it names is so already."""
     version = source.version
-    same = source.bucket.id == bucket.id and version.key == request.key
-    return same and version.latest and attributes == msgspec.structs.replace(version.attributes, acl=attributes.acl, appended=0)
+    return source.bucket.id == bucket.id and version.key == request.key and version.latest
 
 
 async def _copied_checksum(ctx: Context, version: ObjectVersion, algorithm: str | None) -> Checksum | None:
