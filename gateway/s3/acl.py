@@ -12,7 +12,7 @@ from typing import NamedTuple, NoReturn
 
 from gateway.s3.errors import S3Error
 from gateway.s3.policy.actions import GRANTS
-from gateway.s3.xml.pieces import OwnerOf, document, owner_element, who
+from gateway.s3.xml.pieces import XSI, OwnerOf, document, owner_element, who
 from gateway.s3.xml.read import SMALL_BYTES_MAX, Element, parse
 from gateway.s3.xml.text import escape
 
@@ -27,6 +27,9 @@ PUBLIC = frozenset({ALL_USERS, AUTHENTICATED_USERS})
 
 FULL_CONTROL = "FULL_CONTROL"
 PERMISSIONS = frozenset({"READ", "WRITE", "READ_ACP", "WRITE_ACP", FULL_CONTROL})
+
+_GRANTEES = {"CanonicalUser": "ID", "Group": "URI", "AmazonCustomerByEmail": "EmailAddress"}
+"""What a grantee of each ``xsi:type`` is named by. One without a type is what it is named by."""
 
 GRANTS_MAX = 100
 """AWS's limit."""
@@ -166,8 +169,10 @@ def _grant(element: Element, people: People) -> tuple[str, str]:
     permission = parts["Permission"].text.strip()
     if permission not in PERMISSIONS:
         _malformed()
-    who = _texts(parts["Grantee"], {"ID", "URI", "EmailAddress", "DisplayName"})
+    who = _texts(parts["Grantee"], {*_GRANTEES.values(), "DisplayName"})
     who.pop("DisplayName", None)
+    if (kind := parts["Grantee"].type) and [_GRANTEES.get(kind)] != [*who]:
+        _malformed()
     match list(who.items()):
         case [("ID", text)]:
             return _by_id(text, people, "CanonicalUser/ID"), permission
@@ -197,9 +202,6 @@ def grants_others(acl: Acl | None, owner: str) -> bool:
     return acl is not None and any(grantee != f"id:{owner}" for grantee, _ in acl)
 
 
-_XSI = "http://www.w3.org/2001/XMLSchema-instance"
-
-
 def write(acl: Acl | None, owner: str, owner_of: OwnerOf) -> bytes:
     shown = owned_by(owner) if acl is None else acl
     return document("AccessControlPolicy", f"{owner_element(owner_of(owner))}<AccessControlList>"
@@ -213,7 +215,7 @@ def written_grants(grants: Acl, owner_of: OwnerOf) -> str:
 def _written(grantee: str, permission: str, owner_of: OwnerOf) -> str:
     kind, _, text = grantee.partition(":")
     if kind == "uri":
-        shown = f'<Grantee xmlns:xsi="{_XSI}" xsi:type="Group"><URI>{escape(text)}</URI></Grantee>'
+        shown = f'<Grantee xmlns:xsi="{XSI}" xsi:type="Group"><URI>{escape(text)}</URI></Grantee>'
     else:
-        shown = f'<Grantee xmlns:xsi="{_XSI}" xsi:type="CanonicalUser">{who(owner_of(text))}</Grantee>'
+        shown = f'<Grantee xmlns:xsi="{XSI}" xsi:type="CanonicalUser">{who(owner_of(text))}</Grantee>'
     return f"<Grant>{shown}<Permission>{permission}</Permission></Grant>"

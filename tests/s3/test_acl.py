@@ -189,7 +189,9 @@ def test_documents(ours: BaseClient, theirs: BaseClient, make: Callable[..., str
     with refused("AccessDenied", 403):
         ours.put_object_acl(Bucket=bucket, Key="key", AccessControlPolicy={**policy, "Owner": {"ID": "other-id"}})
     for broken in ([{"Grantee": {"Type": "CanonicalUser", "ID": "other-id"}, "Permission": "LOOK"}],
-                   [{"Grantee": {"Type": "CanonicalUser"}, "Permission": "READ"}]):
+                   [{"Grantee": {"Type": "CanonicalUser"}, "Permission": "READ"}],
+                   [{"Grantee": {"Type": "Group", "ID": "other-id"}, "Permission": "READ"}],
+                   [{"Grantee": {"Type": "Somebody", "ID": "other-id"}, "Permission": "READ"}]):
         with refused("MalformedACLError", 400):
             ours.put_bucket_acl(Bucket=bucket, AccessControlPolicy={"Owner": owner, "Grants": broken})
     with refused("NoSuchKey", 404):

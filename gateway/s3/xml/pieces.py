@@ -11,6 +11,8 @@ from gateway.s3.xml.text import escape, escape_readable
 
 HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
+XSI = "http://www.w3.org/2001/XMLSchema-instance"
+
 BLOCK_FIELDS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 """The switches of a PublicAccessBlockConfiguration, in the order of its schema."""
 

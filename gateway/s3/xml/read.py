@@ -11,7 +11,7 @@ from typing import NamedTuple, NoReturn
 from xml.parsers import expat
 
 from gateway.s3.errors import S3Error
-from gateway.s3.xml.pieces import BLOCK_FIELDS
+from gateway.s3.xml.pieces import BLOCK_FIELDS, XSI
 
 DEPTH_MAX = 20
 """Levels of a document. S3's deepest has seven."""
@@ -68,12 +68,13 @@ class NewBucket(NamedTuple):
 
 
 class Element:
-    """A node while a document is read: local name, own text, children."""
+    """A node while a document is read: local name, own text, children, and what ``xsi:type`` says it is."""
 
-    __slots__ = ("children", "name", "pieces")
+    __slots__ = ("children", "name", "pieces", "type")
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.type = ""
         self.pieces: list[str] = []        # of text; joined once, since text between many children comes in many
         self.children: list[Element] = []
 
@@ -81,6 +82,10 @@ class Element:
     def text(self) -> str:
         pieces = self.pieces
         return pieces[0] if len(pieces) == 1 else "".join(pieces)
+
+
+_TYPE = f"{XSI} type"
+"""As expat calls it."""
 
 
 def parse(body: bytes, root: str, limit: int) -> Element:
@@ -93,10 +98,12 @@ def parse(body: bytes, root: str, limit: int) -> Element:
     open_elements = [document]
     elements = itertools.count(1)
 
-    def start(name: str, _attributes: dict[str, str]) -> None:
+    def start(name: str, attributes: dict[str, str]) -> None:
         if len(open_elements) > DEPTH_MAX or next(elements) > ELEMENTS_MAX:
             malformed()
         element = Element(name.rpartition(" ")[2])
+        if attributes:
+            element.type = attributes.get(_TYPE, "").strip()
         open_elements[-1].children.append(element)
         open_elements.append(element)
 
