@@ -7,13 +7,11 @@ RuleBook    the rules of the buckets that were asked about lately. A bucket's `a
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
-from consensus.core.codec import UNDECODABLE
 from consensus.core.commands import ACCESS
 from consensus.core.errors import Corrupt
 from consensus.core.ids import BucketId
 from consensus.core.model import Bucket, Pairs
+from gateway.bucket_settings import Kind
 from gateway.s3.errors import S3Error
 from gateway.s3.policy.evaluation import Policy
 from gateway.s3.policy.public import is_public
@@ -22,10 +20,12 @@ from gateway.s3.policy.read import stored_bucket_policy
 if TYPE_CHECKING:
     from consensus.client import MetadataClient
 
-POLICY, ACL, OWNERSHIP, BLOCK = (f"{ACCESS}{name}" for name in ("policy", "acl", "ownership", "block"))
-"""Names of the settings."""
+POLICY: Kind[bytes] = Kind(f"{ACCESS}policy", bytes, "NoSuchBucketPolicy")
+ACL: Kind[Pairs] = Kind(f"{ACCESS}acl", Pairs, "NoSuchKey")
+OWNERSHIP: Kind[str] = Kind(f"{ACCESS}ownership", str, "OwnershipControlsNotFoundError")
+BLOCK: Kind[tuple[bool, ...]] = Kind(f"{ACCESS}block", tuple[bool, ...], "NoSuchPublicAccessBlockConfiguration")
 
-PAYER = f"{ACCESS}requestPayment"
+PAYER: Kind[str] = Kind(f"{ACCESS}requestPayment", str, "")
 BUCKET_OWNER, REQUESTER = "BucketOwner", "Requester"
 """Who pays is a matter of access: where it is the requester, callers of other accounts must say that they know."""
 
@@ -94,29 +94,23 @@ class RuleBook:
         return rules
 
 
-_TEXT = msgspec.msgpack.Decoder(str)
-_BYTES = msgspec.msgpack.Decoder(bytes)
-_FLAGS = msgspec.msgpack.Decoder(tuple[bool, ...])
-_PAIRS = msgspec.msgpack.Decoder(Pairs)
-
-
 def _read(bucket: str, settings: dict[str, bytes], default: Rules) -> Rules:
     """Raises Corrupt: what cannot be understood must not be taken for "no rules"."""
     rules = default
     try:
-        if (document := settings.get(OWNERSHIP)) is not None:
-            rules = rules._replace(ownership=_TEXT.decode(document))
-        if (document := settings.get(BLOCK)) is not None:
-            flags = _FLAGS.decode(document)
+        if (document := settings.get(OWNERSHIP.name)) is not None:
+            rules = rules._replace(ownership=OWNERSHIP.decode(document))
+        if (document := settings.get(BLOCK.name)) is not None:
+            flags = BLOCK.decode(document)
             rules = rules._replace(block=Block(*flags) if flags else None)
-        if (document := settings.get(PAYER)) is not None:
-            rules = rules._replace(payer=_TEXT.decode(document))
-        if (document := settings.get(ACL)) is not None:
-            rules = rules._replace(acl=_PAIRS.decode(document))
-        if (document := settings.get(POLICY)) is not None:
-            text = _BYTES.decode(document)
+        if (document := settings.get(PAYER.name)) is not None:
+            rules = rules._replace(payer=PAYER.decode(document))
+        if (document := settings.get(ACL.name)) is not None:
+            rules = rules._replace(acl=ACL.decode(document))
+        if (document := settings.get(POLICY.name)) is not None:
+            text = POLICY.decode(document)
             policy = stored_bucket_policy(text, bucket)
             rules = rules._replace(document=text, policy=policy, public=is_public(policy))
-    except (*UNDECODABLE, TypeError, S3Error) as error:
+    except (Corrupt, TypeError, S3Error) as error:
         raise Corrupt(f"the access settings of bucket {bucket} cannot be read: {error}") from error
     return rules

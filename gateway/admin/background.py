@@ -3,14 +3,13 @@
 import itertools
 
 from consensus import queries
-from consensus.core.commands import LIFECYCLE
 from consensus.core.errors import Corrupt
 from consensus.lifecycles import LifecycleBucket
 from gateway.admin import values
 from gateway.admin.context import AdminContext
 from gateway.admin.errors import AdminError
 from gateway.lifecycle import progress
-from gateway.lifecycle.book import decode
+from gateway.lifecycle.book import KIND
 from gateway.s3.times import iso8601
 
 
@@ -32,10 +31,10 @@ async def lifecycle_status(ctx: AdminContext, asked: values.LifecyclePage) -> va
 
 
 async def _info(ctx: AdminContext, bucket: LifecycleBucket) -> values.LifecycleInfo:
-    document = await ctx.metadata.bucket_setting(bucket.id, LIFECYCLE)
+    document = await ctx.metadata.bucket_setting(bucket.id, KIND.name)
     trouble, rules = "", 0
     try:
-        rules = 0 if document is None else len(decode(document).rules)
+        rules = 0 if document is None else len(KIND.decode(document).rules)
     except Corrupt as error:
         trouble = str(error)
     known = await progress.load(ctx.metadata, bucket.id)

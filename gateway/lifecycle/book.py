@@ -6,13 +6,10 @@ bucket, and a bucket without one costs a comparison.
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from consensus.core.codec import UNDECODABLE
 from consensus.core.commands import LIFECYCLE
-from consensus.core.errors import Corrupt
 from consensus.core.ids import BucketId
 from consensus.core.model import Bucket
+from gateway.bucket_settings import Kind
 from gateway.s3.lifecycle.rules import Lifecycle
 
 if TYPE_CHECKING:
@@ -21,15 +18,7 @@ if TYPE_CHECKING:
 RULES_MAX = 10_000
 """So many rules are kept; then all are forgotten. A thousand take about 1 MB, whether of one bucket or of a thousand."""
 
-_decoder = msgspec.msgpack.Decoder(Lifecycle)
-
-
-def decode(document: bytes) -> Lifecycle:
-    """Raises Corrupt: what cannot be understood must not be taken for another rule."""
-    try:
-        return _decoder.decode(document)
-    except UNDECODABLE as error:
-        raise Corrupt(f"the lifecycle of a bucket cannot be read: {error}") from error
+KIND: Kind[Lifecycle] = Kind(LIFECYCLE, Lifecycle, "NoSuchLifecycleConfiguration")
 
 
 class LifecycleBook:
@@ -46,10 +35,9 @@ class LifecycleBook:
         known = self._known.get(bucket.id)
         if known is not None and known[0] == bucket.lifecycle:
             return known[1]
-        document = await metadata.bucket_setting(bucket.id, LIFECYCLE)
-        if document is None:
+        found = await KIND.of(metadata, bucket.id)
+        if found is None:
             return None                   # taken away since the bucket was read
-        found = decode(document)
         self._rules += len(found.rules)
         if self._rules > RULES_MAX:
             self._known.clear()

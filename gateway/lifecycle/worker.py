@@ -15,12 +15,11 @@ from consensus import queries
 from consensus.client import MetadataClient
 from consensus.core import tasks
 from consensus.core.clock import Clock
-from consensus.core.commands import LIFECYCLE
 from consensus.core.errors import ClusterError, Corrupt
 from consensus.lifecycles import LifecycleBucket
 from gateway.duties import Duty
 from gateway.lifecycle import progress as progresses
-from gateway.lifecycle.book import decode
+from gateway.lifecycle.book import KIND
 from gateway.lifecycle.progress import Counts, Progress
 from gateway.lifecycle.scan import LostDuty, RulesMoved, Scan, Told, TurnOver, nobody
 from gateway.s3.lifecycle.due import Days
@@ -99,7 +98,7 @@ class LifecycleWorker:
         return lifecycle != bucket.lifecycle or at_ms <= self._clock.now_ms()
 
     async def _bucket(self, bucket: LifecycleBucket) -> None:
-        document = await self._metadata.bucket_setting(bucket.id, LIFECYCLE)
+        document = await self._metadata.bucket_setting(bucket.id, KIND.name)
         if document is None:
             return
         known = await progresses.load(self._metadata, bucket.id)
@@ -113,7 +112,7 @@ class LifecycleWorker:
         known.trouble = ""
         scanning: Scan | None = None
         try:
-            scanning = Scan(self._metadata, self._duty, self._clock, bucket, decode(document), self._days, known, self._told)
+            scanning = Scan(self._metadata, self._duty, self._clock, bucket, KIND.decode(document), self._days, known, self._told)
             await scanning.run()
         except (RulesMoved, TurnOver):
             return

@@ -1,20 +1,16 @@
-"""What owners set for their buckets: one document a kind, kept in the metadata and read back as the value it was.
-
-A *kind* says its name in the metadata, the type of its value, and what S3 answers where it was never set.
-"""
+"""What owners set for their buckets, in requests and answers: any kind of it (gateway/bucket_settings.py)."""
 
 import base64
 import uuid
 from collections.abc import Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import msgspec
 
-from consensus.core.codec import UNDECODABLE
 from consensus.core.commands import SetBucketSetting
-from consensus.core.errors import Corrupt
 from consensus.core.model import Bucket, LockDefault, Pairs
 from consensus.core.results import Done
+from gateway.bucket_settings import Kind, Value
 from gateway.ops.context import Context
 from gateway.ops.refusals import refusal
 from gateway.ops.uploads.upload import read_body
@@ -23,32 +19,10 @@ from gateway.s3.errors import S3Error
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
 
-Value = TypeVar("Value")
-
-
-class Kind(Generic[Value]):
-    """`missing` is the error code for a bucket that has none."""
-
-    def __init__(self, name: str, type: type[Value], missing: str) -> None:
-        self.name, self.missing = name, missing
-        self._decoder = msgspec.msgpack.Decoder(type)
-
-    def decode(self, document: bytes) -> Value:
-        try:
-            return self._decoder.decode(document)
-        except UNDECODABLE as error:
-            raise Corrupt(f"the setting {self.name} of a bucket cannot be read: {error}") from error
-
-
 CORS: Kind[cors.Rules] = Kind("cors", cors.Rules, "NoSuchCORSConfiguration")
 OBJECT_LOCK: Kind[LockDefault] = Kind("object-lock", LockDefault, "ObjectLockConfigurationNotFoundError")
 """Set by a command of its own, since the log enforces it."""
 TAGS: Kind[Pairs] = Kind("tags", Pairs, "NoSuchTagSet")
-
-
-async def find(ctx: Context, bucket: Bucket, kind: Kind[Value]) -> Value | None:
-    document = await ctx.metadata.bucket_setting(bucket.id, kind.name)
-    return None if document is None else kind.decode(document)
 
 
 def documents(*values: tuple[Kind[Any], Any]) -> Iterator[tuple[str, bytes]]:
@@ -61,7 +35,7 @@ def documents(*values: tuple[Kind[Any], Any]) -> Iterator[tuple[str, bytes]]:
 async def get(ctx: Context, request: S3Request, kind: Kind[Value]) -> Value:
     """Raises S3Error with the code for a bucket that has none."""
     bucket = await ctx.bucket(request)
-    value = await find(ctx, bucket, kind)
+    value = await kind.of(ctx.metadata, bucket.id)
     if value is None:
         if kind.missing == "NoSuchConfiguration":
             raise S3Error(kind.missing)      # the one of these errors that names no bucket on AWS

@@ -10,7 +10,6 @@ import msgspec
 
 from gateway.auth import ANONYMOUS, Authenticated
 from gateway.http.reply import HOST_ID, head
-from gateway.ops import settings
 from gateway.ops.buckets import sharing
 from gateway.ops.buckets.website import KIND
 from gateway.ops.context import Context, Services
@@ -73,7 +72,7 @@ class Sites:
         bucket = await ctx.metadata.bucket(request.bucket)
         if bucket is None:
             raise S3Error("NoSuchBucket", BucketName=request.bucket)
-        site = await settings.find(ctx, bucket, KIND)
+        site = await KIND.of(ctx.metadata, bucket.id)
         if site is None:
             raise S3Error(KIND.missing, BucketName=request.bucket)
         return site

@@ -16,7 +16,6 @@ from gateway.ops.context import Context
 from gateway.ops.objects.reading import changed, find
 from gateway.ops.objects.versions import named_version
 from gateway.ops.replies import read_version, xml
-from gateway.ops.settings import Kind
 from gateway.ops.uploads.upload import read_body
 from gateway.s3 import acl
 from gateway.s3.errors import S3Error
@@ -24,8 +23,6 @@ from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
 from gateway.s3.signing.hoisting import effective_headers
 from gateway.s3.xml.read import SMALL_BYTES_MAX
-
-KIND: Kind[Pairs] = Kind(ACL, Pairs, "NoSuchKey")
 
 
 async def get_bucket_acl(ctx: Context, request: S3Request) -> Reply:
@@ -40,7 +37,7 @@ async def put_bucket_acl(ctx: Context, request: S3Request) -> Reply:
     wanted = await _wanted(ctx, request, bucket, rules, bucket.owner, of_bucket=True)
     if rules.acls_off:
         return Reply()
-    return await settings.put(ctx, request, bucket, KIND, wanted)
+    return await settings.put(ctx, request, bucket, ACL, wanted)
 
 
 async def get_object_acl(ctx: Context, request: S3Request) -> Reply:

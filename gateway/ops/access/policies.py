@@ -6,7 +6,6 @@ from gateway.identities import IdentityStore
 from gateway.ops import settings
 from gateway.ops.context import Context
 from gateway.ops.replies import xml
-from gateway.ops.settings import Kind
 from gateway.ops.uploads.upload import read_body
 from gateway.s3.errors import S3Error
 from gateway.s3.policy import read as policy_read
@@ -15,8 +14,6 @@ from gateway.s3.policy.public import is_public
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
 from gateway.s3.xml import write as xml_write
-
-KIND: Kind[bytes] = Kind(POLICY, bytes, "NoSuchBucketPolicy")
 
 _BODY_BYTES_MAX = 1 << 20
 """What is read of a document, so that one that is somewhat too long is told so in the words for policies."""
@@ -37,7 +34,7 @@ async def put_bucket_policy(ctx: Context, request: S3Request) -> Reply:
     policy = policy_read.bucket_policy(body, bucket.name, lambda named: exist(ctx.identities, named))
     if is_public(policy) and (await ctx.rules_of(bucket)).blocked.block_policy:
         raise ctx.blocked(bucket, "", "public policies are prevented by the BlockPublicPolicy")
-    return await settings.put(ctx, request, bucket, KIND, body, 204)
+    return await settings.put(ctx, request, bucket, POLICY, body, 204)
 
 
 def exist(identities: IdentityStore, named: Principals) -> bool:
@@ -50,19 +47,19 @@ def exist(identities: IdentityStore, named: Principals) -> bool:
 
 async def get_bucket_policy(ctx: Context, request: S3Request) -> Reply:
     """As it was put."""
-    document = await settings.find(ctx, await _own_bucket(ctx, request), KIND)
+    document = await POLICY.of(ctx.metadata, (await _own_bucket(ctx, request)).id)
     if document is None:
-        raise S3Error(KIND.missing, BucketName=request.bucket)
+        raise S3Error(POLICY.missing, BucketName=request.bucket)
     return Reply(headers=[("content-type", "application/json")], body=document)
 
 
 async def delete_bucket_policy(ctx: Context, request: S3Request) -> Reply:
-    return await settings.put(ctx, request, await _own_bucket(ctx, request), KIND, None, 204)
+    return await settings.put(ctx, request, await _own_bucket(ctx, request), POLICY, None, 204)
 
 
 async def get_bucket_policy_status(ctx: Context, request: S3Request) -> Reply:
     bucket = await ctx.bucket(request)
     rules = await ctx.rules_of(bucket)
     if rules.policy is None:
-        raise S3Error(KIND.missing, BucketName=bucket.name)
+        raise S3Error(POLICY.missing, BucketName=bucket.name)
     return xml(xml_write.policy_status(rules.public))

@@ -1,11 +1,11 @@
 """Logging configuration of buckets. What is recorded and delivered is in gateway/bucket_log/."""
 
 from consensus.core.model import Bucket
+from gateway.bucket_settings import Kind
 from gateway.ops import settings
 from gateway.ops.buckets.buckets import place_of
 from gateway.ops.context import Context
 from gateway.ops.replies import xml
-from gateway.ops.settings import Kind
 from gateway.s3 import acl, bucket_log
 from gateway.s3.bucket_log import Logging
 from gateway.s3.errors import S3Error
@@ -22,7 +22,7 @@ _NEEDED = frozenset({"WRITE", "READ_ACP"})
 
 async def get_bucket_logging(ctx: Context, request: S3Request) -> Reply:
     bucket = await ctx.bucket(request)
-    found = await settings.find(ctx, bucket, KIND)
+    found = await KIND.of(ctx.metadata, bucket.id)
     return xml(bucket_log.write(found, ctx.owner))
 
 

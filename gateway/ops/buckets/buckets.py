@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from consensus.core.commands import CreateBucket, DeleteBucket
 from consensus.core.model import Bucket
 from consensus.core.results import BucketCreated, BucketExists, BucketNotEmpty, Done
+from gateway.bucket_access import ACL, OWNERSHIP
 from gateway.ops import settings, tokens
 from gateway.ops.access import acls
-from gateway.ops.access import ownership as own
 from gateway.ops.buckets.listing import parsed_number
 from gateway.ops.context import Context
 from gateway.ops.refusals import refusal
@@ -78,7 +78,7 @@ async def create_bucket(ctx: Context, request: S3Request) -> Reply:
     command = CreateBucket(
         name=request.bucket, account=ctx.principal.account, owner=ctx.owner_id, region=constraint,
         object_lock=_yes_or_no(given, "x-amz-bucket-object-lock-enabled"),
-        settings=tuple(settings.documents((own.KIND, ownership), (acls.KIND, acl), (settings.TAGS, new_tags or None))),
+        settings=tuple(settings.documents((OWNERSHIP, ownership), (ACL, acl), (settings.TAGS, new_tags or None))),
     )
     outcome = await ctx.metadata.commit(command)
     match outcome:

@@ -5,24 +5,21 @@ It is carried out elsewhere (gateway/lifecycle/). What is said here is in real d
 
 import msgspec
 
-from consensus.core.commands import LIFECYCLE
 from consensus.core.model import Bucket, Pairs
+from gateway.lifecycle.book import KIND
 from gateway.ops import settings
 from gateway.ops.context import Context
 from gateway.ops.replies import Headers, xml
-from gateway.ops.settings import Kind
 from gateway.ops.uploads.upload import parsed
 from gateway.s3.errors import S3Error
 from gateway.s3.lifecycle import due as lifecycle_due
 from gateway.s3.lifecycle import read as lifecycle_read
 from gateway.s3.lifecycle.due import Version
-from gateway.s3.lifecycle.rules import BYTES_MAX, MINIMUM_HEADER, Lifecycle, write
+from gateway.s3.lifecycle.rules import BYTES_MAX, MINIMUM_HEADER, write
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
 from gateway.s3.signing.hoisting import effective_headers
 from gateway.s3.times import DAY_MS
-
-KIND: Kind[Lifecycle] = Kind(LIFECYCLE, Lifecycle, "NoSuchLifecycleConfiguration")
 
 
 async def put_bucket_lifecycle_configuration(ctx: Context, request: S3Request) -> Reply:

@@ -37,7 +37,7 @@ async def preflight(ctx: Context, request: S3Request) -> Reply:
     bucket = await ctx.metadata.bucket(request.bucket)
     if bucket is None:
         raise S3Error("AccessForbidden", cors.NO_BUCKET, Method=said, ResourceType="BUCKET")
-    rules = await settings.find(ctx, bucket, settings.CORS)
+    rules = await settings.CORS.of(ctx.metadata, bucket.id)
     if rules is None:
         raise S3Error("AccessForbidden", cors.NOT_ENABLED, Method=said, ResourceType="BUCKET")
     if method not in cors.METHODS:
@@ -52,8 +52,7 @@ async def preflight(ctx: Context, request: S3Request) -> Reply:
 async def for_origin(metadata: "MetadataClient", request: S3Request) -> list[tuple[str, str]]:
     """What the answer to this request says to the browser: nothing without a rule that fits. Raises ClusterError."""
     bucket = await metadata.bucket(request.bucket)
-    document = None if bucket is None else await metadata.bucket_setting(bucket.id, settings.CORS.name)
-    rules = None if document is None else settings.CORS.decode(document)
+    rules = None if bucket is None else await settings.CORS.of(metadata, bucket.id)
     origin = request.headers["origin"]
     rule = None if rules is None else cors.matching(rules, origin, request.method)
     return [] if rule is None else cors.answer(rule, origin)

@@ -9,11 +9,11 @@ import functools
 from typing import NamedTuple
 
 from gateway.bucket_access import BUCKET_OWNER, PAYER
+from gateway.bucket_settings import Kind
 from gateway.ops import settings, tokens
 from gateway.ops.context import Context, Handler
 from gateway.ops.never import not_implemented
 from gateway.ops.replies import xml
-from gateway.ops.settings import Kind
 from gateway.s3 import configurations as conf
 from gateway.s3.configurations import CONFIGURATIONS_MAX, PAGE, Family
 from gateway.s3.errors import S3Error
@@ -64,7 +64,7 @@ async def _put(member: Member, ctx: Context, request: S3Request) -> Reply:
     id = conf.id_of(request.query.get("id"))
     tree = member.family.read(body, id)
     kind = member.kind(id)
-    if await settings.find(ctx, bucket, kind) is None:
+    if await kind.of(ctx.metadata, bucket.id) is None:
         kept = await ctx.metadata.settings_page(bucket.id, member.setting, "", CONFIGURATIONS_MAX)
         if len(kept) >= CONFIGURATIONS_MAX:
             raise S3Error("TooManyConfigurations")
@@ -113,7 +113,6 @@ def _of_families() -> dict[str, Handler]:
 # Once a bucket
 
 _ACCELERATE: Kind[str] = Kind("accelerate", str, "")
-_PAYER: Kind[str] = Kind(PAYER, str, "")
 _REPLICATION: Kind[str] = Kind("replication", str, "ReplicationConfigurationNotFoundError")
 
 
@@ -123,14 +122,14 @@ async def put_bucket_accelerate_configuration(ctx: Context, request: S3Request) 
     if "." in bucket.name:
         raise S3Error("InvalidRequest", "S3 Transfer Acceleration is not supported for buckets with periods (.) in their names")
     tree = conf.ACCELERATE.read(body)
-    if leaf(tree, "Status") == "Suspended" and await settings.find(ctx, bucket, _ACCELERATE) is None:
+    if leaf(tree, "Status") == "Suspended" and await _ACCELERATE.of(ctx.metadata, bucket.id) is None:
         return Reply()
     return await settings.put(ctx, request, bucket, _ACCELERATE, conf.ACCELERATE.inner(tree))
 
 
 async def get_bucket_accelerate_configuration(ctx: Context, request: S3Request) -> Reply:
     """Empty where it was never set."""
-    inner = await settings.find(ctx, await ctx.bucket(request), _ACCELERATE)
+    inner = await _ACCELERATE.of(ctx.metadata, (await ctx.bucket(request)).id)
     return xml(document(conf.ACCELERATE.root, inner or ""))
 
 
@@ -139,7 +138,7 @@ async def put_bucket_request_payment(ctx: Context, request: S3Request) -> Reply:
     payer = leaf(conf.REQUEST_PAYMENT.read(body), "Payer")
     if payer == (await ctx.rules_of(bucket)).payer:
         return Reply()      # a bucket where nothing is set stays one for which nothing is looked up
-    return await settings.put(ctx, request, bucket, _PAYER, None if payer == BUCKET_OWNER else payer)
+    return await settings.put(ctx, request, bucket, PAYER, None if payer == BUCKET_OWNER else payer)
 
 
 async def get_bucket_request_payment(ctx: Context, request: S3Request) -> Reply:

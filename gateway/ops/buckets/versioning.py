@@ -3,6 +3,7 @@
 from consensus.core.commands import SetVersioning
 from consensus.core.model import Page
 from consensus.core.results import Done, WrongBucketState
+from gateway.bucket_settings import Kind
 from gateway.ops import settings
 from gateway.ops.buckets.listing import KEYS_MAX, url_encoded, whole_number
 from gateway.ops.context import Context
@@ -10,7 +11,6 @@ from gateway.ops.objects import restoring
 from gateway.ops.objects.versions import parse_version_id
 from gateway.ops.refusals import refusal
 from gateway.ops.replies import xml
-from gateway.ops.settings import Kind
 from gateway.s3 import restore
 from gateway.s3.errors import S3Error
 from gateway.s3.reply import Reply
@@ -33,7 +33,7 @@ async def get_bucket_versioning(ctx: Context, request: S3Request) -> Reply:
     bucket = await ctx.bucket(request)
     mfa_delete = None
     if bucket.versioning:
-        mfa_delete = await settings.find(ctx, bucket, MFA_DELETE)
+        mfa_delete = await MFA_DELETE.of(ctx.metadata, bucket.id)
     return xml(xml_write.versioning_configuration(bucket.versioning, mfa_delete))
 
 
@@ -49,7 +49,7 @@ async def put_bucket_versioning(ctx: Context, request: S3Request) -> Reply:
                       "cannot be changed.")
     if not isinstance(outcome, Done):
         raise refusal(outcome, request)
-    if wanted.mfa_delete is not None and await settings.find(ctx, bucket, MFA_DELETE) is None:
+    if wanted.mfa_delete is not None and await MFA_DELETE.of(ctx.metadata, bucket.id) is None:
         return await settings.put(ctx, request, bucket, MFA_DELETE, wanted.mfa_delete)
     return Reply()
 

@@ -1,9 +1,9 @@
 """Website configuration of buckets. What the website endpoint makes of it is in gateway/website/."""
 
+from gateway.bucket_settings import Kind
 from gateway.ops import settings
 from gateway.ops.context import Context
 from gateway.ops.replies import xml
-from gateway.ops.settings import Kind
 from gateway.s3.reply import Reply
 from gateway.s3.request import S3Request
 from gateway.s3.website import configuration as website

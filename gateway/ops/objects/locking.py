@@ -79,5 +79,5 @@ async def put_object_legal_hold(ctx: Context, request: S3Request) -> Reply:
 
 
 async def _locked_bucket(ctx: Context, bucket: Bucket) -> None:
-    if await settings.find(ctx, bucket, settings.OBJECT_LOCK) is None:
+    if await settings.OBJECT_LOCK.of(ctx.metadata, bucket.id) is None:
         raise S3Error("InvalidRequest", "Bucket is missing Object Lock Configuration")

@@ -70,7 +70,7 @@ async def put_object(ctx: Context, request: S3Request) -> Reply:
 
 async def _may_lock(ctx: Context, request: S3Request, bucket: Bucket, expected: checksums.Expected) -> None:
     """Spare the body of a version that may not be locked. S3Error InvalidRequest."""
-    if await settings.find(ctx, bucket, settings.OBJECT_LOCK) is None:
+    if await settings.OBJECT_LOCK.of(ctx.metadata, bucket.id) is None:
         raise refusal(NoObjectLock(), request)
     if expected.md5 is None and not expected.algorithm:
         raise S3Error("InvalidRequest", "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests "
@@ -111,7 +111,7 @@ async def delete_object(ctx: Context, request: S3Request) -> Reply:
 async def _bypass(ctx: Context, request: S3Request, bucket: Bucket) -> bool:
     """Whether retention in GOVERNANCE mode is to be passed over. S3Error where there is no lock."""
     given = effective_headers(request)
-    if locks.BYPASS in given and await settings.find(ctx, bucket, settings.OBJECT_LOCK) is None:
+    if locks.BYPASS in given and await settings.OBJECT_LOCK.of(ctx.metadata, bucket.id) is None:
         raise headers.no_lock_to_bypass()
     return locks.bypass(given)
 
