@@ -21,7 +21,7 @@ from consensus import queries
 from consensus.core.clock import SystemClock
 from consensus.core.model import ObjectVersion
 from gateway.duties import Duty
-from gateway.lifecycle.book import decode
+from gateway.lifecycle.book import KIND
 from gateway.lifecycle.progress import Counts, Progress
 from gateway.lifecycle.scan import Scan
 from gateway.lifecycle.worker import LifecycleWorker
@@ -399,7 +399,7 @@ def test_two_who_believe_that_they_hold_the_duty_do_no_harm(s3: BaseClient, buck
         found = next(each for each in await server.metadata.read(queries.lifecycle_buckets) if each.name == bucket)
         document = await server.metadata.bucket_setting(found.id, "lifecycle")
         assert document is not None
-        scans = [Scan(server.metadata, AlwaysHeld(server.metadata, clock, "lifecycle", name), clock, found, decode(document),
+        scans = [Scan(server.metadata, AlwaysHeld(server.metadata, clock, "lifecycle", name), clock, found, KIND.decode(document),
                       Days(1_000), Progress(lifecycle=found.lifecycle, began_ms=0)) for name in ("stopped", "other")]
         await asyncio.gather(*(scan.run() for scan in scans))
         return [scan.counts for scan in scans]
