@@ -15,6 +15,7 @@ from consensus.core.clock import SystemClock
 from gateway.bucket_log import recorder
 from gateway.duties import Duty
 from gateway.lifecycle.worker import LifecycleWorker
+from gateway.ops.buckets import bucket_logging
 from gateway.s3.bucket_log import Logging, Source, object_key
 from tests.s3.conftest import THREE
 from tests.s3.errors import refused
@@ -119,7 +120,7 @@ def test_the_target_is_in_the_same_region(
     if THREE:
         return
     # As of buckets that were made while the server was set to be elsewhere.
-    monkeypatch.setattr("gateway.ops.buckets.bucket_logging.place_of", lambda made, _: f"at-{made.name}")
+    monkeypatch.setattr(bucket_logging, "place_of", lambda made, _: f"at-{made.name}")
     with refused("CrossLocationLoggingProhibitted", 403) as said:
         s3.put_bucket_logging(Bucket=bucket, BucketLoggingStatus=wanted)
     assert said["TargetBucketLocation"] == f"at-{target}"

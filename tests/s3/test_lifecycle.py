@@ -260,7 +260,7 @@ def test_an_archive_that_the_settings_name_is_read_after_a_restore(
 ) -> None:
     if THREE:
         pytest.skip("changes a setting of the server")
-    monkeypatch.setattr("gateway.ops.objects.archives._archived", _as_if_glacier_were_named)
+    monkeypatch.setattr(archives, "_archived", _as_if_glacier_were_named)
     s3.put_object(Bucket=bucket, Key="k", Body=b"x", StorageClass="GLACIER")
     s3.head_object(Bucket=bucket, Key="k")
     with refused("InvalidObjectState", 403) as said:
