@@ -5,6 +5,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -25,6 +26,14 @@ def test_every_handler_has_a_row_and_every_row_an_answer() -> None:
     names = [operation.name for operation in (*OPERATIONS, *BEYOND_MODEL)]
     assert set(HANDLERS) <= set(names)
     assert len(set(names)) == len(names)
+
+
+def test_no_module_hides_another() -> None:
+    """A package that imports `x` from its own folder `x` has that in the folder's place: by its dotted name it is not found."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in PACKAGES and "." in name]:
+        package, _, last = name.rpartition(".")
+        found = getattr(sys.modules[package], last, None)
+        assert not isinstance(found, ModuleType) or found.__name__ == name
 
 
 def test_links_in_the_docs_lead_somewhere() -> None:

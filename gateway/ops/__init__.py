@@ -9,18 +9,18 @@ Where to look:
 here       context: the request and who asks; settings: what a bucket is set to, one document a kind; refusals and replies: what
            came of it; tokens: where a listing goes on; never: what is not there
 uploads/   every body on its way in: upload, cutting, bringing; multipart and completing; posting: a browser's form
-objects/   objects and reading: put, delete, get; copying, renaming, appending, restoring (archives: what must be); attributes,
+objects/   writing and reading: put, delete, get; copying, renaming, appending, restoring (archives: what must be); attributes,
            tagging, locking; versions: their ids
-buckets/   buckets; listing and versioning; lifecycle, sharing (CORS), website, bucket_logging, notification, quotas; stored: kept
-           and given back, nothing more
+buckets/   bucket: made, found, removed; listing and versioning; lifecycle, sharing (CORS), website, bucket_logging, notification,
+           quotas; stored: kept and given back, nothing more
 access/    policies, acls, ownership, public_access: who may do what
 """
 
 from gateway.ops import never
 from gateway.ops.access import acls, ownership, policies, public_access
 from gateway.ops.buckets import (
+    bucket,
     bucket_logging,
-    buckets,
     lifecycle,
     listing,
     notification,
@@ -30,16 +30,16 @@ from gateway.ops.buckets import (
     website,
 )
 from gateway.ops.context import Handler
-from gateway.ops.objects import appending, attributes, copying, locking, objects, reading, renaming, restoring, tagging
+from gateway.ops.objects import appending, attributes, copying, locking, reading, renaming, restoring, tagging, writing
 from gateway.ops.uploads import completing, multipart, posting
 from gateway.s3.operations import OPERATION
 
 _IMPLEMENTED: dict[str, Handler] = {
-    "ListBuckets": buckets.list_buckets,
-    "CreateBucket": buckets.create_bucket,
-    "HeadBucket": buckets.head_bucket,
-    "DeleteBucket": buckets.delete_bucket,
-    "GetBucketLocation": buckets.get_bucket_location,
+    "ListBuckets": bucket.list_buckets,
+    "CreateBucket": bucket.create_bucket,
+    "HeadBucket": bucket.head_bucket,
+    "DeleteBucket": bucket.delete_bucket,
+    "GetBucketLocation": bucket.get_bucket_location,
     "ListObjects": listing.list_objects,
     "ListObjectsV2": listing.list_objects_v2,
     "ListObjectVersions": versioning.list_object_versions,
@@ -89,8 +89,8 @@ _IMPLEMENTED: dict[str, Handler] = {
     "DeleteBucketOwnershipControls": ownership.delete_bucket_ownership_controls,
     "PutObject": appending.put_object,
     "RenameObject": renaming.rename_object,
-    "DeleteObject": objects.delete_object,
-    "DeleteObjects": objects.delete_objects,
+    "DeleteObject": writing.delete_object,
+    "DeleteObjects": writing.delete_objects,
     "CopyObject": copying.copy_object,
     "CreateMultipartUpload": multipart.create_multipart_upload,
     "UploadPart": multipart.upload_part,

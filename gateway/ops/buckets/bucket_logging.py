@@ -3,7 +3,7 @@
 from consensus.core.model import Bucket
 from gateway.bucket_settings import Kind
 from gateway.ops import settings
-from gateway.ops.buckets.buckets import place_of
+from gateway.ops.buckets.bucket import place_of
 from gateway.ops.context import Context
 from gateway.ops.replies import xml
 from gateway.s3 import acl, bucket_log

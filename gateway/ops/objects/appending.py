@@ -21,7 +21,7 @@ from gateway.ops.access.acls import of_new_object
 from gateway.ops.buckets import lifecycle
 from gateway.ops.buckets.notification import origin_of
 from gateway.ops.context import Context
-from gateway.ops.objects import objects
+from gateway.ops.objects import writing
 from gateway.ops.objects.copying import reference
 from gateway.ops.objects.versions import new_version_id
 from gateway.ops.refusals import refusal
@@ -46,7 +46,7 @@ DIGITS_MAX = 18
 
 def put_object(ctx: Context, request: S3Request) -> Awaitable[Reply]:
     """PutObject: an append, if the request says where."""
-    put = append_object if WRITE_OFFSET in effective_headers(request) else objects.put_object
+    put = append_object if WRITE_OFFSET in effective_headers(request) else writing.put_object
     return put(ctx, request)
 
 
@@ -55,9 +55,9 @@ async def append_object(ctx: Context, request: S3Request) -> Reply:
     bucket = await ctx.bucket(request)
     given = effective_headers(request)
     offset = _parsed(given[WRITE_OFFSET])
-    objects.put_attributes({name: value for name, value in given.items() if name != WRITE_OFFSET}, request.now_ms,
+    writing.put_attributes({name: value for name, value in given.items() if name != WRITE_OFFSET}, request.now_ms,
                            ctx.settings.storage_classes)       # what is wrong is refused, though nothing of it counts
-    condition = objects.write_condition(request.headers)
+    condition = writing.write_condition(request.headers)
     expected = checksums.Expected.from_headers(given)
     base = await _base(ctx, request, bucket, offset, condition)
     if base is None:
@@ -109,7 +109,7 @@ async def _create(ctx: Context, request: S3Request, bucket: Bucket, condition: C
         request, query={name: value for name, value in request.query.items() if name.lower() != WRITE_OFFSET},
         headers={**{name: value for name, value in request.headers.items() if name != WRITE_OFFSET}, "if-none-match": "*"})
     try:
-        return await objects.put_object(ctx, plain)
+        return await writing.put_object(ctx, plain)
     except S3Error as error:
         if error.code == "PreconditionFailed" and condition.if_none_match is None:
             raise await _overtaken(ctx, request, bucket, 0, condition) from None

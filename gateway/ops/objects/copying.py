@@ -24,9 +24,9 @@ from gateway.ops.buckets import lifecycle
 from gateway.ops.buckets.notification import origin_of
 from gateway.ops.context import Context
 from gateway.ops.objects import archives
-from gateway.ops.objects.objects import put_attributes, write_condition
 from gateway.ops.objects.reading import READ_TRIES, stream_body
 from gateway.ops.objects.versions import new_version_id, parse_version_id
+from gateway.ops.objects.writing import put_attributes, write_condition
 from gateway.ops.refusals import refusal
 from gateway.ops.replies import written_version, xml
 from gateway.ops.uploads.bringing import bring

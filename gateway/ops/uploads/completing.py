@@ -17,8 +17,8 @@ from consensus.core.results import AnyResult, Committed, PartChanged, Staged
 from gateway.ops.buckets import lifecycle
 from gateway.ops.buckets.notification import origin_of
 from gateway.ops.context import Context
-from gateway.ops.objects.objects import write_condition
 from gateway.ops.objects.versions import new_version_id
+from gateway.ops.objects.writing import write_condition
 from gateway.ops.refusals import no_such_upload, refusal
 from gateway.ops.replies import object_url, written_version, xml
 from gateway.ops.uploads.multipart import PARTS_PER_PAGE, must_be_own

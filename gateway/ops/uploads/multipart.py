@@ -17,8 +17,8 @@ from gateway.ops.access.acls import of_new_object
 from gateway.ops.buckets import lifecycle
 from gateway.ops.buckets.listing import url_encoded, whole_number
 from gateway.ops.context import ANONYMOUS_ID, Context
-from gateway.ops.objects.objects import put_attributes
 from gateway.ops.objects.versions import random_name
+from gateway.ops.objects.writing import put_attributes
 from gateway.ops.refusals import no_such_upload, refusal
 from gateway.ops.replies import checksum_headers, xml
 from gateway.ops.uploads.bringing import bring

@@ -17,8 +17,8 @@ from gateway.ops.access.acls import of_new_object
 from gateway.ops.buckets import lifecycle
 from gateway.ops.buckets.notification import origin_of
 from gateway.ops.context import Context
-from gateway.ops.objects.objects import put_attributes
 from gateway.ops.objects.versions import new_version_id
+from gateway.ops.objects.writing import put_attributes
 from gateway.ops.refusals import refusal
 from gateway.ops.replies import checksum_headers, object_url, written_version
 from gateway.ops.uploads.bringing import bring
