@@ -20,8 +20,8 @@ Pairs = tuple[tuple[str, str], ...]
 
 
 class Checksum(NamedTuple):
-    """A stored checksum: `algorithm` CRC32 | CRC32C | CRC64NVME | SHA1 | SHA256; `value` base64, with ``-N`` when
-    composite; `kind` FULL_OBJECT | COMPOSITE."""
+    """A stored checksum: `algorithm` as S3 writes it (CRC32, SHA256); `value` base64, with ``-N`` when composite;
+    `kind` FULL_OBJECT | COMPOSITE."""
 
     algorithm: str
     value: str

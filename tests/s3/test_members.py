@@ -189,9 +189,6 @@ NEVER = {
         "x-amz-server-side-encryption", "x-amz-server-side-encryption-aws-kms-key-id", "x-amz-server-side-encryption-context",
         "x-amz-server-side-encryption-bucket-key-enabled", "x-amz-server-side-encryption-customer-algorithm",
         "x-amz-server-side-encryption-customer-key-MD5"),
-    "these algorithms are refused": tuple(
-        f"{beginning}{name}" for name in ("SHA512", "MD5", "XXHASH64", "XXHASH3", "XXHASH128")
-        for beginning in ("Checksum", "x-amz-checksum-")),
     "nothing is replicated to other buckets": ("x-amz-replication-status",),
     "holds until an event are refused": (
         "x-amz-object-lock-event-hold", "x-amz-object-lock-event-hold-duration-days",

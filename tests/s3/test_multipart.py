@@ -177,6 +177,25 @@ def test_uploads_in_pages(s3: BaseClient, bucket: str) -> None:
         s3.list_multipart_uploads(Bucket=bucket, KeyMarker="a", UploadIdMarker="no id of ours")
 
 
+@pytest.mark.parametrize(("name", "digest"), [
+    ("ChecksumSHA512", lambda data: hashlib.sha512(data).digest()), ("ChecksumMD5", lambda data: hashlib.md5(data).digest()),
+    ("ChecksumXXHASH64", crt.XXHash.compute_xxhash64), ("ChecksumXXHASH3", crt.XXHash.compute_xxhash3_64),
+    ("ChecksumXXHASH128", crt.XXHash.compute_xxhash3_128),
+])
+def test_the_checksums_that_s3_has_since_2026(
+    plain: BaseClient, bucket: str, name: str, digest: Callable[[bytes], bytes],
+) -> None:
+    stored = plain.put_object(Bucket=bucket, Key="whole", Body=b"last", **{name: b64(digest(b"last"))})
+    assert (stored[name], stored["ChecksumType"]) == (b64(digest(b"last")), "FULL_OBJECT")
+    with refused("BadDigest", 400):
+        plain.put_object(Bucket=bucket, Key="whole", Body=b"lost", **{name: b64(digest(b"last"))})
+    upload = begin(plain, bucket, ChecksumAlgorithm=name.removeprefix("Checksum"))
+    claim = {name: b64(digest(b"last"))}
+    done = complete(plain, bucket, upload, [put(plain, bucket, upload, 1, b"last", **claim) | claim])
+    assert (done[name], done["ChecksumType"]) == (f"{b64(digest(digest(b'last')))}-1", "COMPOSITE")
+    assert plain.head_object(Bucket=bucket, Key="key", ChecksumMode="ENABLED")[name] == done[name]
+
+
 def test_an_upload_with_a_composite_checksum(plain: BaseClient, bucket: str) -> None:
     upload = begin(plain, bucket, ChecksumAlgorithm="SHA256")
     digests = [hashlib.sha256(PART).digest(), hashlib.sha256(b"last").digest()]

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from typing import NamedTuple, NoReturn
 from xml.parsers import expat
 
+from gateway.s3.body.checksums import ALGORITHMS
 from gateway.s3.errors import S3Error
 from gateway.s3.xml.pieces import BLOCK_FIELDS, XSI
 
@@ -31,11 +32,8 @@ SMALL_BYTES_MAX = 64 << 10
 DELETE_KEYS_MAX = 1000
 PARTS_MAX = 10_000
 
-CHECKSUM_ELEMENTS = {
-    f"Checksum{name}": name
-    for name in ("CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256", "SHA512", "MD5", "XXHASH64", "XXHASH3", "XXHASH128")
-}
-"""Element name -> algorithm: all of the service model, also those not offered here."""
+CHECKSUM_ELEMENTS = {f"Checksum{name}": name for name in ALGORITHMS}
+"""Element name -> algorithm."""
 
 
 class ObjectToDelete(NamedTuple):
