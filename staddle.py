@@ -43,6 +43,9 @@ DELETE_AT_ONCE = 1000
 
 LOG_BYTES_SHOWN = 4000
 
+_ARGUMENTS = {"data": "the folder", "listen": "port="}
+"""Settings that are arguments of `Server`: among the others they would count for nothing."""
+
 _PROGRAM = "import gc; gc.disable(); from gateway.single import main; raise SystemExit(main())"
 """`python -m gateway.single`, without looking for garbage among the modules that it loads: a sixth of its start. It is
 looked for again once the server is ready."""
@@ -64,17 +67,20 @@ class Server:
 
     def __init__(
         self, folder: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None, *,
-        access_key: str | None = None, secret_key: str | None = None, region: str = "us-east-1", port: int = 0,
+        access_key: str | None = None, secret_key: str | None = None, region: str | None = None, port: int = 0,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
+        for name, argument in _ARGUMENTS.items():
+            if name in (settings or {}):
+                raise ServerError(f"setting {name!r}: give it as {argument} of the server")
         self.access_key, self.secret_key = access_key or "", secret_key or ""
-        self.region = region
+        self.region = region or str((settings or {}).get("region") or "us-east-1")
         self.port = port
         self.endpoint_url = ""
         self._asked_port = port
         self._given = [Path(folder)] if isinstance(folder, str | os.PathLike) else [Path(one) for one in folder or ()]
         # A line for each request is for operators; whoever wants it sets log_level to "info".
-        self._settings = {"log_level": "warning", **(settings or {}), "region": region}
+        self._settings = {"log_level": "warning", **(settings or {}), "region": self.region}
         self._temporary: Path | None = None
         self._started_by = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -119,7 +125,7 @@ class Server:
             self.stop()
             raise
         self.port, self.access_key, self.secret_key = ready["port"], ready["access_key"], ready["secret_key"]
-        self.endpoint_url = f"http://127.0.0.1:{self.port}"
+        self.endpoint_url = f"{'https' if self._settings.get('tls_cert') else 'http'}://127.0.0.1:{self.port}"
         return self
 
     def _said(self) -> dict[str, Any]:

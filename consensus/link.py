@@ -148,7 +148,8 @@ class MemberLink:
                 await wire.connect()
                 serving = await _watch(wire)
             if not serving.led:
-                raise Unavailable(f"the metadata member at {address} knows no leader")
+                raise Unavailable(f"the metadata member at {address} knows no leader: more than half of the members must run and "
+                                  "reach each other")
         except (ClusterError, TimeoutError) as error:
             wire.close()
             self._why_not = error if isinstance(error, ClusterError) else Unavailable(f"no answer from {address} in time")

@@ -190,15 +190,9 @@ def reserve_port(host: str, port: int) -> socket.socket:
     """A bound socket that does not listen: it keeps the port (and, for 0, chooses it) while gateway processes bind their
     own with SO_REUSEPORT. Raises OSError."""
     if port:
-        _refuse_taken(host, port)
+        # SO_REUSEPORT would let two servers of one user share a port unnoticed; a bind without it does not.
+        listening_socket(host, port, shared=False).close()
     return listening_socket(host, port)
-
-
-def _refuse_taken(host: str, port: int) -> None:
-    """SO_REUSEPORT would let two servers of one user share a port unnoticed; a bind without it does not."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, port))
 
 
 async def stop_on_signals(stop: Callable[[], None], shutdown_s: float) -> None:

@@ -149,6 +149,9 @@ def _plain(error: Exception, kind: Any) -> str:
     elif text.startswith("Invalid enum value"):
         choices = ", ".join(repr(choice) for choice in get_args(kind))
         text = f"{text.removeprefix('Invalid enum value ')} is not one of {choices}"
+    elif unknown := re.fullmatch(r"Object contains unknown field `(.+)`", text):
+        fields = get_type_hints(get_args(kind)[1]) if get_origin(kind) is dict else {}
+        text = f"has an unknown key {unknown[1]!r}. {_nearest(unknown[1], fields)}"
     elif missing := re.fullmatch(r"Object missing required field `(\w+)`", text):
         text = f"{missing[1]} is missing"
     if place is not None:

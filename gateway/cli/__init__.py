@@ -34,7 +34,6 @@ from gateway.cli.users import key_app, user_app
 
 app = typer.Typer(
     name="staddle", no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False,
-    help="An S3-compatible object store that keeps what it acknowledges.",
 )
 app.command()(reflowed(serve))
 app.command()(reflowed(init))
@@ -53,16 +52,33 @@ for name, group in (
 user_app.add_typer(policy_app, name="policy")
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(_version())
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option(
+        "--version", is_eager=True, callback=_print_version, help="Print the version.")] = False,
+) -> None:
+    """An S3-compatible object store that keeps what it acknowledges."""
+
+
 @app.command()
 def version(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Print the version.
 
     Example: staddle version
     """
+    typer.echo(f'{{"version": "{_version()}"}}' if as_json else _version())
+
+
+def _version() -> str:
     from importlib.metadata import version as installed
 
-    text = installed("staddle")
-    typer.echo(f'{{"version": "{text}"}}' if as_json else text)
+    return installed("staddle")
 
 
 def main() -> None:

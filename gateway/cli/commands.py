@@ -29,7 +29,9 @@ STOPPED = 130
 Value = TypeVar("Value")
 
 Endpoint = Annotated[str, typer.Option(
-    "--endpoint", metavar="URL", envvar="STADDLE_ENDPOINT", help="Where the server is.", rich_help_panel="Server")]
+    "--endpoint", metavar="URL", envvar=["STADDLE_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"],
+    help="Where the server is. Without it: STADDLE_ENDPOINT, else AWS_ENDPOINT_URL, as other clients have it.",
+    rich_help_panel="Server")]
 Data = Annotated[Path | None, typer.Option(
     "--data", metavar="DIR", rich_help_panel="Server",
     help="Sign with the root key that the server keeps in this data folder. Without it: AWS_ACCESS_KEY_ID and "

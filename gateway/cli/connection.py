@@ -191,7 +191,7 @@ class Connection:
         if "WRONG_VERSION_NUMBER" in reason or "record layer failure" in reason:
             return CommandError(f"{self.endpoint} does not speak TLS: try http:// instead of https://.")
         return CommandError(f"the certificate of {self.endpoint} is not trusted: give the file with its authority's certificate "
-                            f"as --ca-bundle FILE. ({reason.rpartition('] ')[2].rstrip(')')})")
+                            f"as --ca-bundle FILE. ({reason.rpartition('] ')[2].partition(' (_ssl')[0]})")
 
     def _refused(self, answer: Any) -> NoReturn:
         """The error of the admin API, in words that say what to do."""
@@ -212,7 +212,7 @@ class Connection:
         """For what has to do with who asks, and with when."""
         key, source = self.keys.access_key, self.keys.source
         if code == "InvalidAccessKeyId":
-            return (f"the server does not know the access key {key} (from {source}), or it has been disabled. "
+            return (f"the server at {self.endpoint} does not know the access key {key} (from {source}), or it has been disabled. "
                     "Use another, or the root key: --data DIR.")
         if code == "SignatureDoesNotMatch":
             return (f"the secret key (from {source}) is not the one of the access key {key}. Is it whole, without spaces "

@@ -4,6 +4,7 @@ Apart from the command itself because all that a server is made of is imported h
 the time.
 """
 
+import errno
 import logging
 import os
 import ssl
@@ -33,6 +34,10 @@ from gateway.identities import Identity, IdentityStore
 from gateway.launch import EX_CONFIG, launches
 from gateway.supervisor import SetupError, Supervisor, reserve_port, stop_on_signals
 
+_LISTEN_HINTS = {errno.EADDRINUSE: "Another server there? Choose with --listen.",
+                 errno.EACCES: "Ports below 1024 need the capability CAP_NET_BIND_SERVICE, or root."}
+_NO_ADDRESS = "--listen takes an address of this machine, or 0.0.0.0 for all that it has."
+
 
 def run(in_force: Config) -> None:
     """Serve until a signal. Ends the command with a sentence and status 78 when it can never work as it is set up."""
@@ -56,7 +61,7 @@ def run(in_force: Config) -> None:
         try:
             reserved = reserve_port(host, port)
         except OSError as error:
-            fail(f"cannot listen on {in_force.listen}: {error.strerror}. Another server there? Choose with --listen.", EX_CONFIG)
+            fail(f"{error.strerror}. {_LISTEN_HINTS.get(error.errno or 0, _NO_ADDRESS)}", EX_CONFIG)
         port = reserved.getsockname()[1]
     logs.set_up(in_force.log_level, "supervisor")
     for sentence in missing:

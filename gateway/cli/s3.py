@@ -104,9 +104,11 @@ def explained(server: Connection, what: object, key: object = None) -> Iterator[
             "NoSuchBucket": f"there is no bucket for {what}; `staddle bucket list` shows them.",
             "NoSuchKey": f"there is no object {key or what}; `staddle object ls` shows them.",
             "404": f"there is no object {what}; `staddle object ls` shows them.",
-            "AccessDenied": f"{whose} may not reach {what}: its bucket belongs to another account. Use a key of that one.",
-            "403": f"{whose} may not reach {what}: its bucket belongs to another account. Use a key of that one.",
         }
+        if code in ("AccessDenied", "403") and "object lock" not in message:
+            raise CommandError(
+                f"{whose} may not do this with {what}: policies of its user or of the bucket do not allow it, or the bucket "
+                "belongs to another account. An admin's `staddle explain` tells.", code=code) from None
         if "damaged" in message:
             raise CommandError(f"{what} is damaged: nothing is given out. `staddle fsck` says what to do.", code=code) from None
         if "object lock" in message:

@@ -40,6 +40,8 @@ def begin(config: Config) -> Begun:
 def join_with(token: JoinToken, config: Config) -> Begun:
     """An empty folder becomes that of a machine of the token's cluster. Raises FolderError, Refused, Unavailable."""
     folders = _empty(config)
+    if config.name is not None:         # that of an attempt which was refused, as may be for just this, is nobody's
+        folders.machine_name.unlink(missing_ok=True)
     machine = machine_of(config, folders)
     assert machine is not None, "the command has checked that it has a `cluster_listen`"
     welcome = asyncio.run(with_token(token, machine.name))

@@ -36,8 +36,8 @@ later doesn't read, so it doesn't answer, and the end would wait for it as long 
 
 
 def listening_socket(host: str, port: int, *, shared: bool = True) -> socket.socket:
-    """Bound, not yet listening. Raises OSError. `shared`: with other gateways of this user. Then two servers would not
-    notice each other on one port; who is alone takes no port that another one has, and none gets his."""
+    """Bound, not yet listening. Raises OSError that says where. `shared`: with other gateways of this user. Then two servers
+    would not notice each other on one port; who is alone takes no port that another one has, and none gets his."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -45,9 +45,9 @@ def listening_socket(host: str, port: int, *, shared: bool = True) -> socket.soc
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shared))
         sock.bind((host, port))
         sock.setblocking(False)
-    except OSError:
+    except OSError as error:
         sock.close()
-        raise
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from None
     return sock
 
 

@@ -180,7 +180,7 @@ def test_files_go_in_and_out_without_another_client(staddle: Staddle, tmp_path: 
     staddle.done("bucket", "delete", "cli-files")
 
 
-def test_users_who_are_no_admins_manage_their_own_files(staddle: Staddle, s3: Any) -> None:
+def test_users_who_are_no_admins_manage_their_own_files(staddle: Staddle, s3: Any, tmp_path: Path) -> None:
     own = keys(staddle.json("user", "create", "erin")["key"])
     staddle.done("bucket", "create", "erins", "--user", "erin")
     for key in ("dir/one", "dir/two", "three"):
@@ -194,6 +194,12 @@ def test_users_who_are_no_admins_manage_their_own_files(staddle: Staddle, s3: An
     s3.create_bucket(Bucket="not-erins")
     for command in (("ls", "s3://not-erins"), ("stat", "s3://not-erins/k"), ("rm", "s3://not-erins/k"), ("cat", "s3://not-erins/k")):
         assert "belongs to another account" in staddle.refused("object", *command, **own)
+    readers = tmp_path / "readers.json"
+    readers.write_text('{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "*"}}')
+    staddle.done("user", "policy", "set", "erin", "readers", str(readers))
+    said = staddle.refused("object", "rm", "s3://erins/k", **own)
+    assert "policies of its user" in said
+    assert "staddle explain" in said
 
 
 def test_a_file_that_was_there_stays_when_the_object_cannot_be_had(staddle: Staddle, tmp_path: Path) -> None:
@@ -310,7 +316,7 @@ def test_settings_and_version(staddle: Staddle) -> None:
     assert staddle.json("config", "show")["chunk_bytes"] == 64 << 20
     assert staddle.json("config", "running")["settings"]["workers"] == 2
     assert re.search(r"workers +2 +0", staddle.done("config", "running").out)
-    assert staddle.json("version")["version"] == staddle.done("version").out.strip()
+    assert staddle.json("version")["version"] == staddle.done("version").out.strip() == staddle.done("--version").out.strip()
 
 
 def test_small_commands_do_not_load_what_they_do_not_need() -> None:

@@ -46,6 +46,13 @@ def test_an_endpoint_that_is_none(staddle: Staddle, endpoint: str) -> None:
     assert "is not an address such as" in staddle.refused("user", "list", "--endpoint", endpoint, status=2)
 
 
+def test_the_address_that_other_clients_have_is_taken(staddle: Staddle) -> None:
+    here = staddle.environment["STADDLE_ENDPOINT"]
+    staddle.done("user", "list", STADDLE_ENDPOINT=None, AWS_ENDPOINT_URL=here)
+    assert "no server answers at http://127.0.0.1:1" in staddle.refused(
+        "user", "list", STADDLE_ENDPOINT=None, AWS_ENDPOINT_URL=here, AWS_ENDPOINT_URL_S3="http://127.0.0.1:1")
+
+
 def test_no_keys(staddle: Staddle, elsewhere: Path) -> None:
     said = staddle.refused("user", "list", status=2, **NO_KEYS)
     assert "AWS_ACCESS_KEY_ID" in said
@@ -75,7 +82,7 @@ def test_the_root_key_of_the_folder_is_found(staddle: Staddle, server: StaddlePr
 
 def test_wrong_keys(staddle: Staddle) -> None:
     said = staddle.refused("user", "list", AWS_ACCESS_KEY_ID="NOSUCHKEY")
-    assert "does not know the access key NOSUCHKEY" in said
+    assert f"the server at {staddle.environment['STADDLE_ENDPOINT']} does not know the access key NOSUCHKEY" in said
     said = staddle.refused("user", "list", AWS_SECRET_ACCESS_KEY="wrong secret")
     assert "is not the one of the access key" in said
     assert "AWS_SECRET_ACCESS_KEY" in said

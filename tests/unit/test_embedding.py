@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import staddle
+from tests.servers import make_certificate
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "EMBEDDING.md").read_text()
 BLOCKS = re.findall(r"^```python ?(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -42,6 +45,18 @@ def test_each_program_of_the_page_runs(program: str, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, env=installed(tmp_path / "installed"),
                           capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
+
+
+def test_settings_that_name_an_address_or_a_region_or_a_certificate_count(tmp_path: Path) -> None:
+    for settings in ({"listen": "127.0.0.1:1"}, {"data": str(tmp_path)}):
+        with pytest.raises(staddle.ServerError, match="give it as"):
+            staddle.Server(settings=settings)
+    files = make_certificate(tmp_path)
+    with staddle.Server(settings={"region": "eu-west-1", "tls_cert": str(files.certificate), "tls_key": str(files.key)}) as s3:
+        assert s3.client(verify=str(files.certificate)).list_buckets()["Buckets"] == []
+        assert (s3.env()["AWS_REGION"], s3.env()["AWS_ENDPOINT_URL"][:8]) == ("eu-west-1", "https://")
+        with pytest.raises(staddle.ServerError, match=f"cannot listen on 127.0.0.1:{s3.port}"):
+            staddle.Server(port=s3.port).start()
 
 
 def test_the_tests_of_the_page_pass_side_by_side(tmp_path: Path) -> None:

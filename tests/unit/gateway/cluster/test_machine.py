@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from consensus.core.errors import Refused
 from consensus.endings import EXIT_RESTART
 from gateway.cli.running import prepared
+from gateway.cluster import beginning
 from gateway.cluster.beginning import begin, join_with
 from gateway.cluster.machine import Machine, door_of, machine_of, remember_peers
 from gateway.cluster.tokens import new_token
@@ -135,6 +137,16 @@ def test_init_prepares_an_empty_folder_once(tmp_path: Path) -> None:
         begin(config(tmp_path))
     with pytest.raises(FolderError, match="belongs to a store already"):
         join_with(new_token(("127.0.0.1:1",), b"x" * 32, 0), config(tmp_path))
+
+
+def test_who_was_refused_for_its_name_may_come_with_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refused(token: object, name: str) -> None:
+        raise Refused(f"{name} is taken")
+
+    monkeypatch.setattr(beginning, "with_token", refused)
+    for name in ("n1", "n2"):
+        with pytest.raises(Refused, match=f"{name} is taken"):
+            join_with(new_token(("127.0.0.1:1",), b"x" * 32, 0), config(tmp_path, name=name))
 
 
 def test_a_machine_runs_the_roles_that_it_has(tmp_path: Path) -> None:
