@@ -216,7 +216,7 @@ def _older(db: Database, bucket_id: int, key: bytes, below: int, limit: int) -> 
 
 # Uploads
 
-def list_uploads(
+def uploads(
     db: Database, bucket_id: BucketId, prefix: str, delimiter: str, key_marker: str, upload_marker: UploadId | None,
     limit: int,
 ) -> UploadPage:

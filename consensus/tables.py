@@ -42,6 +42,11 @@ VERSION_COLUMNS = (
 """What `object` and `history` rows have in common, in one order, so that one statement moves a version between them."""
 
 
+def columns_of(table: str, columns: str) -> str:
+    """As a join names them."""
+    return ", ".join(f"{table}.{column.strip()}" for column in columns.split(","))
+
+
 class _Table(peewee.Model):
     """Base: no database of its own; `create` binds the tables to the one at hand."""
 

@@ -205,7 +205,7 @@ def test_uploads_are_listed_by_key_and_id_and_pages_join(cluster: Cluster, limit
         found: list[str] = []
         key, id = "", None
         while True:
-            page = cluster.read(listing.list_uploads, bucket, prefix, delimiter, key, id, limit)
+            page = cluster.read(listing.uploads, bucket, prefix, delimiter, key, id, limit)
             found += [f"{upload.key}:{upload.upload_id}" for upload in page.uploads] + list(page.common_prefixes)
             if page.next_key is None:
                 return found
@@ -213,9 +213,9 @@ def test_uploads_are_listed_by_key_and_id_and_pages_join(cluster: Cluster, limit
     assert listed("", "") == ["a:9", "b:1", "b:2", "c:0", "p/1:x", "p/2:y"]
     assert listed("", "/") == ["a:9", "b:1", "b:2", "c:0", "p/"]
     assert listed("p/", "/") == ["p/1:x", "p/2:y"]
-    page = cluster.read(listing.list_uploads, bucket, "", "", "b", None, 9)
+    page = cluster.read(listing.uploads, bucket, "", "", "b", None, 9)
     assert [upload.key for upload in page.uploads] == ["c", "p/1", "p/2"], "with a key marker alone: greater keys"
-    page = cluster.read(listing.list_uploads, bucket, "", "", "", "9", 9)
+    page = cluster.read(listing.uploads, bucket, "", "", "", "9", 9)
     assert len(page.uploads) == 6, "an upload marker without a key marker is ignored"
 
 
