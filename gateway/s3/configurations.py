@@ -216,7 +216,7 @@ _V2 = ("for this version of Cross Region Replication configuration schema. Pleas
 
 
 def _check_replication(tree: Tree) -> None:
-    """Rules with a Filter are of the schema's second version, which wants more of them."""
+    """Rules with a Filter are of the schema's second version, which wants what the first, with a Prefix, does not know."""
     rules = branches(tree, "Rule")
     if len(rules) > RULES_MAX:
         malformed()
@@ -227,9 +227,15 @@ def _check_replication(tree: Tree) -> None:
         if len(leaf(rule, "ID")) > 255:
             raise S3Error("InvalidArgument", "ID length should not exceed allowed limit of 255", ArgumentName="ID")
         _check_filter(rule)
-        if "Filter" in rule:
-            if "Prefix" in rule:
-                malformed()
+        if ("Filter" in rule) == ("Prefix" in rule):
+            malformed()
+        if "SourceSelectionCriteria" in rule and not branch(rule, "SourceSelectionCriteria"):
+            raise S3Error("InvalidRequest", "SourceSelectionCriteria cannot be empty")
+        if "Prefix" in rule:
+            for name in ("DeleteMarkerReplication", "Priority"):
+                if name in rule:
+                    raise S3Error("InvalidRequest", f"{name} cannot be used {_V2}")
+        else:
             for name in ("DeleteMarkerReplication", "Priority"):
                 if name not in rule:
                     raise S3Error("InvalidRequest", f"{name} must be specified {_V2}")

@@ -47,10 +47,8 @@ def _decoded(text: str, header: str) -> str:
 
 
 def check(tags: Sequence[tuple[str, str]], limit: int) -> None:
-    """S3Error BadRequest for more than `limit` tags, InvalidTag for one that S3 doesn't allow or that comes twice."""
-    if len(tags) > limit:
-        what = "Object" if limit == OBJECT_TAGS_MAX else "Bucket"
-        raise S3Error("BadRequest", f"{what} tags cannot be greater than {limit}")
+    """S3Error InvalidTag for a tag that S3 doesn't allow or that comes twice, BadRequest for more than `limit` tags: AWS has
+    been seen to look at every tag first, and then how many they are."""
     seen = set()
     for key, value in tags:
         if key in seen:
@@ -62,3 +60,6 @@ def check(tags: Sequence[tuple[str, str]], limit: int) -> None:
         if len(value) > VALUE_MAX or not _ALLOWED.fullmatch(value):
             raise S3Error("InvalidTag", "The TagValue you have provided is invalid", TagKey=key, TagValue=value)
         seen.add(key)
+    if len(tags) > limit:
+        what = "Object" if limit == OBJECT_TAGS_MAX else "Bucket"
+        raise S3Error("BadRequest", f"{what} tags cannot be greater than {limit}")

@@ -160,8 +160,13 @@ def test_replication_that_is_off_is_kept_and_none_that_is_on(
     refusal("MalformedXML", {"Role": "r", "Rules": []})
     new = {"Filter": {"Prefix": ""}, "Priority": 1, "DeleteMarkerReplication": {"Status": "Disabled"}}
     refusal("MalformedXML", rule(other, **new))
+    for name in ("Priority", "DeleteMarkerReplication"):
+        assert refusal("InvalidRequest", rule(other, **{name: new[name]})).startswith(f"{name} cannot be used for this version")
+    assert refusal("InvalidRequest", rule(other, SourceSelectionCriteria={})) == "SourceSelectionCriteria cannot be empty"
     second = rule(other, **new)
     del second["Rules"][0]["Prefix"]
+    refusal("MalformedXML", {**second, "Rules": [
+        {name: value for name, value in second["Rules"][0].items() if name not in new}]})
     for lacking in ("DeleteMarkerReplication", "Priority"):
         short = {**second, "Rules": [{name: value for name, value in second["Rules"][0].items() if name != lacking}]}
         assert refusal("InvalidRequest", short).startswith(f"{lacking} must be specified")

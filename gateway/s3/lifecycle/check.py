@@ -33,6 +33,10 @@ def _check_versions(rules: tuple[Rule, ...]) -> None:
     if rules[0].filter is None:
         if any(rule.filter is not None for rule in rules):
             _request("Filter element can only be used in Lifecycle V2.")
+        for rule in rules:
+            for action in (rule.noncurrent_expiration, *rule.noncurrent_transitions):
+                if action is not None and action.newer is not None:
+                    _request("NewerNoncurrentVersions element can only be used in Lifecycle V2.")
     elif any(rule.filter is None for rule in rules):
         _request("Base level prefix cannot be used in Lifecycle V2, prefixes are only supported in the Filter.")
 

@@ -130,6 +130,9 @@ SIZE = "<ObjectSizeLessThan>9</ObjectSizeLessThan>"
     ([on(DAYS, f"<Filter><And><ObjectSizeGreaterThan>9</ObjectSizeGreaterThan>{SIZE}</And></Filter>")], "InvalidRequest",
      "'ObjectSizeLessThan' has to be a value greater than 'ObjectSizeGreaterThan'."),
     ([on(DAYS, "<Prefix>a</Prefix>"), on(DAYS)], "InvalidRequest", "Filter element can only be used in Lifecycle V2."),
+    ([on("<NoncurrentVersionExpiration><NoncurrentDays>1</NoncurrentDays><NewerNoncurrentVersions>2</NewerNoncurrentVersions>"
+         "</NoncurrentVersionExpiration>", "<Prefix>a</Prefix>")], "InvalidRequest",
+     "NewerNoncurrentVersions element can only be used in Lifecycle V2."),
     ([on(DAYS), on(DAYS, "<Prefix>a</Prefix>")], "InvalidRequest",
      "Base level prefix cannot be used in Lifecycle V2, prefixes are only supported in the Filter."),
     ([on(DAYS, "<Prefix>logs</Prefix>"), on(DAYS, "<Prefix></Prefix>")], "InvalidRequest",
