@@ -44,7 +44,8 @@ def test_tags_belong_to_a_version(s3: BaseClient, bucket: str) -> None:
 
 @pytest.mark.parametrize(("tags", "code"), [
     ({str(number): "x" for number in range(11)}, "BadRequest"), ({"k" * 129: "v"}, "InvalidTag"),
-    ({**{str(number): "x" for number in range(10)}, "k": "<>"}, "InvalidTag"), ({"k": "v" * 257}, "InvalidTag"), ({"aws:k": "v"}, "InvalidTag"), ({"k": "<>"}, "InvalidTag"),
+    ({"k": "v" * 257}, "InvalidTag"), ({"aws:k": "v"}, "InvalidTag"), ({"k": "<>"}, "InvalidTag"),
+    ({**{str(number): "x" for number in range(10)}, "k": "<>"}, "InvalidTag"),
 ])
 def test_tags_that_s3_does_not_allow(s3: BaseClient, bucket: str, tags: dict[str, str], code: str) -> None:
     s3.put_object(Bucket=bucket, Key="key", Body=b"x", Tagging="kept=1")
