@@ -161,8 +161,18 @@ def _check_together(rules: Sequence[Rule]) -> None:
     meant = [_meant_by(rule.events) for rule in rules]
     for one, other in combinations(range(len(rules)), 2):
         if not meant[one].isdisjoint(meant[other]) and _keys_meet(rules[one], rules[other]):
-            raise S3Error("InvalidArgument", "Configurations overlap. Configurations on the same bucket cannot share a common "
-                          "event type.")
+            raise _overlap(rules[one], rules[other])
+
+
+def _overlap(one: Rule, other: Rule) -> S3Error:
+    """AWS has one wording for rules that tell of every key, and another where filters leave it open which of them counts."""
+    if one.filters or other.filters:
+        return S3Error("InvalidArgument", "Configuration is ambiguously defined. Cannot have overlapping suffixes in two rules "
+                       "if the prefixes are overlapping for the same event type.")
+    shared = next(f"{mine}, {its}" for mine in one.events for its in other.events
+                  if not set(_MEANT[mine]).isdisjoint(_MEANT[its]))
+    return S3Error("InvalidArgument", "Configurations overlap. Configurations on the same bucket cannot share a common event "
+                   "type.", ArgumentName="Event", ArgumentValue=shared)
 
 
 def _meant_by(events: Sequence[str]) -> frozenset[str]:

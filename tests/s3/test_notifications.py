@@ -261,7 +261,7 @@ def test_filters_choose_and_rules_go_to_their_targets(client: BaseClient, named:
     def rule(arn: str, name: str, value: str) -> dict[str, Any]:
         return {"QueueArn": arn, "Events": ["s3:ObjectCreated:*"],
                 "Filter": {"Key": {"FilterRules": [{"Name": name, "Value": value}]}}}
-    with pytest.raises(ClientError, match="Configurations overlap"):
+    with pytest.raises(ClientError, match="ambiguously defined"):
         client.put_bucket_notification_configuration(Bucket=named, NotificationConfiguration={
             "QueueConfigurations": [rule(HOOK, "prefix", "a/"), rule(OTHER, "suffix", ".jpg")]})
     client.put_bucket_notification_configuration(Bucket=named, NotificationConfiguration={

@@ -111,7 +111,16 @@ def test_two_rules_may_not_tell_the_same_twice(first: str, second: str, meet: bo
     with pytest.raises(S3Error) as refused:
         read(first + second)
     assert refused.value.message == (
+        "Configuration is ambiguously defined. Cannot have overlapping suffixes in two rules if the prefixes are overlapping for "
+        "the same event type." if "<Filter>" in first + second else
         "Configurations overlap. Configurations on the same bucket cannot share a common event type.")
+    assert ("ArgumentValue" in refused.value.detail) is ("<Filter>" not in first + second)
+
+
+def test_the_events_that_two_rules_share_are_told() -> None:
+    with pytest.raises(S3Error) as refused:
+        read(queue("s3:ObjectRemoved:*", "s3:ObjectCreated:*") + queue("s3:ObjectCreated:Put"))
+    assert refused.value.detail == {"ArgumentName": "Event", "ArgumentValue": "s3:ObjectCreated:*, s3:ObjectCreated:Put"}
 
 
 def test_ids_are_unique_and_bounded_and_so_are_rules() -> None:
@@ -155,6 +164,6 @@ def test_the_largest_configuration_is_compared_at_once() -> None:
     every = sorted(notification.EVENTS)
     rules = [queue(*every, prefix=f"{number:03}", suffix="x" * 900) for number in range(99)]
     began = time.process_time()
-    with pytest.raises(S3Error, match="Configurations overlap"):
+    with pytest.raises(S3Error, match="ambiguously defined"):
         read("".join([*rules, queue(*every, prefix="098")]))
     assert time.process_time() - began < 1
