@@ -67,6 +67,8 @@ def parse(text: str) -> Policy:
 
 def _condition(item: Any) -> list[Condition]:
     if isinstance(item, dict):
+        if None in item.values():
+            _invalid("Invalid JSON.")
         if not item or not all(isinstance(text, str) for text in item.values()):
             _invalid("Invalid Simple-Condition: value must be a string.")
         if len(item) != 1:
@@ -97,10 +99,10 @@ def check(policy: Policy, fields: Mapping[str, str], now_ms: int) -> None:
 
 
 def _met(condition: Condition, fields: Mapping[str, str]) -> bool:
+    """An empty beginning allows any value, but not that there is none: AWS has been seen to refuse forms without the field."""
     text = fields.get(condition.field)
     if text is None:
-        # An empty beginning allows any value, also none.
-        return condition.operator == "starts-with" and not condition.value
+        return False
     if condition.operator == "eq":
         return text == condition.value
     if condition.field == "content-type":
