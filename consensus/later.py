@@ -36,12 +36,10 @@ class Later:
     async def _answer(self, link: Link, operation: int, request_id: int, work: Work) -> None:
         try:
             payload = await work
-        except ClusterError as error:
-            link.send(operation, protocol.status_of(error), request_id, str(error).encode())
+        except (ClusterError, *UNDECODABLE) as error:
+            protocol.refuse(link, operation, request_id, error)
             if isinstance(error, Corrupt) and operation == protocol.RECOUNT:
                 self._damaged(error)
-        except UNDECODABLE as error:
-            link.send(operation, protocol.REFUSED, request_id, f"cannot be decoded: {error}".encode())
         else:
             link.send(operation, OK, request_id, payload)
 

@@ -32,7 +32,7 @@ from consensus.backup import Descriptor, Taking
 from consensus.core.commands import EndSession, Envelope, OpenSession, RegisterNode
 from consensus.core.errors import ClusterError, Corrupt, NoSpace, NotYet, ReadOnly, Refused, Unavailable, UnknownOutcome
 from consensus.core.model import Member
-from consensus.core.wire import OK
+from consensus.core.wire import OK, Link
 
 SUBMIT, PING, WATCH, STATUS, QUERY = 1, 2, 3, 4, 5
 RECOUNT, BACKUP_TAKE, BACKUP_READ, HOUSEKEEP, DAMAGE = 6, 7, 8, 9, 10
@@ -178,6 +178,14 @@ def status_of(error: ClusterError) -> int:
         if isinstance(error, kind):
             return code
     return UNAVAILABLE
+
+
+def refuse(link: Link, operation: int, request_id: int, error: Exception) -> None:
+    """Answer with a ClusterError, or with what decoding a request has raised."""
+    if isinstance(error, ClusterError):
+        link.send(operation, status_of(error), request_id, str(error).encode())
+    else:
+        link.send(operation, REFUSED, request_id, f"cannot be decoded: {error}".encode())
 
 
 def array_body(raw: bytes) -> memoryview:

@@ -470,10 +470,8 @@ class _Connection(Handler):
                 answer = server.met(link)
             else:
                 raise Refused(f"there is no operation {operation}")
-        except ClusterError as error:
-            link.send(operation, protocol.status_of(error), request_id, str(error).encode())
-        except UNDECODABLE as error:
-            link.send(operation, protocol.REFUSED, request_id, f"cannot be decoded: {error}".encode())
+        except (ClusterError, *UNDECODABLE) as error:
+            protocol.refuse(link, operation, request_id, error)
         else:
             link.send(operation, OK, request_id, answer)
 

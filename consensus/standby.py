@@ -214,10 +214,8 @@ class _Connection(Handler):
     def frame(self, link: Link, operation: int, status: int, request_id: int, payload: memoryview) -> None:
         try:
             answer = self._standby.answer(operation, payload)
-        except ClusterError as error:
-            link.send(operation, protocol.status_of(error), request_id, str(error).encode())
-        except UNDECODABLE as error:
-            link.send(operation, protocol.REFUSED, request_id, f"cannot be decoded: {error}".encode())
+        except (ClusterError, *UNDECODABLE) as error:
+            protocol.refuse(link, operation, request_id, error)
         else:
             link.send(operation, OK, request_id, answer)
 
