@@ -48,16 +48,19 @@ def new_rule_id() -> str:
     return base64.b64encode(str(uuid.uuid4()).encode()).decode()
 
 
-async def sent(ctx: Context, request: S3Request, limit: int, *, digest_required: bool = False) -> tuple[Bucket, bytes]:
+async def sent(
+    ctx: Context, request: S3Request, limit: int, *, digest_required: bool = False, empty: str = "MissingRequestBodyError",
+) -> tuple[Bucket, bytes]:
     """The bucket, and the document that a client sends about it or an object in it. Raises S3Error.
 
     `digest_required` where AWS has been seen to refuse one without Content-MD5 or checksum: CORS, lifecycle, tags of a bucket
     (and DeleteObjects). SDKs send one with every configuration, and AWS's pages ask for it on more of them, but it takes tags
-    of objects, for one, without: to be stricter than AWS would turn clients away for nothing."""
+    of objects, for one, without: to be stricter than AWS would turn clients away for nothing. `empty` is the code for no
+    document at all, of which AWS has two."""
     bucket = await ctx.bucket(request)
     body = await read_body(ctx, request, limit, digest_required=digest_required)
     if not body:
-        raise S3Error("MissingRequestBodyError")
+        raise S3Error(empty)
     return bucket, body
 
 

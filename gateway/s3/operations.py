@@ -316,6 +316,8 @@ def _route_slowly(method: str, scope: Scope, query: Mapping[str, str], headers: 
         raise S3Error("InvalidArgument", "This operation requires an upload id.", ArgumentName="uploadId")
     rows = _ROUTES.get((method, scope, subresource))
     if rows is None:
+        if (scope, subresource) == ("object", "versions"):
+            raise S3Error("InvalidRequest", "There is no such thing as the ?versions sub-resource for a key")
         _refuse_method(method, scope, subresource)
         return None
     for row in rows:

@@ -50,7 +50,7 @@ async def get_object_retention(ctx: Context, request: S3Request) -> Reply:
 
 
 async def put_object_retention(ctx: Context, request: S3Request) -> Reply:
-    bucket, body = await settings.sent(ctx, request, SMALL_BYTES_MAX)
+    bucket, body = await settings.sent(ctx, request, SMALL_BYTES_MAX, empty="MalformedXML")
     wanted = locks.read_retention(body, request.now_ms)
     keys = of_lock(wanted.mode, wanted.until_ms or None, None, request.now_ms)
     await ctx.require(bucket, request, needed(ctx.operation, request.query, effective_headers(request)), keys=keys)
@@ -70,7 +70,7 @@ async def get_object_legal_hold(ctx: Context, request: S3Request) -> Reply:
 
 
 async def put_object_legal_hold(ctx: Context, request: S3Request) -> Reply:
-    bucket, body = await settings.sent(ctx, request, SMALL_BYTES_MAX)
+    bucket, body = await settings.sent(ctx, request, SMALL_BYTES_MAX, empty="MalformedXML")
     on = locks.read_legal_hold(body)
     keys = of_lock(None, None, "ON" if on else "OFF", request.now_ms)
     await ctx.require(bucket, request, needed(ctx.operation, request.query, {}), keys=keys)

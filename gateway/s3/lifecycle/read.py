@@ -54,8 +54,10 @@ def read(
         raise S3Error("InvalidRequest", f"Invalid TransitionDefaultMinimumObjectSize found: {minimum}",
                       ArgumentName=MINIMUM_HEADER, ArgumentValue=minimum)
     root = parse(body, "LifecycleConfiguration", BYTES_MAX)
-    if not 1 <= len(root.children) <= RULES_MAX or root.text.strip():
+    if not root.children or root.text.strip():
         malformed()
+    if len(root.children) > RULES_MAX:
+        _request(f"The number of lifecycle rules must not exceed the allowed limit of {RULES_MAX} rules")
     rules = tuple(_rule(element, frozenset(storage_classes), new_id) for element in root.children)
     check(rules, minima=minima)
     return Lifecycle(rules=rules, minimum=minimum or ALL_128K)
