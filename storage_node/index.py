@@ -133,9 +133,16 @@ class Index:
         if version is None or version[0] != INDEX_VERSION:
             raise Corrupt(f"{self.path}: tables of version {version and version[0]}, not {INDEX_VERSION}")
         self._young = Young()
-        with self._transaction(young=True) as db:
-            self._young.load(db)
-        self.damage(1)
+        try:
+            with self._transaction(young=True) as db:
+                self._young.load(db)
+            self.damage(1)
+            self.segments()
+        except Unavailable as error:
+            self._db.close()
+            if getattr(error.__cause__, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+                raise Corrupt(str(error)) from error
+            raise
         self._keeper = threading.Thread(target=self._keep_short, name="index-checkpoint", daemon=True)
         self._keeper.start()
 

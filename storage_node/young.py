@@ -12,13 +12,17 @@ Rules:
 * a place is never used twice, so who reads beside the writer asks for places beyond those that he has seen.
 """
 
+import logging
 import sqlite3
 import struct
 from collections.abc import Collection, Iterator
-from itertools import islice
+from itertools import islice, pairwise
 from typing import NamedTuple
 
 from consensus.core.ids import Digest
+from storage_node.chunk import record_bytes
+
+log = logging.getLogger("staddle.node")
 
 YOUNG_MAX = 4096
 """More are brought into `chunk` whether or not anybody has asked about them: bounds memory, and how much of a segment an
@@ -29,6 +33,7 @@ SCHEMA = "CREATE TABLE IF NOT EXISTS young(last INTEGER PRIMARY KEY, copies BLOB
 
 _ADD = "INSERT INTO young VALUES(?,?)"
 _DROP = "DELETE FROM young WHERE last<=?"
+_DROP_FROM = "DELETE FROM young WHERE last>=?"
 _STALE = """DELETE FROM young WHERE NOT EXISTS
     (SELECT 1 FROM segment WHERE number=last>>32 AND NOT sealed AND used<=last&0xffffffff)"""
 
@@ -50,7 +55,7 @@ class Row(NamedTuple):
 def beyond(db: sqlite3.Connection, seen: int) -> Iterator[tuple[int, list[Row]]]:
     """What was added after this row: `last` and copies of each. Some may be in `chunk` by now."""
     for last, copies in db.execute("SELECT last, copies FROM young WHERE last>? ORDER BY last", (seen,)).fetchall():
-        yield last, [Row._make(copy) for copy in _COPY.iter_unpack(copies)]
+        yield last, [Row._make(copy) for copy in _COPY.iter_unpack(copies)] if len(copies) % _COPY.size == 0 else []
 
 
 class Young:
@@ -63,11 +68,17 @@ class Young:
         self._gone: list[Row] = []
 
     def load(self, db: sqlite3.Connection) -> None:
-        """What a life that was killed has left; but not what a Staddle that doesn't know this table has found since."""
+        """What a life that was killed has left; but not what a Staddle that doesn't know this table has found since. From one
+        that is damaged on, they are left to recovery.py, which reads the tails of their segments."""
         db.execute(SCHEMA)
         db.execute(_STALE)
         used = dict(db.execute("SELECT number, used FROM segment").fetchall())
-        self._rows = {row[:2]: row for _, rows in beyond(db, 0) for row in rows if row.place >= used[row.segment]}
+        for last, rows in beyond(db, 0):
+            if not _makes_sense(last, rows):
+                log.error("what the index says of the newest copies in segment %d is damaged: its tail is read", last >> 32)
+                db.execute(_DROP_FROM, (last,))
+                break
+            self._rows |= {row[:2]: row for row in rows if row.place >= used[row.segment]}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -114,6 +125,12 @@ class Young:
 
     def undone(self) -> None:
         self._added, self._gone = [], []
+
+
+def _makes_sense(last: int, rows: list[Row]) -> bool:
+    """A wrong place would let `used` cover what is in no table."""
+    return (bool(rows) and _last(rows) == last and all(row.segment == last >> 32 for row in rows)
+            and all(row.place + record_bytes(row.size) <= after.place for row, after in pairwise(rows)))
 
 
 def _last(rows: list[Row]) -> int:

@@ -257,3 +257,42 @@ def test_a_staddle_that_knows_no_young_copies_finds_them_in_the_tail(tmp_path: P
         assert store.index.segments()[:len(segments)] == segments
 
     with_store(folder, newer, Unsynced())
+
+
+@pytest.mark.parametrize("copies", ["substr(copies,1,40)",                                # no whole copy
+                                    "substr(copies,1,55)||x'09'||substr(copies,57)",       # no such segment
+                                    "substr(copies,1,60)||x'04'||substr(copies,62)"])      # far behind
+def test_damaged_ones_are_found_in_the_tail(tmp_path: Path, copies: str) -> None:
+    """The node did not start, or took the place where one was said to be for the end of the segment."""
+    folder = killed(tmp_path / "a", tmp_path / "b")
+    with closing(sqlite3.connect(folder / INDEX_NAME, isolation_level=None)) as db:
+        last = db.execute("SELECT last FROM young ORDER BY last LIMIT 1 OFFSET 2").fetchone()
+        db.execute(f"UPDATE young SET copies=CAST({copies} AS BLOB) WHERE last=?", last)
+
+    async def body(store: DiskStore) -> None:
+        assert store.recovered.records == 4
+        await all_nine(store)
+
+    with_store(folder, body, Unsynced())
+    assert count(folder, "young") == 0
+
+
+@pytest.mark.parametrize("table", ["young", "segment"])
+def test_an_index_whose_tables_are_damaged_is_built_again(tmp_path: Path, table: str) -> None:
+    """As one that is no database at all; the node did not start before somebody moved the file away."""
+    folder = killed(tmp_path / "a", tmp_path / "b")
+    with closing(sqlite3.connect(folder / INDEX_NAME, isolation_level=None)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        page, size = db.execute("SELECT rootpage, (SELECT page_size FROM pragma_page_size) FROM sqlite_master WHERE name=?",
+                                (table,)).fetchone()
+    with open(folder / INDEX_NAME, "r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\x77" * size)
+
+    async def body(store: DiskStore) -> None:
+        assert store.recovered.records == len(BODIES)
+        for data in BODIES:
+            assert await get(store, digest(data), len(data), GENERATION) == data
+
+    with_store(folder, body, Unsynced())
+    assert len(list(folder.glob(f"{INDEX_NAME}.damaged-*"))) == 1
