@@ -17,8 +17,6 @@ from typing import NamedTuple
 from consensus.core.errors import ClusterError, Unavailable
 from consensus.core.ids import NodeId
 from consensus.core.model import Holder, NodeInfo
-from consensus.core.wire import OK
-from storage_node import protocol
 from storage_node.client import DEADLINE_S, NodeClient, checked
 from storage_node.errors import combined
 
@@ -50,21 +48,14 @@ class Plan(NamedTuple):
     quorum: int
 
 
-async def to_one(places: list[NodeInfo], client_of: ClientOf, request: bytes) -> tuple[Holder, ...]:
+async def to_one(node: NodeInfo, client: NodeClient, request: bytes) -> tuple[Holder, ...]:
     """No copies to wait for, and no other node to ask: without a task. The common case on one disk."""
-    failures: list[ClusterError] = []
-    for node in places:
-        client = client_of(node)
-        answer = client.put_in_time(request)
-        try:
-            status, incarnation = await (client.put(request) if answer is None else answer)
-        except ClusterError as error:
-            failures.append(error)
-        else:
-            if status == OK:
-                return (Holder(node.node, incarnation),)
-            failures.append(protocol.error_of(status, incarnation))
-    raise combined(failures)
+    answer = client.put_in_time(request)
+    try:
+        incarnation = checked(*await (client.put(request) if answer is None else answer))
+    except ClusterError as error:
+        raise combined([error]) from error
+    return (Holder(node.node, incarnation),)
 
 
 def usual_s(clients: Sequence[NodeClient], quorum: int) -> float:

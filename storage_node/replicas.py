@@ -282,11 +282,12 @@ class Replicas:
             return await writer.finish(digest)
         policy = policy or self._policy
         counted = self._counted.get(policy)
-        plan = counted.only if counted is not None and self._is_new(policy) else None
+        plan = counted.only if counted is not None and self._is_new(policy) else None    # no coroutine for what is known
         plan = plan or await self._plan(digest, policy)
         request = put_request(digest, generation, data, block_table(data))
         if len(plan.places) == 1:
-            return await to_one(plan.places, self.client, request)
+            (node,) = plan.places
+            return await to_one(node, self.client(node), request)
         return await Quorum(plan, self.client, request).run()
 
     async def open_writer(self, generation: Generation, policy: Policy | None = None, room: int = 0) -> ChunkWriter:
