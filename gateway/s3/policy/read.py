@@ -283,7 +283,7 @@ def _known_fields(fields: dict[str, Any], known: frozenset[str]) -> None:
 def _either(fields: dict[str, Any], name: str) -> tuple[list[str], bool]:
     given = [key for key in (name, f"Not{name}") if key in fields]
     if not given:
-        _refuse(f"Missing required field {name}")
+        _refuse("Statement is missing required element")
     if len(given) == 2:
         _refuse(f"Statement cannot have both {name} and Not{name}")
     texts = _texts(fields[given[0]])
