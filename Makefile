@@ -17,6 +17,7 @@ help:                       ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/'
 
 $(BIN)/staddle: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -c constraints.txt -e .
 	@touch $@
@@ -29,7 +30,7 @@ run: $(BIN)/staddle         ## install and serve on 127.0.0.1:9000 with data in 
 	$(BIN)/staddle serve --data $(DATA) --listen $(LISTEN)
 
 cluster: $(BIN)/staddle     ## install and serve a cluster of three machines on 127.0.0.1:9000 to 9002, data in ./data-cluster
-	$(BIN)/python -m gateway.cluster.trial --data $(DATA)-cluster
+	$(BIN)/python -m gateway.cluster.trial --data $(DATA)-cluster --port $(lastword $(subst :, ,$(LISTEN)))
 
 dev: $(VENV)/.test          ## install for development
 

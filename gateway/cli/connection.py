@@ -220,6 +220,9 @@ class Connection:
         if code == "AccessDenied":
             return (f"the access key {key} (from {source}) is not an admin's. Use the root key (--data DIR), or have an "
                     "admin run `staddle user change NAME --admin`.")
+        if code == "InvalidBucketName":
+            return ("a bucket's name is 3 to 63 of a-z, 0-9, '-' and '.', begins and ends with a letter or digit, and does not "
+                    "look like an IP address.")
         if code == "RequestTimeTooSkewed":
             apart = self._skew(answer) if answer is not None else "more than 15 minutes apart from"
             return f"this machine's clock is {apart} the server's: requests must be within 15 minutes. Set it right."

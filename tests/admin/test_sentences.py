@@ -133,7 +133,7 @@ def test_a_region_that_is_none(staddle: Staddle, command: tuple[str, ...], regio
 
 @pytest.mark.parametrize(("command", "said"), [
     (("bucket", "stat", "no-such-bucket"), "bucket"), (("bucket", "delete", "no-such-bucket"), "bucket"),
-    (("bucket", "create", "No"), "bucket is not valid"), (("bucket", "create", "b-ok", "--user", "nobody"), "staddle user list"),
+    (("bucket", "create", "No"), "3 to 63 of a-z"), (("bucket", "create", "b-ok", "--user", "nobody"), "staddle user list"),
     (("object", "ls", "s3://no-such-bucket"), "bucket"), (("object", "stat", "s3://says-region/none"), "There is no object"),
     (("object", "rm", "s3://says-region/none"), "there is no object"),
     (("object", "cat", "s3://no-such-bucket/k"), "staddle bucket list"),
