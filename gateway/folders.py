@@ -109,7 +109,7 @@ def name_nodes(root: Path, data: tuple[Path, ...], machine: str | None = None) -
     path = root / "nodes"
     try:
         known: dict[str, str] = tomllib.loads(path.read_text()) if path.exists() else {}
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise FolderError(f"the list of nodes {path} cannot be read: {error}") from None
     lay = {place: node for node, place in known.items()}
     now: dict[str, str] = {}
@@ -219,7 +219,7 @@ def known_root(root: Path, access_key: str | None, secret_key: str | None) -> Id
     try:
         values = tomllib.loads(path.read_text())
         return _root(str(values["access_key"]), str(values["secret_key"]))
-    except (OSError, KeyError, tomllib.TOMLDecodeError) as error:
+    except (OSError, KeyError, ValueError) as error:
         raise FolderError(f"the root key {path} cannot be read: {error!r}") from None
 
 

@@ -1,5 +1,6 @@
 """Data folders: made once, named once, and the same node again with a new disk."""
 
+import re
 import shutil
 import stat
 from pathlib import Path
@@ -54,6 +55,15 @@ def test_secrets_are_made_once_and_are_private(data: tuple[Path, ...]) -> None:
     assert (cluster_secret(data[0]), root_identity(data[0], None, None)) == (secret, (root, False))
     for name in ("secret", "root-key"):
         assert stat.S_IMODE((data[0] / name).stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("name", ["nodes", "root-key", "secret", "node-id"])
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"no = "], ids=["no text", "nothing that fits"])
+def test_a_file_that_cannot_be_read_is_named(data: tuple[Path, ...], name: str, content: bytes) -> None:
+    name_nodes(data[0], data)
+    (data[0] / name).write_bytes(content)
+    with pytest.raises(FolderError, match=re.escape(str(data[0] / name))):
+        (name_nodes(data[0], data), cluster_secret(data[0]), root_identity(data[0], None, None))
 
 
 def test_half_a_root_key_is_refused(data: tuple[Path, ...]) -> None:
