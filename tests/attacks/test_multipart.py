@@ -74,7 +74,7 @@ def test_36_lists_that_do_not_fit(attacker: Attacker) -> None:
     for parts, code in (
         (((2, two), (1, one)), "InvalidPartOrder"), (((1, one), (1, one)), "InvalidPartOrder"),
         (((1, wrong),), "InvalidPart"), (((3, one),), "InvalidPart"), (((1, one), (2, one[:-2])), "InvalidPart"),
-        (((1, one), (2, two)), "EntityTooSmall"), ((), "InvalidRequest"), (((0, one),), "InvalidArgument"),
+        (((1, one), (2, two)), "EntityTooSmall"), ((), "MalformedXML"), (((0, one),), "InvalidArgument"),
         (((-1, one),), "InvalidArgument"), (((10_001, one),), "InvalidArgument"), ((("x", one),), "MalformedXML"),
         (((1.5, one),), "MalformedXML"), ((("", one),), "MalformedXML"), ((("9" * 4000, one),), "MalformedXML"),
         (((1, "&lt;script&gt;"),), "InvalidPart"), (((1, ""),), "InvalidPart"),

@@ -243,7 +243,7 @@ class Decoder:
 
     def _check_chunk_size(self, size: int) -> None:
         if size and self._small_chunk:
-            raise S3Error("InvalidChunkSizeError", Chunk=self._chunks - 1, BadChunkSize=self._small_chunk)
+            raise S3Error("InvalidChunkSizeError", Chunk=self._chunks, BadChunkSize=self._small_chunk)
         if size < SIGNED_CHUNK_BYTES_MIN:
             self._small_chunk = size
 

@@ -186,12 +186,13 @@ _PART_FIELDS = frozenset({"PartNumber", "ETag", *CHECKSUM_ELEMENTS})
 def complete_multipart_upload(body: bytes) -> tuple[CompletePart, ...]:
     """The parts in the order sent; whether they ascend and exist is for the operation to say.
 
-    S3Error InvalidRequest for no parts, InvalidArgument for a part number below 1 (both recorded from AWS).
+    S3Error InvalidRequest for no document, InvalidArgument for a part number below 1 (both recorded from AWS), MalformedXML
+    for a list of none.
     """
-    root = parse(body, "CompleteMultipartUpload", COMPLETE_BYTES_MAX) if body else Element("")
-    if not root.children:
+    if not body:
         raise S3Error("InvalidRequest", "You must specify at least one part")
-    if len(root.children) > PARTS_MAX or root.text.strip():
+    root = parse(body, "CompleteMultipartUpload", COMPLETE_BYTES_MAX)
+    if not 0 < len(root.children) <= PARTS_MAX or root.text.strip():
         malformed()
     return tuple(map(_complete_part, root.children))
 

@@ -57,7 +57,7 @@ def test_complete() -> None:
 
 
 @pytest.mark.parametrize(("inner", "code"), [
-    ("", "InvalidRequest"),
+    ("", "MalformedXML"),
     ("<Part><PartNumber>1</PartNumber></Part>", "MalformedXML"),
     ("<Part><ETag>a</ETag></Part>", "MalformedXML"),
     ("<Part><PartNumber>1</PartNumber><PartNumber>2</PartNumber><ETag>a</ETag></Part>", "MalformedXML"),
