@@ -82,6 +82,7 @@ class Settings:
     object_ownership: str = "BucketOwnerEnforced"
     block_public_access: bool = True
     default_encryption: bool = False
+    """These three say what holds for a bucket where it was never set: AWS's defaults, or the classic ones."""
     webhooks: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """Names of the targets that events may be sent to, and the accounts whose buckets may: none stands for all."""
     event_queue_max: int = EVENT_QUEUE_MAX
@@ -92,7 +93,7 @@ class Settings:
     archive_classes: tuple[str, ...] = ()
     """Those of them that are read only after a restore."""
     lifecycle_day_ms: int = DAY_MS
-    """These three say what holds for a bucket where it was never set: AWS's defaults, or the classic ones."""
+    """How long a day of lifecycles is; real ones, unless somebody tries them out."""
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
