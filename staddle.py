@@ -85,6 +85,7 @@ class Server:
         self._started_by = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._log: Path | None = None
+        self._log_from = 0                    # what lies before is of earlier starts on this folder
         self._session: Any = None             # boto3's, made when it is first needed
 
     # Its life
@@ -109,6 +110,7 @@ class Server:
                   "settings": self._settings, "access_key": self.access_key or None, "secret_key": self.secret_key or None,
                   "remove": None if self._temporary is None else str(self._temporary)}
         with self._log.open("ab") as log:
+            self._log_from = log.tell()
             # -P: a folder of yours that is called gateway is never picked up in place of ours. A session of its own: a
             # Ctrl-C reaches you, and you stop the server when you are done.
             self._process = subprocess.Popen(
@@ -174,11 +176,11 @@ class Server:
             self._temporary = None
 
     def log(self) -> str:
-        """The end of the server's log."""
+        """The end of the server's log, since it was started."""
         if self._log is None or not self._log.exists():
             return ""
         with self._log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_BYTES_SHOWN))
+            file.seek(max(self._log_from, file.seek(0, os.SEEK_END) - LOG_BYTES_SHOWN))
             return file.read().decode(errors="replace")
 
     # Using it

@@ -59,6 +59,14 @@ def test_settings_that_name_an_address_or_a_region_or_a_certificate_count(tmp_pa
             staddle.Server(port=s3.port).start()
 
 
+def test_what_an_earlier_start_said_is_not_this_ones(tmp_path: Path) -> None:
+    (tmp_path / "data" / "run").mkdir(parents=True)
+    (tmp_path / "data" / "run" / "server.log").write_text("of yesterday\n")
+    with pytest.raises(staddle.ServerError, match="Did you mean 'copies'") as failed:
+        staddle.Server(tmp_path / "data", settings={"copie": 1}).start()
+    assert "of yesterday" not in str(failed.value)
+
+
 def test_the_tests_of_the_page_pass_side_by_side(tmp_path: Path) -> None:
     files = {"test_page.py": next(text for kind, text in BLOCKS if kind == "pytest"),
              "conftest.py": next(text for kind, text in BLOCKS if kind == "conftest")}
