@@ -31,7 +31,7 @@ def parse_header(value: str) -> tuple[tuple[str, str], ...]:
         if item:
             key, _, text = item.partition("=")
             tags.append((_decoded(key, value), _decoded(text, value)))
-    if len({key for key, _ in tags}) != len(tags):
+    if len({key for key, _ in tags}) != len(tags) or any(not key for key, _ in tags):
         raise S3Error("InvalidArgument", _MALFORMED, ArgumentName="x-amz-tagging", ArgumentValue=value)
     check(tags, OBJECT_TAGS_MAX)
     return tuple(tags)

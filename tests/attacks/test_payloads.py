@@ -242,10 +242,8 @@ def test_6_trailers_of_documents(attacker: Attacker, where: str) -> None:
 
 @pytest.mark.parametrize(("length", "code", "status"), [
     ("4", "IncompleteBody", 400), ("6", "IncompleteBody", 400), ("0", "IncompleteBody", 400),
-    ("-1", "InvalidArgument", 400), ("+5", "InvalidArgument", 400), ("5.0", "InvalidArgument", 400),
-    ("0x5", "InvalidArgument", 400), ("", "InvalidArgument", 400), ("five", "InvalidArgument", 400),
-    ("9" * 4000, "InvalidArgument", 400), ("5,5", "InvalidArgument", 400), (None, "MissingContentLength", 411),
-    (str(6 << 40), "EntityTooLarge", 400), ("٥", "InvalidArgument", 400),
+    *[(text, "MissingContentLength", 411) for text in ("-1", "+5", "5.0", "0x5", "", "five", "5,5", "٥", None)],
+    ("9" * 4000, "InvalidArgument", 400), (str(6 << 40), "EntityTooLarge", 400),
 ])
 def test_7_decoded_length(attacker: Attacker, length: str | None, code: str, status: int) -> None:
     path = f"{attacker.bucket}/planted"

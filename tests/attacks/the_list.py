@@ -24,7 +24,7 @@ ATTACKS = (
     Attack(4, "chunk signatures that are wrong, missing or of another request", "403 SignatureDoesNotMatch, 400 IncompleteBody"),
     Attack(5, "a payload that isn't the one hashed; unknown kinds", "400 XAmzContentSHA256Mismatch or InvalidArgument"),
     Attack(6, "a trailer checksum that is wrong, missing, or another than announced", "400 BadDigest, MalformedTrailerError"),
-    Attack(7, "x-amz-decoded-content-length too small, too large, negative", "400 IncompleteBody, InvalidArgument"),
+    Attack(7, "x-amz-decoded-content-length too small, too large, negative", "400 IncompleteBody, InvalidArgument, 411"),
     Attack(8, "an x-amz- header that is sent and not signed", "403 AccessDenied"),
     Attack(9, "host not signed; a header signed that is not there", "403"),
     Attack(10, "another scope, algorithm or form of the credential", "400 AuthorizationHeaderMalformed"),

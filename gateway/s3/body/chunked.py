@@ -141,8 +141,10 @@ class Decoder:
         """
         # AWS's own example ends after the line of the trailer signature; everything has been checked by then.
         ended_early = self._state is _State.TRAILERS and self._trailers_signed and not self._line
-        if not (self._state is _State.DONE or ended_early) or self._decoded != self._framing.decoded_length:
+        if not (self._state is _State.DONE or ended_early):
             raise S3Error("IncompleteBody")
+        if self._decoded != self._framing.decoded_length:
+            raise self._other_length()
         if self._signatures and self._framing.may_trail and not self._trailers_signed:
             raise S3Error("SignatureDoesNotMatch" if self._trailers else "MalformedTrailerError")
         if any(name not in self._trailers for name in self._framing.trailers):
@@ -225,7 +227,8 @@ class Decoder:
         size = int(digits, 16)
         self._chunks += 1
         if self._decoded + size > self._framing.decoded_length:
-            raise S3Error("IncompleteBody", "The request body is longer than x-amz-decoded-content-length.")
+            self._decoded += size
+            raise self._other_length()
         self._decoded += size
         self._chunk_left = size
         if self._signatures:
@@ -240,6 +243,12 @@ class Decoder:
         if self._signatures:
             self._signatures.end()
         self._state = _State.TRAILERS if self._framing.may_trail else _State.DATA_END
+
+    def _other_length(self) -> S3Error:
+        if self._signatures is None:
+            return S3Error("IncompleteBody")
+        return S3Error("IncompleteBody", "You did not provide the number of bytes specified by the Content-Length HTTP header",
+                       NumberBytesExpected=self._framing.decoded_length, NumberBytesProvided=self._decoded)
 
     def _check_chunk_size(self, size: int) -> None:
         if size and self._small_chunk:

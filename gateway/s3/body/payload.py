@@ -86,10 +86,10 @@ def announced(kind: str, headers: Mapping[str, str], signing: Signing | None) ->
 
 def _decoded_length(headers: Mapping[str, str]) -> int:
     text = headers.get("x-amz-decoded-content-length")
-    if text is None:
+    if text is None or not (text.isascii() and text.isdigit()):     # what is no number is not there, on AWS
         raise S3Error("MissingContentLength")
     # The number of digits first: a number of thousands of digits must not be converted.
-    if not (text.isascii() and text.isdigit()) or len(text.lstrip("0")) > 15 or int(text) > DECODED_BYTES_MAX:
+    if len(text.lstrip("0")) > 15 or int(text) > DECODED_BYTES_MAX:
         raise S3Error(
             "InvalidArgument", "The value of x-amz-decoded-content-length is not valid.",
             ArgumentName="x-amz-decoded-content-length", ArgumentValue=text[:64],

@@ -529,11 +529,11 @@ def test_signed_chunks_in_a_presigned_upload() -> None:
 
 @pytest.mark.parametrize(("headers", "payload", "status", "code"), [
     ({}, STREAMING, 411, "MissingContentLength"),
-    ({"x-amz-decoded-content-length": "-1"}, STREAMING, 400, "InvalidArgument"),
-    ({"x-amz-decoded-content-length": ""}, STREAMING, 400, "InvalidArgument"),
-    ({"x-amz-decoded-content-length": "+5"}, STREAMING, 400, "InvalidArgument"),
-    ({"x-amz-decoded-content-length": "0x5"}, UNSIGNED_TRAILER, 400, "InvalidArgument"),
-    ({"x-amz-decoded-content-length": "5.0"}, UNSIGNED_TRAILER, 400, "InvalidArgument"),
+    ({"x-amz-decoded-content-length": "-1"}, STREAMING, 411, "MissingContentLength"),
+    ({"x-amz-decoded-content-length": ""}, STREAMING, 411, "MissingContentLength"),
+    ({"x-amz-decoded-content-length": "+5"}, STREAMING, 411, "MissingContentLength"),
+    ({"x-amz-decoded-content-length": "0x5"}, UNSIGNED_TRAILER, 411, "MissingContentLength"),
+    ({"x-amz-decoded-content-length": "5.0"}, UNSIGNED_TRAILER, 411, "MissingContentLength"),
     ({"x-amz-decoded-content-length": "9" * 20}, UNSIGNED_TRAILER, 400, "InvalidArgument"),
     ({"x-amz-decoded-content-length": "9" * 5000}, UNSIGNED_TRAILER, 400, "InvalidArgument"),
     ({"x-amz-decoded-content-length": "5", "x-amz-trailer": "x-amz-checksum-crc32"}, STREAMING, 400, "InvalidRequest"),

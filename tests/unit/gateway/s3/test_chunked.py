@@ -241,6 +241,15 @@ def test_small_chunks_only_at_the_end() -> None:
     assert caught.value.detail == {"Chunk": 3, "BadChunkSize": BIG - 1}       # where it is noticed, as AWS counts
 
 
+@pytest.mark.parametrize(("said", "sent"), [(3, 5), (7, 5)])
+def test_the_lengths_that_differ_are_told_where_chunks_are_signed(said: int, sent: int) -> None:
+    chain = signer()
+    with pytest.raises(S3Error) as caught:
+        decode(signed(said), chain.chunk(b"h" * sent) + chain.last())
+    assert caught.value.code == "IncompleteBody"
+    assert caught.value.detail == {"NumberBytesExpected": said, "NumberBytesProvided": sent}
+
+
 # Limits
 
 
