@@ -31,7 +31,7 @@ async def list_nodes(ctx: AdminContext, asked: values.OneNode) -> values.NodeLis
     logical = (await ctx.metadata.usage()).bytes
     copies = copies_wanted(ctx.admin.config.copies, await ctx.metadata.nodes())
     stored = sum(int(node.statistics.get("chunk_bytes", 0)) for node in found)
-    whole = not asked.node and all(not node.error for node in found)
+    whole = not asked.node and all(not node.error for node in found) and not unequal.short
     return values.NodeList(nodes=list(found), copies=copies, logical_bytes=logical, stored_bytes=stored,
                            saved_bytes=max(0, logical * copies - stored) if whole else 0,
                            short={str(left): count for left, count in sorted(unequal.short.items())},

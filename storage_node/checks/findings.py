@@ -42,7 +42,7 @@ KINDS = {
     "stray": Kind("wrong", "a file that the chunk index doesn't know",
                   "`staddle fsck --repair` with the server stopped takes it into the index"),
     "unreachable": Kind("wrong", "a storage node can't be asked", "start it; what it holds has not been looked at"),
-    "short": Kind("note", "chunks have fewer copies than wanted", "add or repair storage nodes"),
+    "short": Kind("note", "chunks have fewer copies than wanted", "the nodes make them by themselves, if enough of them are up"),
     "over": Kind("note", "chunks have more copies than wanted", "the nodes give them back by themselves"),
 }
 

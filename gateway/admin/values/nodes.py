@@ -37,7 +37,8 @@ class NodeStat(Answer, frozen=True, kw_only=True):
 
 class NodeList(Answer, frozen=True, kw_only=True):
     """`logical_bytes`: what the objects add up to; `stored_bytes`: what the nodes hold, copies included. `saved_bytes`:
-    what deduplication and copying by reference spare, counted with as many copies as are kept.
+    what deduplication and copying by reference spare, counted with as many copies as are kept; 0 while some are lacking or a
+    node does not say.
 
     `short`: chunks that lack copies, by how many they have left; `short_bytes` in them. `oldest_seconds`: how long the nodes know
     of the one that has waited longest: the lag of asynchronous replication. `over`: chunks with copies that will be given back.
