@@ -185,6 +185,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         "email, access_key, secret_key, admin, policies: a list of JSON (after `name:` if it has a name), AmazonS3ReadOnlyAccess "
         "or AmazonS3FullAccess. Without any, an identity may do all that its account may.")] = ()
 
+    def _check_metrics_listen(self) -> None:
+        if self.metrics_listen is None:
+            return
+        host, port = parse_listen(self.metrics_listen, "metrics_listen")
+        if not port:
+            raise ValueError("setting 'metrics_listen': port 0 would be another one in each worker; choose one")
+        own_host, own_port = parse_listen(self.listen)
+        if port == own_port and (host == own_host or {host, own_host} & {"0.0.0.0", "::"}):  # noqa: S104 - compared, not bound
+            raise ValueError(f"setting 'metrics_listen': port {port} is that of 'listen', whose clients would get metrics")
+
     def __post_init__(self) -> None:
         if not self.data:
             raise ValueError("setting 'data': at least one data folder is needed")
@@ -219,8 +229,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         self._check_cluster()
         if self.metrics_token is not None and not _TOKEN.fullmatch(self.metrics_token):
             raise ValueError("setting 'metrics_token': a token has 16 to 200 printable characters and no blanks")
-        if self.metrics_listen is not None and not parse_listen(self.metrics_listen, "metrics_listen")[1]:
-            raise ValueError("setting 'metrics_listen': port 0 would be another one in each worker; choose one")
+        self._check_metrics_listen()
         for name in self.webhooks:
             if not is_name(name):
                 raise ValueError(f"setting 'webhooks': {name!r} is not 1 to 80 letters, digits, '-' and '_'")

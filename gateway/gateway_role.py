@@ -147,7 +147,7 @@ class GatewayRole:
             try:
                 await self._metrics_server.start()
             except OSError as error:
-                self._beside(f"setting 'metrics_listen': cannot listen there: {error.strerror}", error)
+                self._beside(f"setting 'metrics_listen': {error.strerror}", error)
         await self.server.start()
         if self._lifecycle is not None:
             self._lifecycle.start()

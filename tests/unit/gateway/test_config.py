@@ -70,6 +70,8 @@ def refused(folder: Path, toml: str = "", environ: dict[str, str] | None = None,
     ('roles = ["node"]', "setting 'roles': it is of use only in a cluster"),
     ('roles = ["disk"]', "setting 'roles': 'disk' is not one of"), ("roles = []", "setting 'roles': give each role"),
     ('cluster_listen = "n1:9400"\npeers = ["n2"]', "setting 'peers': 'n2' is not HOST:PORT"),
+    ('metrics_listen = "127.0.0.1:9000"', "setting 'metrics_listen': port 9000 is that of 'listen'"),
+    ('metrics_listen = "0.0.0.0:9000"', "setting 'metrics_listen': port 9000 is that of 'listen'"),
     ("meta_members = 4", "give an odd number"), ("meta_members = 0", "setting 'meta_members': 0 is not between 1 and 9"),
     ("region", "is not TOML"), ("region = \udcff", "is not TOML"), ('region = "a"\nregion = "b"', "is not TOML"),
 ])
