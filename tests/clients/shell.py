@@ -198,12 +198,15 @@ def _pieces(size: int) -> Iterator[bytes]:
 
 
 def small_files(folder: Path, count: int) -> Path:
-    """`count` files of up to 2 KiB in ten folders, with names that need encoding here and there."""
+    """`count` files of up to 2 KiB in ten folders, with names that need encoding here and there, and an hour old: objects tell
+    their time in whole seconds, so one that is stored within the second of its file seems older to who compares."""
+    made = time.time() - 3600
     for number in range(count):
         name = f"{number:04}.bin" if number % 50 else f"{number:04} ä+&=%.bin"
         path = folder / f"d{number % 10}" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(os.urandom(number % 2048 + 1))
+        os.utime(path, (made, made))
     return folder
 
 
