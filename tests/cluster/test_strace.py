@@ -26,6 +26,7 @@ def test_chunk_then_journal_then_answer(server: StaddleProcess, tmp_path: Path, 
     trace = Trace(server, tmp_path / "trace")
     status, answer, _ = talker.ask("PUT", f"/{BUCKET}/traced", body=b"t" * size)
     assert status == 200, answer
+    trace.wait_for("HTTP/1.1 200")
     lines = trace.stop()
     talker.close()
 
@@ -73,6 +74,13 @@ class Trace:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self._process.kill()
                 pytest.skip(f"strace is not permitted here: {self._process.communicate()[1].strip()[:200]}")
+            time.sleep(0.01)
+
+    def wait_for(self, text: str) -> None:
+        """Until strace has written down a call with this text: the client may know of it earlier."""
+        deadline = time.monotonic() + ATTACH_TIMEOUT_S
+        while not any(text in path.read_text(errors="replace") for path in self._output.parent.glob(self._output.name + ".*")):
+            assert time.monotonic() < deadline, f"no call with {text!r} was traced"
             time.sleep(0.01)
 
     def stop(self) -> list[Line]:

@@ -163,7 +163,8 @@ def _turns(server: InProcess | Spread) -> list[tuple[str, int]]:
     return server.targets if isinstance(server, Spread) else []
 
 
-@pytest.fixture(params=[f"{kind}/{style}" for kind in KINDS for style in STYLES])
+# moto takes some of version 2's signatures for a scope of version 4, by chance of their characters, and answers 500.
+@pytest.fixture(params=[f"{kind}/{style}" for kind in KINDS for style in STYLES if (kind, style) != ("moto", "presigned-v2")])
 def any_s3(request: pytest.FixtureRequest, servers: Servers) -> BaseClient:
     kind, _, style = request.param.partition("/")
     endpoint, certificate = servers.endpoint(kind)
