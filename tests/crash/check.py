@@ -180,7 +180,7 @@ class Look:
                 self._must(await store.verify(copy), f"the node vouches for {copy.digest.hex()[:12]}, which is damaged")
         self._wrong += [f"damage noted: {digest.hex()[:12]} {reason}"
                         for digest, generation, reason in await store.damage(COPIES_MAX)
-                        if (digest, generation) not in gone or self._settled and not reason.endswith(UNSYNCED)]
+                        if (digest, generation) not in gone or (self._settled and not reason.endswith(UNSYNCED))]
 
     def _listed(self) -> list[tuple[Digest, Generation, list[int]]]:
         rows = self._roles.meta._machine.db.execute("SELECT digest, session, sequence, locations FROM chunk").fetchall()
